@@ -1,0 +1,25 @@
+//! The ONNX intermediate representation of AI Mass: read, check, rewrite, write.
+//!
+//! Pure and a leaf: bytes in, checked types out. What this crate does not understand it keeps: replacing weights splices the new
+//! values into the original bytes, so that metadata, names and fields of a newer ONNX survive.
+
+pub mod build;
+mod check;
+mod error;
+mod layout;
+mod model;
+mod node;
+pub mod proto;
+mod scan;
+mod slots;
+mod splice;
+mod tensor;
+#[cfg(test)]
+mod testing;
+mod wire;
+
+pub use error::{AttributeError, LayoutError, ReadError};
+pub use layout::{Param, ParamKind, ParamLayout, TrainableRules};
+pub use model::{Dim, MAX_MODEL_BYTES, Model, NEWEST_IR, NEWEST_OPSET, OLDEST_IR, OLDEST_OPSET, ValueInfo};
+pub use scan::{MAX_DEPTH, decoded_budget_bytes};
+pub use tensor::{ElementType, TensorRef};
