@@ -1,0 +1,35 @@
+//! The job file (`job.toml`) and the signed job.
+
+mod file;
+mod reader;
+mod schema;
+mod sections;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use file::*;
+pub use source::JobSource;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::{Digest, Nonce, TenantId, Timestamp};
+
+/// What a job's owner signs: everything that makes the job what it is. Its SHA-256 names the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedJob {
+    /// The tenant whose agents may run it.
+    pub tenant: TenantId,
+    /// `job.toml` as its owner wrote it, UTF-8.
+    pub job_file: ByteBuf,
+    /// The initial model.
+    pub model: Digest,
+    /// The held-out evaluation data that the server keeps, if the job has some.
+    pub evaluation: Option<Digest>,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// Random, so that the same job can be submitted twice on purpose.
+    pub nonce: Nonce,
+}

@@ -1,0 +1,206 @@
+//! `job.toml`, parsed into types that can't hold an impossible value.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::JobSource;
+use crate::descriptor::CodecParams;
+
+/// A checked job file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobFile {
+    /// `[job]`
+    pub job: JobSection,
+    /// `[model]`
+    pub model: ModelSection,
+    /// `[data]`
+    pub data: DataSection,
+    /// `[train]`
+    pub train: TrainSection,
+    /// `[strategy]`
+    pub strategy: StrategySection,
+    /// `[round]`
+    pub round: RoundSection,
+    /// `[aggregation]`
+    pub aggregation: AggregationSection,
+    /// `[update]`
+    pub update: CodecParams,
+    /// `[evaluate]`
+    pub evaluate: Option<EvaluateSection>,
+}
+
+/// `[job]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSection {
+    /// For people; letters, digits, `-`, `_`, `.` and spaces.
+    pub name: String,
+    /// What is done.
+    pub kind: JobKind,
+    /// Seed of everything random that need not be secret.
+    pub seed: u64,
+    /// Why the data is used, for the device owner's policy.
+    pub purpose: String,
+    /// Higher goes first, 0 to 100, default 50.
+    pub priority: u8,
+    /// Only agents that carry all of these tags are offered the job.
+    pub tags: Vec<String>,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Federated training.
+    Train,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSection {
+    /// The ONNX file, relative to the job file.
+    pub path: String,
+    /// Globs over initializer names that train besides those in weight slots; a leading `!` freezes.
+    pub trainable: Vec<String>,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSection {
+    /// Name of the data that agents must hold.
+    pub contract: String,
+    /// Columns that feed the model, in order; empty means all but the target.
+    pub inputs: Vec<String>,
+    /// The column to predict.
+    pub target: String,
+}
+
+/// `[train]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainSection {
+    /// The loss.
+    pub loss: LossName,
+    /// The optimizer.
+    pub optimizer: OptimizerName,
+    /// Learning rate.
+    pub lr: f32,
+    /// Passes over the local data. 0 is a dry run: the update is zero and everything but training happens.
+    pub epochs: u32,
+    /// Examples a step.
+    pub batch: u32,
+}
+
+/// Losses of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossName {
+    /// Softmax cross-entropy over class indices.
+    CrossEntropy,
+    /// Mean squared error.
+    Mse,
+}
+
+/// Optimizers of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// Plain stochastic gradient descent.
+    Sgd,
+}
+
+/// `[strategy]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrategySection {
+    /// The strategy.
+    pub name: StrategyName,
+    /// Factor of the server's step; 1 is plain averaging.
+    pub server_lr: f32,
+}
+
+/// Strategies of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyName {
+    /// Weighted mean of the clients' deltas (McMahan et al. 2017, algorithm 1).
+    FedAvg,
+}
+
+/// `[round]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundSection {
+    /// Rounds to run.
+    pub rounds: u32,
+    /// Fewest contributions that make a round.
+    pub min: u32,
+    /// A cohort is formed as soon as this many agents are ready.
+    pub target: u32,
+    /// Most agents that train for one round.
+    pub max: u32,
+    /// How long a round may take; then it goes on with at least `min`, or is tried again.
+    pub max_time: Duration,
+}
+
+/// `[aggregation]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregationSection {
+    /// Has to be named: nothing insecure is a default.
+    pub mode: AggregationMode,
+    /// Fewest contributions that may ever be summed, at least 1 in plain mode.
+    pub floor: u32,
+}
+
+/// Whether the server sees single updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AggregationMode {
+    /// Zero masks: the server could read each update. Protected by TLS alone.
+    Plain,
+    /// Masked inputs: the server sees the sum alone.
+    Secure,
+}
+
+/// `[evaluate]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluateSection {
+    /// Held-out data that the server keeps, relative to the job file.
+    pub data: String,
+    /// Stop early once this accuracy (0 to 1) is reached.
+    pub target_accuracy: Option<f32>,
+}
+
+/// Where and why a job file is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {field}: {problem}; {fix}")]
+pub struct JobFileError {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column, counted from 1.
+    pub column: usize,
+    /// The key, for instance `train.lr`; `syntax` where it is no TOML.
+    pub field: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl JobFile {
+    /// Parses and checks a job file of at most [`MAX_JOB_FILE_BYTES`](crate::limits::MAX_JOB_FILE_BYTES).
+    ///
+    /// `protocol/testdata/job.example.toml` explains every key and its default.
+    ///
+    /// # Errors
+    /// [`JobFileError`] for unknown keys, missing keys, wrong types and impossible values, with the place and the fix.
+    pub fn parse(text: &str) -> Result<Self, JobFileError> {
+        Self::parse_with_source(text).map(|(file, _)| file)
+    }
+
+    /// Like [`JobFile::parse`], and keeps where each key stands, so that a later check (the model does not fit its data) can point
+    /// to the line as well: see [`JobSource::error_at`].
+    ///
+    /// # Errors
+    /// As [`JobFile::parse`].
+    pub fn parse_with_source(text: &str) -> Result<(Self, JobSource), JobFileError> {
+        super::sections::parse(text)
+    }
+}

@@ -1,0 +1,180 @@
+//! Which sections and keys a job file has, and what to say about any other.
+
+use toml::de::{DeTable, DeValue};
+
+use super::file::JobFileError;
+use super::source::Locator;
+use crate::limits::MAX_COLUMNS;
+
+pub(super) const NOT_YET: &str = "is not available in this version";
+
+struct SectionRule {
+    name: &'static str,
+    keys: &'static [&'static str],
+    /// Keys of features that later versions have.
+    later: &'static [&'static str],
+}
+
+const SECTIONS: &[SectionRule] = &[
+    SectionRule {
+        name: "job",
+        keys: &["name", "kind", "seed", "purpose", "priority", "tags"],
+        later: &["deadline", "population"],
+    },
+    SectionRule {
+        name: "model",
+        keys: &["path", "trainable"],
+        later: &["buffers"],
+    },
+    SectionRule {
+        name: "data",
+        keys: &["contract", "inputs", "target"],
+        later: &["steps"],
+    },
+    SectionRule {
+        name: "train",
+        keys: &["loss", "optimizer", "lr", "epochs", "batch"],
+        later: &["momentum", "weight_decay", "schedule", "proximal", "steps"],
+    },
+    SectionRule {
+        name: "strategy",
+        keys: &["name", "server_lr"],
+        later: &["momentum", "beta1", "beta2", "tau", "mu"],
+    },
+    SectionRule {
+        name: "round",
+        keys: &["mode", "min", "target", "max", "rounds", "max_time"],
+        later: &["max_staleness", "buffer"],
+    },
+    SectionRule {
+        name: "aggregation",
+        keys: &["mode", "floor"],
+        later: &["profile", "threshold", "neighbours"],
+    },
+    SectionRule {
+        name: "update",
+        keys: &["codec", "bits", "clip", "weight_cap"],
+        later: &["rotation", "sparsity", "rank"],
+    },
+    SectionRule {
+        name: "evaluate",
+        keys: &["data", "target_accuracy"],
+        later: &["every", "on_devices"],
+    },
+];
+
+const LATER_SECTIONS: &[&str] = &["privacy", "compress"];
+
+/// Every `section.key`.
+#[cfg(test)]
+pub(super) fn all_keys() -> impl Iterator<Item = String> {
+    SECTIONS
+        .iter()
+        .flat_map(|rule| rule.keys.iter().map(|key| format!("{}.{key}", rule.name)))
+}
+
+/// Refuses every section and key that is not in the schema, the first in the file first, and notes where the others stand.
+pub(super) fn check(root: &DeTable<'_>, locator: &mut Locator<'_>) -> Result<(), JobFileError> {
+    let mut entries: Vec<_> = root.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    for (name, value) in entries {
+        let (text, span) = (name.get_ref().as_ref(), name.span());
+        let Some(rule) = SECTIONS.iter().find(|rule| rule.name == text) else {
+            return Err(unknown_section(text, value.get_ref(), &span, locator));
+        };
+        let DeValue::Table(table) = value.get_ref() else {
+            let fix = format!("write [{text}] on a line of its own and its keys below");
+            return Err(locator.error(&span, text, format!("has to be a section, not {}", type_name(value.get_ref())), fix));
+        };
+        locator.note(text.to_owned(), &span);
+        check_keys(rule, table, locator)?;
+    }
+    Ok(())
+}
+
+fn check_keys(rule: &SectionRule, table: &DeTable<'_>, locator: &mut Locator<'_>) -> Result<(), JobFileError> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    for (name, value) in entries {
+        let key = name.get_ref().as_ref();
+        let field = format!("{}.{}", rule.name, shown(key));
+        if rule.later.contains(&key) {
+            return Err(locator.error(&name.span(), &field, NOT_YET, "remove it"));
+        }
+        if !rule.keys.contains(&key) {
+            let fix = match (
+                SECTIONS.iter().find(|other| other.keys.contains(&key)),
+                nearest(key, rule.keys.iter().copied()),
+            ) {
+                (_, Some(near)) => format!("did you mean {near:?}?"),
+                (Some(other), None) => format!("move it to [{}]", other.name),
+                (None, None) => format!("[{}] has {}", rule.name, rule.keys.join(", ")),
+            };
+            return Err(locator.error(&name.span(), &field, "unknown key", fix));
+        }
+        // A list that is too long is refused by its reader; its entries need no places then.
+        if let DeValue::Array(list) = value.get_ref()
+            && list.len() <= MAX_COLUMNS
+        {
+            for (at, entry) in list.iter().enumerate() {
+                locator.note(format!("{field}[{at}]"), &entry.span());
+            }
+        }
+        locator.note(field, &value.span());
+    }
+    Ok(())
+}
+
+fn unknown_section(text: &str, value: &DeValue<'_>, span: &std::ops::Range<usize>, locator: &Locator<'_>) -> JobFileError {
+    let field = shown(text);
+    if LATER_SECTIONS.contains(&text) {
+        return locator.error(span, &field, format!("the section {NOT_YET}"), "remove it");
+    }
+    if !matches!(value, DeValue::Table(_)) {
+        let fix = match SECTIONS.iter().find(|rule| rule.keys.contains(&text)) {
+            Some(rule) => format!("move it to [{}]", rule.name),
+            None => "put it into a section, or remove it".to_owned(),
+        };
+        return locator.error(span, &field, "a key outside of any section", fix);
+    }
+    let names = SECTIONS.iter().map(|rule| rule.name);
+    let fix = match nearest(text, names.clone()) {
+        Some(near) => format!("did you mean [{near}]?"),
+        None => format!("a job file has [{}]", names.collect::<Vec<_>>().join("], [")),
+    };
+    locator.error(span, &field, "unknown section", fix)
+}
+
+/// The known word that `word` is a slip of, if any.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    known
+        .map(|k| (strsim::osa_distance(&word, k), k))
+        .min()
+        .filter(|(distance, k)| *distance <= (k.len() / 3).max(1))
+        .map(|(_, k)| k)
+}
+
+/// A word of the file as it is quoted in a message: one line, not long.
+pub(super) fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(80).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(80).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,333 @@
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../testdata/job.example.toml");
+
+const SMALL: &str = r#"[job]
+name = "digits"
+kind = "train"
+purpose = "learn to read digits"
+
+[model]
+path = "model.onnx"
+
+[data]
+contract = "digits"
+target = "label"
+
+[train]
+lr = 0.1
+
+[round]
+rounds = 10
+min = 3
+
+[aggregation]
+mode = "plain"
+"#;
+
+/// What the defaults of the documentation make of [`SMALL`].
+fn small() -> JobFile {
+    use crate::descriptor::{CodecName, CodecParams};
+    JobFile {
+        job: JobSection {
+            name: "digits".into(),
+            kind: JobKind::Train,
+            seed: 0,
+            purpose: "learn to read digits".into(),
+            priority: 50,
+            tags: vec![],
+        },
+        model: ModelSection {
+            path: "model.onnx".into(),
+            trainable: vec![],
+        },
+        data: DataSection {
+            contract: "digits".into(),
+            inputs: vec![],
+            target: "label".into(),
+        },
+        train: TrainSection {
+            loss: LossName::CrossEntropy,
+            optimizer: OptimizerName::Sgd,
+            lr: 0.1,
+            epochs: 1,
+            batch: 32,
+        },
+        strategy: StrategySection {
+            name: StrategyName::FedAvg,
+            server_lr: 1.0,
+        },
+        round: RoundSection {
+            rounds: 10,
+            min: 3,
+            target: 3,
+            max: 3,
+            max_time: Duration::from_secs(600),
+        },
+        aggregation: AggregationSection {
+            mode: AggregationMode::Plain,
+            floor: 3,
+        },
+        update: CodecParams {
+            codec: CodecName::Fixed,
+            bits: 24,
+            clip: 10.0,
+            weight_cap: 4096,
+        },
+        evaluate: None,
+    }
+}
+
+#[test]
+fn a_small_file_gets_the_defaults() {
+    assert_eq!(JobFile::parse(SMALL), Ok(small()));
+}
+
+#[test]
+fn the_example_parses_to_the_same() {
+    assert_eq!(JobFile::parse(EXAMPLE), Ok(small()));
+}
+
+/// The example's commented keys show the defaults, but for `[evaluate]`, which is not there by default.
+#[test]
+fn the_example_with_every_key_in_force_parses_to_the_same() {
+    let in_force = uncommented(EXAMPLE);
+    let mut expected = small();
+    expected.evaluate = Some(EvaluateSection {
+        data: "test.csv".into(),
+        target_accuracy: Some(0.95),
+    });
+    assert_eq!(JobFile::parse(&in_force), Ok(expected));
+}
+
+/// Takes the `# ` off lines that hold a commented key or section.
+fn uncommented(text: &str) -> String {
+    let is_code = |rest: &str| rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    text.lines().fold(String::new(), |mut out, line| {
+        let rest = line.strip_prefix("# ").filter(|rest| is_code(rest)).unwrap_or(line);
+        out.push_str(rest);
+        out.push('\n');
+        out
+    })
+}
+
+#[test]
+fn every_key_of_the_schema_is_in_the_example() {
+    let (_, source) = JobFile::parse_with_source(&uncommented(EXAMPLE)).expect("the example parses");
+    for key in schema::all_keys() {
+        assert!(source.where_is(&key).is_some(), "{key} is not in job.example.toml");
+    }
+}
+
+/// Every way to be wrong, as an edit of [`SMALL`]: `from` becomes `to`.
+const WRONG: &[(&str, &str)] = &[
+    // no TOML
+    ("lr = 0.1", "lr = "),
+    ("lr = 0.1", "lr 0.1"),
+    ("name = \"digits\"", "name = digits"),
+    ("[train]", "[train"),
+    ("min = 3", "min = 3\nmin = 4"),
+    ("lr = 0.1", "lr = 0.1.2"),
+    // unknown
+    ("lr = 0.1", "lr = 0.1\nbacth = 8"),
+    ("lr = 0.1", "lr = 0.1\nwheels = 8"),
+    ("lr = 0.1", "lr = 0.1\nrounds = 8"),
+    ("[train]", "[trian]"),
+    ("[train]", "[kitchen]"),
+    ("[job]", "seed = 3\n[job]"),
+    ("[job]", "colour = 3\n[job]"),
+    ("[job]", "train = 3\n[job]"),
+    ("[train]", "[[train]]"),
+    // later
+    ("[train]", "[privacy]\nmechanism = \"central\"\n[train]"),
+    ("[train]", "[compress]\n[train]"),
+    ("target = \"label\"", "target = \"label\"\nsteps = []"),
+    ("lr = 0.1", "lr = 0.1\nmomentum = 0.9"),
+    ("lr = 0.1", "lr = 0.1\noptimizer = \"adam\""),
+    ("min = 3", "min = 3\nmode = \"async\""),
+    ("mode = \"plain\"", "mode = \"secure\""),
+    ("[train]", "[strategy]\nname = \"fedprox\"\n[train]"),
+    ("kind = \"train\"", "kind = \"analytics\""),
+    // missing
+    ("lr = 0.1", ""),
+    ("[train]\nlr = 0.1", ""),
+    ("name = \"digits\"\n", ""),
+    ("purpose = \"learn to read digits\"", ""),
+    ("path = \"model.onnx\"", ""),
+    ("target = \"label\"", ""),
+    ("rounds = 10", ""),
+    ("min = 3", ""),
+    ("mode = \"plain\"", ""),
+    ("[aggregation]\nmode = \"plain\"", ""),
+    ("[aggregation]", "[evaluate]\ntarget_accuracy = 0.9\n[aggregation]"),
+    // wrong type
+    ("lr = 0.1", "lr = \"0.1\""),
+    ("rounds = 10", "rounds = 10.0"),
+    ("rounds = 10", "rounds = \"10\""),
+    ("name = \"digits\"", "name = 7"),
+    ("path = \"model.onnx\"", "path = \"model.onnx\"\ntrainable = \"head\""),
+    ("path = \"model.onnx\"", "path = \"model.onnx\"\ntrainable = [\"a\", 3]"),
+    ("min = 3", "min = 3\nmax_time = 90"),
+    ("min = 3", "min = 1979-05-27"),
+    // impossible
+    ("lr = 0.1", "lr = 0"),
+    ("lr = 0.1", "lr = -0.1"),
+    ("lr = 0.1", "lr = nan"),
+    ("lr = 0.1", "lr = inf"),
+    ("lr = 0.1", "lr = 1e300"),
+    ("lr = 0.1", "lr = 1e-300"),
+    ("lr = 0.1", "lr = 0.1\nbatch = 0"),
+    ("lr = 0.1", "lr = 0.1\nepochs = -1"),
+    ("lr = 0.1", "lr = 0.1\nloss = \"cross_entrpy\""),
+    ("lr = 0.1", "lr = 0.1\nloss = \"magic\""),
+    ("lr = 0.1", "lr = 0.1\noptimizer = \"magic\""),
+    ("rounds = 10", "rounds = 0"),
+    ("rounds = 10", "rounds = 99999999999999999999"),
+    ("min = 3", "min = 0"),
+    ("min = 3", "min = 3\ntarget = 2"),
+    ("min = 3", "min = 3\nmax = 2"),
+    ("min = 3", "min = 3\ntarget = 5\nmax = 4"),
+    ("min = 3", "min = 3\nmax_time = \"soon\""),
+    ("min = 3", "min = 3\nmax_time = \"0s\""),
+    ("min = 3", "min = 3\nmax_time = \"-5m\""),
+    ("min = 3", "min = 3\nmax_time = \"99999999999999999999h\""),
+    ("mode = \"plain\"", "mode = \"plain\"\nfloor = 4"),
+    ("mode = \"plain\"", "mode = \"plain\"\nfloor = 0"),
+    ("mode = \"plain\"", "mode = \"plian\""),
+    ("[train]", "[update]\nbits = 1\n[train]"),
+    ("[train]", "[update]\nbits = 33\n[train]"),
+    ("[train]", "[update]\nclip = 0.0\n[train]"),
+    ("[train]", "[update]\nclip = -1.0\n[train]"),
+    ("[train]", "[update]\nweight_cap = 0\n[train]"),
+    ("[train]", "[strategy]\nserver_lr = 0.0\n[train]"),
+    ("[train]", "[evaluate]\ndata = \"t.csv\"\ntarget_accuracy = 1.5\n[train]"),
+    ("[train]", "[evaluate]\ndata = \"t.csv\"\ntarget_accuracy = 0\n[train]"),
+    ("[train]", "[evaluate]\ndata = \"t.csv\"\ntarget_accuracy = nan\n[train]"),
+    ("path = \"model.onnx\"", "path = \"/etc/model.onnx\""),
+    ("path = \"model.onnx\"", "path = \"../model.onnx\""),
+    ("path = \"model.onnx\"", "path = \"a/../../model.onnx\""),
+    ("path = \"model.onnx\"", "path = 'C:\\model.onnx'"),
+    ("path = \"model.onnx\"", "path = 'a\\model.onnx'"),
+    ("path = \"model.onnx\"", "path = \"models/\""),
+    ("path = \"model.onnx\"", "path = \"\""),
+    ("path = \"model.onnx\"", "path = \"a\\u0000b\""),
+    ("path = \"model.onnx\"", "path = \"model.onnx\"\ntrainable = [\"head.*\", \"[\"]"),
+    ("contract = \"digits\"", "contract = \"my digits\""),
+    ("target = \"label\"", "target = \"label\"\ninputs = [\"a\", \"label\"]"),
+    ("target = \"label\"", "target = \"label\"\ninputs = [\"a\", \"a\"]"),
+    ("target = \"label\"", "target = \" \""),
+    ("name = \"digits\"", "name = \"digits/2\""),
+    ("name = \"digits\"", "name = \"\""),
+    ("kind = \"train\"", "kind = \"train\"\npriority = 101"),
+    ("kind = \"train\"", "kind = \"train\"\nseed = -1"),
+    ("kind = \"train\"", "kind = \"train\"\ntags = [\"a b\"]"),
+    ("kind = \"train\"", "kind = \"tain\""),
+];
+
+#[test]
+fn every_refusal_has_its_place_problem_and_fix() {
+    let mut report = String::new();
+    for (from, to) in WRONG {
+        assert!(SMALL.contains(from), "{from:?} is not in the file");
+        let text = SMALL.replacen(from, to, 1);
+        match JobFile::parse(&text) {
+            Ok(_) => writeln!(report, "{from:?} -> {to:?}\n  TAKEN").expect("a string takes text"),
+            Err(error) => writeln!(report, "{from:?} -> {to:?}\n  {error}").expect("a string takes text"),
+        }
+    }
+    assert!(!report.contains("TAKEN"), "taken though it is wrong:\n{report}");
+    insta::assert_snapshot!("refusals", report);
+}
+
+#[test]
+fn an_empty_file_is_refused_at_its_first_line() {
+    let error = JobFile::parse("").expect_err("nothing is no job");
+    assert_eq!((error.line, error.column, error.field.as_str()), (1, 1, "job"));
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_before_it_is_parsed() {
+    let text = format!("{SMALL}# {}", "x".repeat(crate::limits::MAX_JOB_FILE_BYTES));
+    assert!(JobFile::parse(&text).expect_err("too long").problem.contains("too long"));
+}
+
+#[test]
+fn deep_nesting_is_refused_without_a_crash() {
+    for opening in ["[", "{a=", "[[", "a."] {
+        let text = format!(
+            "{SMALL}x = {}",
+            opening.repeat(crate::limits::MAX_JOB_FILE_BYTES / opening.len() - SMALL.len())
+        );
+        JobFile::parse(&text).expect_err("nested too deep");
+        JobFile::parse(&opening.repeat(20_000)).expect_err("nested too deep");
+    }
+}
+
+#[test]
+fn a_later_error_points_to_the_line() {
+    let text = SMALL.replace("target = \"label\"", "inputs = [\"p0\",\n  \"p1\"]\ntarget = \"label\"");
+    let (_, source) = JobFile::parse_with_source(&text).expect("the file is right");
+    assert_eq!(source.where_is("data"), Some((9, 2)));
+    assert_eq!(source.where_is("data.inputs"), Some((11, 10)));
+    assert_eq!(source.where_is("data.inputs[1]"), Some((12, 3)));
+    assert_eq!(source.where_is("data.colour"), None);
+    let error = source.error_at("data.inputs", "2 columns, but the model takes 64", "list 64 columns");
+    assert_eq!(
+        error.to_string(),
+        "line 11, column 10: data.inputs: 2 columns, but the model takes 64; list 64 columns"
+    );
+    // A key that the file leaves to its default: its section. A section that is not there: the end.
+    assert_eq!(source.error_at("train.batch", "p", "f").line, 15);
+    assert_eq!(source.error_at("evaluate.data", "p", "f").line, text.lines().count() + 1);
+}
+
+#[test]
+fn columns_count_characters_and_lines_may_end_in_crlf() {
+    let text = SMALL
+        .replace("purpose = \"learn to read digits\"", "purpose = \"äöü\"")
+        .replace('\n', "\r\n");
+    let (file, source) = JobFile::parse_with_source(&text).expect("the file is right");
+    assert_eq!(file.job.purpose, "äöü");
+    assert_eq!(source.where_is("train.lr"), Some((14, 6)));
+    let wrong = text.replace("purpose = \"äöü\"", "purpose = \"äöü\" x");
+    let error = JobFile::parse(&wrong).expect_err("an x too many");
+    assert_eq!((error.line, error.column), (4, 17));
+}
+
+#[test]
+fn dotted_keys_and_inline_tables_are_sections_too() {
+    let text = SMALL.replace("[train]\nlr = 0.1\n", "");
+    assert_eq!(JobFile::parse(&format!("train.lr = 0.1\n{text}")), Ok(small()));
+    assert_eq!(JobFile::parse(&format!("train = {{ lr = 1e-1 }}\n{text}")), Ok(small()));
+}
+
+#[test]
+fn durations_are_seconds_minutes_hours() {
+    for (text, seconds) in [("90s", 90), ("5m", 300), ("2h", 7200), ("168h", 604_800)] {
+        let file = JobFile::parse(&SMALL.replace("min = 3", &format!("min = 3\nmax_time = \"{text}\""))).expect("a time");
+        assert_eq!(file.round.max_time, Duration::from_secs(seconds));
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        crate::fuzz::job_file(&text);
+    }
+
+    #[test]
+    fn toml_like_text_never_panics(text in "(\\[[a-z]{1,5}\\]\n|[a-z_]{1,6} = (\"[^\"]{0,6}\"|-?[0-9]{1,3}(\\.[0-9])?|\\[\"a\"\\])\n|.){0,12}") {
+        crate::fuzz::job_file(&text);
+    }
+
+    #[test]
+    fn a_damaged_example_never_panics(at in 0..SMALL.len(), len in 0_usize..20, with in ".{0,4}") {
+        let text: String = SMALL.chars().take(at).chain(with.chars()).chain(SMALL.chars().skip(at + len)).collect();
+        crate::fuzz::job_file(&text);
+    }
+}

@@ -1,0 +1,66 @@
+//! Every bound that a peer's bytes are held to before they are allocated, parsed or trusted.
+
+/// Longest control message (CBOR) in bytes.
+pub const MAX_CONTROL_BYTES: usize = 256 * 1024;
+/// Size of every chunk of a blob but the last, in bytes.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Largest blob (a model or an update) in bytes: its manifest still fits a control message.
+pub const MAX_BLOB_BYTES: u64 = 1 << 30;
+/// Most chunks of a blob; also the largest chunk index to go on from, which then means "nothing is missing".
+pub const MAX_CHUNKS: u32 = 4096;
+/// Longest job file in bytes.
+pub const MAX_JOB_FILE_BYTES: usize = 64 * 1024;
+/// Most columns or globs that a job file lists.
+pub const MAX_COLUMNS: usize = 4096;
+/// Longest name of a column, path or glob in a job file, in bytes.
+pub const MAX_COLUMN_BYTES: usize = 256;
+/// Longest time that a round may take, in seconds: seven days.
+pub const MAX_ROUND_SECONDS: u64 = 7 * 24 * 3600;
+/// Longest encoding of a signed job in bytes: the job file and what stands around it.
+pub const MAX_SIGNED_JOB_BYTES: usize = MAX_JOB_FILE_BYTES + 1024;
+/// Longest encoding of a cohort descriptor in bytes.
+pub const MAX_DESCRIPTOR_BYTES: usize = 4 * 1024;
+/// Longest text of an error that travels, in bytes.
+pub const MAX_ERROR_TEXT_BYTES: usize = 1024;
+/// Most tags of an agent or a job.
+pub const MAX_TAGS: usize = 32;
+/// Longest tag, label, contract, name or version text in bytes.
+pub const MAX_TAG_BYTES: usize = 64;
+/// Most data contracts that an agent offers.
+pub const MAX_DATA_OFFERS: usize = 32;
+/// Most jobs that an agent declines at a check-in.
+pub const MAX_DECLINED: usize = 1024;
+/// Most contributions that an agent holds at a check-in.
+pub const MAX_HELD: usize = 64;
+/// Longest time that an agent is sent away for, in milliseconds: seven days.
+pub const MAX_COME_BACK_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Most base models that a cohort permits.
+pub const MAX_BASES: usize = 32;
+/// Most agents of a cohort.
+pub const MAX_MEMBERS: u32 = 65_536;
+/// Fewest bits of a rounded value.
+pub const MIN_CODEC_BITS: u8 = 2;
+/// Most bits of a rounded value: with [`MAX_MEMBERS`] of them a sum still fits 63 bits.
+pub const MAX_CODEC_BITS: u8 = 32;
+/// Most owner keys in a trust bundle.
+pub const MAX_BUNDLE_ENTRIES: usize = 64;
+/// Most roots in a trust bundle.
+pub const MAX_BUNDLE_ROOTS: usize = 16;
+/// Most signatures under a trust bundle: by its own roots and by those of the bundle before.
+pub const MAX_BUNDLE_SIGNATURES: usize = 2 * MAX_BUNDLE_ROOTS;
+/// Longest encoding of a signed trust bundle in bytes.
+pub const MAX_BUNDLE_BYTES: usize = 128 * 1024;
+/// Longest certificate or certificate signing request (DER) in bytes.
+pub const MAX_CERTIFICATE_BYTES: usize = 4 * 1024;
+/// Longest `host:port` in bytes: a DNS name, a colon and five digits.
+pub const MAX_ADDRESS_BYTES: usize = 253 + 6;
+/// Longest join token in characters.
+pub const MAX_TOKEN_CHARS: usize = 2 * 1024;
+
+const _: () = assert!(MAX_CHUNKS as u64 * CHUNK_BYTES as u64 == MAX_BLOB_BYTES);
+// A manifest of the most chunks (34 bytes each in CBOR), and the largest bundle with a certificate, fit a control message.
+const _: () = assert!(MAX_CHUNKS as usize * 34 + 1024 < MAX_CONTROL_BYTES);
+const _: () = assert!(
+    MAX_BUNDLE_ROOTS * (MAX_CERTIFICATE_BYTES + 3) + MAX_BUNDLE_ENTRIES * 256 + MAX_BUNDLE_SIGNATURES * 128 + 1024 < MAX_BUNDLE_BYTES
+);
+const _: () = assert!(MAX_BUNDLE_BYTES + MAX_CERTIFICATE_BYTES + 1024 < MAX_CONTROL_BYTES);

@@ -1,0 +1,224 @@
+//! Agent to aggregator, on [`ALPN_AGENT`](crate::frame::ALPN_AGENT).
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::manifest::Manifest;
+use crate::{CohortId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
+
+/// What an agent may ask. Each opens its own stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum AgentRequest {
+    /// "Is there work for me?" Answered with [`CheckInReply`]; safe to repeat.
+    CheckIn(CheckIn),
+    /// "Send me this blob." Answered with [`FetchReply`], then the chunks from `from_chunk` on, each a chunk frame.
+    Fetch(Fetch),
+    /// "I have trained; put me in a cohort." Answered with [`ReadyReply`] when the cohort is formed, which may take long.
+    Ready(Ready),
+    /// "Here is my update." Answered with [`UploadReply::Resume`], then chunks follow from there, then [`UploadReply::Accepted`]; or
+    /// with [`UploadReply::Accepted`] at once when the server has it all.
+    Upload(Upload),
+    /// "What became of my contribution?" Answered with [`OutcomeReply`] when the round is over, which may take long.
+    Outcome(OutcomeQuery),
+    /// "Whom do I trust now?" Answered with [`BundleReply`].
+    Bundle(BundleQuery),
+}
+
+/// What a device can do; decides which jobs it is offered.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capabilities {
+    /// Version of the agent program.
+    pub agent_version: String,
+    /// Logical processors.
+    pub cores: u32,
+    /// Main memory in bytes; 0 when unknown.
+    pub memory_bytes: u64,
+    /// Free-form class, for instance `gateway`.
+    pub device_class: String,
+    /// Tags that jobs may ask for.
+    pub tags: Vec<String>,
+}
+
+/// See [`AgentRequest::CheckIn`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckIn {
+    /// What the device can do.
+    pub capabilities: Capabilities,
+    /// Names of the data contracts that it holds data for.
+    pub contracts: Vec<String>,
+    /// Jobs that this agent declines by its own policy.
+    pub declined: Vec<JobId>,
+    /// Work already trained and not yet known to be included, by job and base model: it is not asked to train that again.
+    pub held: Vec<Held>,
+}
+
+/// A contribution that an agent holds ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// The job.
+    pub job: JobId,
+    /// The base model that it was trained from.
+    pub base: Digest,
+}
+
+/// See [`AgentRequest::CheckIn`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum CheckInReply {
+    /// Train this, or offer again what is held for the same job and base.
+    Task(Task),
+    /// Nothing now.
+    ComeBack(ComeBack),
+}
+
+/// Work for an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The job's id: the first half of the SHA-256 of `signed_job`.
+    pub job: JobId,
+    /// [`SignedJob`](crate::job::SignedJob) as its owner made it.
+    pub signed_job: ByteBuf,
+    /// The owner's Ed25519 public key.
+    pub owner: PublicKeyBytes,
+    /// The owner's signature over `signed_job`.
+    pub signature: SignatureBytes,
+    /// The round that this base belongs to, counted from 1.
+    pub round: u32,
+    /// The model to start from.
+    pub base: Digest,
+    /// Its size in bytes.
+    pub base_bytes: u64,
+}
+
+/// When and why to come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComeBack {
+    /// How long to wait.
+    pub after_ms: u64,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// See [`AgentRequest::Fetch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// The blob.
+    pub digest: Digest,
+    /// First chunk wanted: chunks before it are held and verified already.
+    pub from_chunk: u32,
+}
+
+/// See [`AgentRequest::Fetch`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchReply {
+    /// What the blob is made of.
+    pub manifest: Manifest,
+}
+
+/// See [`AgentRequest::Ready`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// The job.
+    pub job: JobId,
+    /// The base model that was trained from.
+    pub base: Digest,
+    /// The work's name.
+    pub contribution: ContributionId,
+}
+
+/// See [`AgentRequest::Ready`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ReadyReply {
+    /// The cohort is formed: read, check and obey this descriptor.
+    Cohort(SignedDescriptor),
+    /// The contribution can't be used any more (its base is superseded, or the job is over): drop it and check in.
+    Superseded,
+}
+
+/// A [`Descriptor`](crate::descriptor::Descriptor) as received, with the server's signature over exactly these bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedDescriptor {
+    /// The descriptor's bytes.
+    pub descriptor: ByteBuf,
+    /// Ed25519 signature by the key of the server's certificate.
+    pub signature: SignatureBytes,
+}
+
+/// See [`AgentRequest::Upload`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// The cohort.
+    pub cohort: CohortId,
+    /// The work.
+    pub contribution: ContributionId,
+    /// The packed residues, as a blob.
+    pub manifest: Manifest,
+}
+
+/// See [`AgentRequest::Upload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum UploadReply {
+    /// Send the chunks from this one on.
+    Resume {
+        /// Index of the first chunk that the server lacks.
+        next_chunk: u32,
+    },
+    /// All of it arrived, was checked and is part of the running sum; keep it until the outcome is known.
+    Accepted,
+}
+
+/// See [`AgentRequest::Outcome`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeQuery {
+    /// The job.
+    pub job: JobId,
+    /// The cohort.
+    pub cohort: CohortId,
+    /// The work.
+    pub contribution: ContributionId,
+}
+
+/// See [`AgentRequest::Outcome`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum OutcomeReply {
+    /// Counted once in the model of this round.
+    Included {
+        /// The round.
+        round: u32,
+        /// The model it went into.
+        model: Digest,
+    },
+    /// Never summed; it may be offered again while its base is current.
+    NotIncluded,
+}
+
+/// See [`AgentRequest::Bundle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleQuery {
+    /// Version of the trust bundle that the agent holds.
+    pub have_version: u64,
+}
+
+/// See [`AgentRequest::Bundle`]; also sent by the authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleReply {
+    /// The newer [`SignedBundle`](crate::bundle::SignedBundle) in CBOR, if there is one.
+    pub bundle: Option<ByteBuf>,
+}

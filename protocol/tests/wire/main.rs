@@ -1,0 +1,13 @@
+//! The wire format as files: golden vectors, bad ones, a recorded session, properties, and the document that describes them.
+//!
+//! `AIMASS_REGENERATE=1 cargo test --release -p aimass-protocol --test wire` writes the files of `testdata/v1` anew. The format of
+//! version 1 is fixed once it is released: from then on a changed file means a new version, with its own folder.
+
+mod bad;
+mod document;
+mod fixtures;
+mod golden;
+mod properties;
+mod strategies;
+mod testdata;
+mod transcript;
