@@ -1,0 +1,8 @@
+//! Identity, certificates, signatures and hashes. Pure: randomness and time are passed in.
+//!
+//! Keys are Ed25519 (RFC 8032), hashes SHA-256, both from ring. Certificates are X.509 (RFC 5280), issued directly by a root.
+
+pub mod cert;
+pub mod hash;
+pub mod sign;
+pub mod subject;
