@@ -1,0 +1,269 @@
+//! The running sum of a cohort.
+
+use std::fmt;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use crate::fixed::levels;
+use crate::stream::{Blocks, ContributionError};
+use crate::{FixedCodec, Slot, SumPlan};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A running sum of contributions: one `u64` a value, whatever the number of clients. It can't overflow, because the plan's widths
+/// hold `members` of the largest residues and no more contributions are taken. `Debug` shows no values.
+#[derive(Clone, PartialEq)]
+pub struct Accumulator {
+    plan: SumPlan,
+    /// Sums of all slots, one after the other.
+    sums: Vec<u64>,
+    count: u32,
+    poisoned: bool,
+}
+
+/// A contribution or sum that was not added.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// Bytes that no honest client sends.
+    #[error(transparent)]
+    Contribution(#[from] ContributionError),
+    /// All members are in already.
+    #[error("the sum holds contributions of {members} members, which is all that it has room for")]
+    Full {
+        /// Most contributions.
+        members: u32,
+    },
+    /// A sum of another plan.
+    #[error("the sums are of different plans; merge sums of one cohort only")]
+    OtherPlan,
+    /// The bytes could not be read.
+    #[error("the contribution can't be read: {0}")]
+    Read(#[from] io::Error),
+    /// A part of a contribution was added and the rest was not, so the sum is of no use any more.
+    #[error("the sum is damaged by a contribution that broke off; start the cohort again")]
+    Poisoned,
+}
+
+impl AddError {
+    /// Whether the client is to blame (else the server's storage, or its order of calls).
+    pub fn is_clients_fault(&self) -> bool {
+        matches!(self, Self::Contribution(_))
+    }
+}
+
+/// A sum that can't be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Nothing was added.
+    #[error("the sum is empty; add a contribution first")]
+    Empty,
+    /// The codec is of another plan.
+    #[error("the sum is of another plan than the codec's; decode it with the cohort's parameters")]
+    OtherPlan,
+    /// See [`AddError::Poisoned`].
+    #[error("the sum is damaged by a contribution that broke off; start the cohort again")]
+    Poisoned,
+}
+
+/// What comes out of a sum. `Debug` shows no values of the mean.
+#[derive(Clone, PartialEq)]
+pub struct DecodedSum {
+    /// Weighted mean of the deltas, `[n_weights]`.
+    pub mean_delta: Vec<f32>,
+    /// Sum of weights.
+    pub weight: u64,
+    /// Weighted mean training loss.
+    pub train_loss: f32,
+    /// Clients whose update was clipped.
+    pub clipped: u32,
+}
+
+impl Accumulator {
+    /// An empty sum.
+    pub fn new(plan: &SumPlan) -> Self {
+        Self {
+            plan: plan.clone(),
+            sums: vec![0; plan.n_values()],
+            count: 0,
+            poisoned: false,
+        }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &SumPlan {
+        &self.plan
+    }
+
+    /// Contributions in the sum.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether a contribution broke off in the middle ([`AddError::Poisoned`]).
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Bytes of memory that the sums take.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.sums.as_slice())
+    }
+
+    /// Adds a contribution that is in memory.
+    ///
+    /// # Errors
+    /// [`AddError`]; the sum is then as it was.
+    pub fn add(&mut self, packed: &[u8]) -> Result<(), AddError> {
+        self.add_checked(&mut io::Cursor::new(packed))
+    }
+
+    /// Checks a contribution wholly, then reads it again and adds it, in blocks: the memory does not depend on its length.
+    /// `reader` is read from where it stands to its end.
+    ///
+    /// # Errors
+    /// [`AddError`]; the sum is then as it was, unless the second reading fails, which leaves it [`AddError::Poisoned`].
+    pub fn add_checked(&mut self, reader: &mut (impl Read + Seek)) -> Result<(), AddError> {
+        self.check_room(1)?;
+        let start = reader.stream_position()?;
+        let mut blocks = Blocks::new(&self.plan);
+        read_blocks(reader, |bytes| blocks.push(bytes, &mut |_, _| {}))?;
+        blocks.finish()?;
+        reader.seek(SeekFrom::Start(start))?;
+        self.add_stream(reader)
+    }
+
+    /// Adds a contribution that a [`crate::Validator`] has passed before, reading it once, in blocks.
+    ///
+    /// # Errors
+    /// [`AddError`]. When some of it was added before the error, the sum is [`AddError::Poisoned`] from then on: nothing more can be
+    /// added to it or decoded from it.
+    pub fn add_stream(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
+        self.check_room(1)?;
+        let mut blocks = Blocks::new(&self.plan);
+        let (sums, mut n_added) = (&mut self.sums, 0);
+        let result = read_blocks(reader, |bytes| {
+            // Blocks come in order and are no more than the plan has.
+            blocks.push(bytes, &mut |_, values| {
+                add_to(&mut sums[n_added..], values);
+                n_added += values.len();
+            })
+        })
+        .and_then(|()| Ok(blocks.finish()?));
+        match result {
+            Ok(()) => self.count += 1,
+            Err(_) => self.poisoned = n_added > 0,
+        }
+        result
+    }
+
+    /// Adds the sum of another leaf of the same cohort.
+    ///
+    /// # Errors
+    /// [`AddError`]; the sum is then as it was.
+    pub fn merge(&mut self, other: &Self) -> Result<(), AddError> {
+        if other.plan != self.plan {
+            return Err(AddError::OtherPlan);
+        }
+        if other.poisoned {
+            return Err(AddError::Poisoned);
+        }
+        self.check_room(other.count)?;
+        add_to(&mut self.sums, &other.sums);
+        self.count += other.count;
+        Ok(())
+    }
+
+    /// The weighted mean and the other slots. See [`crate::FixedCodec`]'s module for its precision.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(&self, codec: &FixedCodec) -> Result<DecodedSum, DecodeError> {
+        if *codec.plan() != self.plan {
+            return Err(DecodeError::OtherPlan);
+        }
+        if self.poisoned {
+            return Err(DecodeError::Poisoned);
+        }
+        let [delta_slot, loss_slot, ..] = self.plan.slots() else {
+            return Err(DecodeError::OtherPlan);
+        };
+        let (delta, rest) = self.sums.split_at(delta_slot.len);
+        let &[train_loss, weight, clipped] = rest else {
+            return Err(DecodeError::OtherPlan);
+        };
+        if self.count == 0 {
+            return Err(DecodeError::Empty);
+        }
+        let per_weight = f64::from(codec.params().weight_cap) / weight as f64;
+        let mean = |slot: &Slot| {
+            let zero = u64::from(self.count) * slot.most;
+            let unit = f64::from(slot.bound) / slot.most as f64 * per_weight;
+            // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
+            move |&sum: &u64| ((sum as i64 - (zero - sum) as i64) as f64 * unit) as f32
+        };
+        debug_assert_eq!(delta_slot.most, levels(codec.params().bits));
+        Ok(DecodedSum {
+            mean_delta: delta.iter().map(mean(delta_slot)).collect(),
+            weight,
+            train_loss: mean(loss_slot)(&train_loss),
+            // At most `members`, which is a u32.
+            clipped: clipped as u32,
+        })
+    }
+
+    fn check_room(&self, more: u32) -> Result<(), AddError> {
+        if self.poisoned {
+            return Err(AddError::Poisoned);
+        }
+        if self.plan.members() - self.count < more {
+            return Err(AddError::Full {
+                members: self.plan.members(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Adds `values` to the front of `sums`. It can't overflow (see [`Accumulator`]), and a loop without checks is vectorized.
+fn add_to(sums: &mut [u64], values: &[u64]) {
+    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_add(value));
+}
+
+/// Reads to the end, giving every piece to `take`.
+fn read_blocks(reader: &mut impl Read, mut take: impl FnMut(&[u8]) -> Result<(), ContributionError>) -> Result<(), AddError> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => take(&buffer[..n])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Accumulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accumulator")
+            .field("values", &self.sums.len())
+            .field("count", &self.count)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DecodedSum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodedSum")
+            .field("n_values", &self.mean_delta.len())
+            .field("weight", &self.weight)
+            .field("train_loss", &self.train_loss)
+            .field("clipped", &self.clipped)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! The `fixed` codec: evenly spaced levels with stochastic rounding.
+//!
+//! # Precision
+//! A value x within +-B is first multiplied by the client's share s = w/W of the weight cap, then rounded to one of 2^v levels that
+//! are L = 2B / (2^v - 1) apart, up or down at random so that the mean is exact. The weighted mean of n clients therefore differs
+//! from the exact one by less than
+//!
+//! ```text
+//! n L W / (w_1 + ... + w_n)
+//! ```
+//!
+//! at most, and by about sqrt(n) L W / (2 (w_1 + ... + w_n)) typically. So a cap far above the weights wastes precision: with every
+//! weight at the cap the bound is L, with every weight at a hundredth of it 100 L. Set `weight_cap` near the largest weight that is
+//! expected.
+//!
+//! # Source
+//! Stochastic rounding: QSGD, Alistarh et al. 2017 (NeurIPS), section 3. Sums of offset residues modulo 2^b: Bonawitz et al. 2017,
+//! Practical Secure Aggregation, section 4.
+
+use std::fmt;
+
+use rand_core::Rng;
+
+use crate::pack::pack;
+use crate::plan::sum_bits;
+use crate::{Slot, SumPlan};
+
+/// Largest magnitude of a training loss.
+pub const MAX_TRAIN_LOSS: f32 = 1024.0;
+/// Bits of a rounded training loss.
+const LOSS_BITS: u8 = 24;
+/// Values encoded at once; a multiple of 8, so that blocks end at a byte.
+const BLOCK: usize = 1024;
+
+/// Parameters, from the cohort descriptor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FixedParams {
+    /// Weights of the model.
+    pub n_weights: usize,
+    /// Bits v of a rounded value, 2 to 32.
+    pub bits: u8,
+    /// L2 norm that an update is clipped to; also the bound of each coordinate.
+    pub clip: f32,
+    /// W: a client's weight is min(examples, W).
+    pub weight_cap: u32,
+    /// Most clients in one sum.
+    pub members: u32,
+}
+
+/// Parameters that can't work together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A model without weights.
+    #[error("the model has no weights to sum; make some of its parameters trainable")]
+    NoWeights,
+    /// Bits out of range.
+    #[error("bits = {bits} is not possible; use 2 to 32")]
+    Bits {
+        /// Given.
+        bits: u8,
+    },
+    /// A clip that is no positive number.
+    #[error("clip must be a positive number; use the length that a usual update has, for instance 1.0")]
+    Clip,
+    /// A weight cap of 0.
+    #[error("weight_cap must be at least 1; use the largest number of examples that counts")]
+    WeightCap,
+    /// No members.
+    #[error("members must be at least 1")]
+    Members,
+    /// Sums wider than 63 bits.
+    #[error("a sum of {members} values of the slot `{slot}` does not fit 63 bits; lower bits, weight_cap or the number of members")]
+    TooWide {
+        /// Name of the slot.
+        slot: &'static str,
+        /// Most clients in one sum.
+        members: u32,
+    },
+}
+
+/// An update that can't be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// NaN or infinity.
+    #[error("the update holds a value that is not finite at index {index}; training diverged: lower the learning rate")]
+    NonFinite {
+        /// First bad index.
+        index: usize,
+    },
+    /// Wrong length.
+    #[error("the update has {found} values, the plan {expected}")]
+    Length {
+        /// By the plan.
+        expected: usize,
+        /// Given.
+        found: usize,
+    },
+    /// Trained on nothing.
+    #[error("the update was trained on no examples; check the agent's data")]
+    NoExamples,
+    /// A loss that is NaN, infinite or beyond [`MAX_TRAIN_LOSS`].
+    #[error("the training loss is not within -1024 and 1024; training diverged: lower the learning rate")]
+    Loss,
+}
+
+/// One client's contribution, packed. `Debug` shows no values.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Bytes to upload: exactly `plan.packed_bytes()`.
+    pub packed: Vec<u8>,
+    /// Whether the update was longer than the clip and was scaled down.
+    pub clipped: bool,
+}
+
+/// What a client puts in. `Debug` shows no values.
+#[derive(Clone, Copy)]
+pub struct ClientUpdate<'a> {
+    /// `[n_weights]`, weight units: trained minus base.
+    pub delta: &'a [f32],
+    /// Examples trained on.
+    pub examples: u64,
+    /// Mean training loss over the last pass.
+    pub train_loss: f32,
+}
+
+/// The codec for one set of parameters.
+#[derive(Debug, Clone)]
+pub struct FixedCodec {
+    params: FixedParams,
+    plan: SumPlan,
+}
+
+impl FixedCodec {
+    /// Checks the parameters and lays out the slots: `delta`, `train_loss`, `weight`, `clipped`.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn new(params: FixedParams) -> Result<Self, PlanError> {
+        let FixedParams {
+            n_weights,
+            bits,
+            clip,
+            weight_cap,
+            members,
+        } = params;
+        match params {
+            _ if n_weights == 0 => return Err(PlanError::NoWeights),
+            _ if !(2..=32).contains(&bits) => return Err(PlanError::Bits { bits }),
+            _ if !clip.is_normal() || clip < 0.0 => return Err(PlanError::Clip),
+            _ if weight_cap == 0 => return Err(PlanError::WeightCap),
+            _ if members == 0 => return Err(PlanError::Members),
+            _ => {}
+        }
+        let slot = |name, len, (least, most), bound, weighted| {
+            let sum_bits = sum_bits(members, most).ok_or(PlanError::TooWide { slot: name, members })?;
+            Ok(Slot {
+                name,
+                len,
+                least,
+                most,
+                sum_bits,
+                bound,
+                weighted,
+            })
+        };
+        let slots = vec![
+            slot("delta", n_weights, (0, levels(bits)), clip, true)?,
+            slot("train_loss", 1, (0, levels(LOSS_BITS)), MAX_TRAIN_LOSS, true)?,
+            slot("weight", 1, (1, weight_cap.into()), weight_cap as f32, false)?,
+            slot("clipped", 1, (0, 1), 1.0, false)?,
+        ];
+        Ok(Self {
+            params,
+            plan: SumPlan::new(slots, members),
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &SumPlan {
+        &self.plan
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &FixedParams {
+        &self.params
+    }
+
+    /// Clips, weights, rounds stochastically and packs. Uses four bytes of `rng` a value, so the same generator gives the same bytes.
+    ///
+    /// # Shapes and units
+    /// `update.delta`: `[n_weights]`, weight units. A residue q stands for (2 q / (2^bits - 1) - 1) clip, times W/w.
+    /// # Errors
+    /// [`EncodeError`]; values are never clamped silently.
+    pub fn encode(&self, update: ClientUpdate<'_>, rng: &mut impl Rng) -> Result<Encoded, EncodeError> {
+        let FixedParams {
+            n_weights,
+            bits,
+            clip,
+            weight_cap,
+            ..
+        } = self.params;
+        if update.delta.len() != n_weights {
+            return Err(EncodeError::Length {
+                expected: n_weights,
+                found: update.delta.len(),
+            });
+        }
+        if update.examples == 0 {
+            return Err(EncodeError::NoExamples);
+        }
+        // NaN is in no range.
+        if !(-MAX_TRAIN_LOSS..=MAX_TRAIN_LOSS).contains(&update.train_loss) {
+            return Err(EncodeError::Loss);
+        }
+        let norm = l2_norm(update.delta)?;
+        let clipped = norm > f64::from(clip);
+        let scale = if clipped { f64::from(clip) / norm } else { 1.0 };
+        let weight = update.examples.min(weight_cap.into());
+        let share = weight as f64 / f64::from(weight_cap);
+
+        let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
+        let [delta, train_loss, weight_slot, clipped_slot] = self.plan.slots() else {
+            unreachable!("the codec's plan has four slots");
+        };
+        Rounding::new(bits, clip, scale * share).pack(update.delta, delta.sum_bits, rng, &mut packed);
+        Rounding::new(LOSS_BITS, MAX_TRAIN_LOSS, share).pack(&[update.train_loss], train_loss.sum_bits, rng, &mut packed);
+        pack(&[weight], weight_slot.sum_bits, &mut packed);
+        pack(&[clipped.into()], clipped_slot.sum_bits, &mut packed);
+        Ok(Encoded { packed, clipped })
+    }
+}
+
+/// Largest residue of `bits` bits: 2^bits - 1.
+pub(crate) fn levels(bits: u8) -> u64 {
+    (1 << bits) - 1
+}
+
+/// From values to residues: q = round((x factor / bound + 1) / 2 * (2^bits - 1) + r) with r uniform in [-1/2, 1/2), so that q is
+/// one of the two whole numbers around its argument and right on average.
+struct Rounding {
+    factor: f64,
+    offset: f64,
+    most: f64,
+}
+
+impl Rounding {
+    fn new(bits: u8, bound: f32, factor: f64) -> Self {
+        let most = levels(bits) as f64;
+        Self {
+            factor: factor / f64::from(bound) * (most / 2.0),
+            offset: most / 2.0,
+            most,
+        }
+    }
+
+    fn pack(&self, values: &[f32], width: u8, rng: &mut impl Rng, out: &mut Vec<u8>) {
+        let mut random = [0u8; 4 * BLOCK];
+        let mut residues = [0u64; BLOCK];
+        for values in values.chunks(BLOCK) {
+            let random = &mut random[..4 * values.len()];
+            rng.fill_bytes(random);
+            let words = random.as_chunks::<4>().0;
+            for ((residue, &value), &word) in residues.iter_mut().zip(values).zip(words) {
+                *residue = self.residue(value, u32::from_le_bytes(word));
+            }
+            pack(&residues[..values.len()], width, out);
+        }
+    }
+
+    /// Only operations that vectorize: no conversion from f64 to u64, no branch.
+    #[inline(always)]
+    fn residue(&self, value: f32, random: u32) -> u64 {
+        const UNIT: f64 = 1.0 / (1u64 << 32) as f64;
+        // From here on to twice as much, f64 holds whole numbers only, so adding it rounds; the number is then in the low bits.
+        const ROUNDER: f64 = (1u64 << 52) as f64;
+        let level = f64::from(value) * self.factor + self.offset + f64::from(random as i32) * UNIT;
+        // Within +-1/2 of [0, most], and r may take it just outside.
+        let level = if level < 0.0 { 0.0 } else { level };
+        let level = if level > self.most { self.most } else { level };
+        (level + ROUNDER).to_bits() & ((1 << 52) - 1)
+    }
+}
+
+/// L2 norm in f64, in which no sum of squares of f32 overflows: it is finite exactly when all values are.
+fn l2_norm(values: &[f32]) -> Result<f64, EncodeError> {
+    const LANES: usize = 16;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0f64; LANES];
+    for chunk in chunks {
+        for (sum, &value) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(value) * f64::from(value);
+        }
+    }
+    let sum: f64 = sums.iter().sum::<f64>() + rest.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+    if !sum.is_finite() {
+        let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        return Err(EncodeError::NonFinite { index });
+    }
+    Ok(sum.sqrt())
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded")
+            .field("packed_bytes", &self.packed.len())
+            .field("clipped", &self.clipped)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ClientUpdate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientUpdate")
+            .field("n_values", &self.delta.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

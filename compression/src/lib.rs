@@ -1,0 +1,17 @@
+//! Update codecs: a client's update becomes bounded integers, sums of them become the mean again.
+//!
+//! Sums are always integers, so they do not depend on the order of arrival. Plain aggregation is secure aggregation with zero masks.
+//!
+//! A contribution's way: [`FixedCodec::encode`] on the device, [`Validator`] while it arrives, [`Accumulator`] when it is complete,
+//! [`Accumulator::decode`] when the cohort is.
+
+mod accumulator;
+mod fixed;
+pub mod pack;
+mod plan;
+mod stream;
+
+pub use accumulator::{Accumulator, AddError, DecodeError, DecodedSum};
+pub use fixed::{ClientUpdate, EncodeError, Encoded, FixedCodec, FixedParams, MAX_TRAIN_LOSS, PlanError};
+pub use plan::{Slot, SumPlan};
+pub use stream::{ContributionError, Validator};

@@ -1,0 +1,201 @@
+//! A packed contribution as a stream of byte slices, cut anywhere.
+
+use crate::SumPlan;
+use crate::pack::{packed_len, padding_is_zero, unpack};
+
+/// Values unpacked at once; a multiple of 8, so that blocks begin at a byte.
+const BLOCK: usize = 1024;
+
+/// Bytes that no honest client sends. Never says a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContributionError {
+    /// It goes on after the last slot.
+    #[error("the contribution has {found_bytes} bytes or more, the plan says {expected_bytes}; encode it with the cohort's parameters")]
+    TooLong {
+        /// By the plan.
+        expected_bytes: usize,
+        /// Bytes seen until it was noticed.
+        found_bytes: usize,
+    },
+    /// It ended early.
+    #[error("the contribution ended after {found_bytes} bytes, the plan says {expected_bytes}; send the rest")]
+    TooShort {
+        /// By the plan.
+        expected_bytes: usize,
+        /// Bytes seen.
+        found_bytes: usize,
+    },
+    /// A residue that no value in bounds rounds to.
+    #[error("value {index} of the slot `{slot}` is outside {least} to {most}; encode it with the cohort's parameters")]
+    Residue {
+        /// Name of the slot.
+        slot: &'static str,
+        /// Position in the slot.
+        index: usize,
+        /// Smallest that is allowed.
+        least: u64,
+        /// Largest that is allowed.
+        most: u64,
+    },
+    /// A bit set after the last value of a slot.
+    #[error("bits are set after the last value of the slot `{slot}`; they must be 0")]
+    Padding {
+        /// Name of the slot.
+        slot: &'static str,
+    },
+}
+
+/// Cuts a stream of bytes into blocks of values and checks them. Needs about 8 KiB whatever the length.
+#[derive(Clone)]
+pub(crate) struct Blocks {
+    plan: SumPlan,
+    slot: usize,
+    /// Values of the slot that are done.
+    done: usize,
+    /// The front of a group of eight values that is not complete yet.
+    waiting: Vec<u8>,
+    seen_bytes: usize,
+    values: Box<[u64; BLOCK]>,
+}
+
+impl Blocks {
+    pub(crate) fn new(plan: &SumPlan) -> Self {
+        Self {
+            plan: plan.clone(),
+            slot: 0,
+            done: 0,
+            waiting: Vec::new(),
+            seen_bytes: 0,
+            values: Box::new([0; BLOCK]),
+        }
+    }
+
+    /// Takes the next bytes and gives every checked block to `sink` with its slot's index. After an error the stream is at an end.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(usize, &[u64])) -> Result<(), ContributionError> {
+        self.seen_bytes += bytes.len();
+        loop {
+            let Some(slot) = self.plan.slots().get(self.slot) else {
+                let expected_bytes = self.plan.packed_bytes();
+                return match bytes {
+                    [] => Ok(()),
+                    _ => Err(ContributionError::TooLong {
+                        expected_bytes,
+                        found_bytes: self.seen_bytes,
+                    }),
+                };
+            };
+            let left = slot.len - self.done;
+            if left == 0 {
+                (self.slot, self.done) = (self.slot + 1, 0);
+                continue;
+            }
+            let width = slot.sum_bits;
+            let (all, group) = (packed_len(left, width), usize::from(width));
+            if !self.waiting.is_empty() || bytes.len() < all.min(group) {
+                let (now, later) = bytes.split_at((all.min(group) - self.waiting.len()).min(bytes.len()));
+                self.waiting.extend_from_slice(now);
+                bytes = later;
+                if self.waiting.len() < all.min(group) {
+                    return Ok(());
+                }
+                let waiting = std::mem::take(&mut self.waiting);
+                self.block(&waiting, left.min(8), sink)?;
+            } else {
+                let whole = if bytes.len() >= all { left } else { bytes.len() / group * 8 };
+                let n = whole.min(BLOCK);
+                let (now, later) = bytes.split_at(packed_len(n, width));
+                bytes = later;
+                self.block(now, n, sink)?;
+            }
+        }
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), ContributionError> {
+        let expected_bytes = self.plan.packed_bytes();
+        if self.seen_bytes < expected_bytes {
+            return Err(ContributionError::TooShort {
+                expected_bytes,
+                found_bytes: self.seen_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, packed: &[u8], n: usize, sink: &mut impl FnMut(usize, &[u64])) -> Result<(), ContributionError> {
+        let slot = &self.plan.slots()[self.slot];
+        let values = &mut self.values[..n];
+        unpack(packed, slot.sum_bits, values);
+        let in_bounds = |&value: &u64| value >= slot.least && value <= slot.most;
+        // Without an early exit, so that the loop is vectorized.
+        if !values.iter().fold(true, |all, value| all & in_bounds(value)) {
+            let index = self.done + values.iter().position(|value| !in_bounds(value)).unwrap_or(0);
+            return Err(ContributionError::Residue {
+                slot: slot.name,
+                index,
+                least: slot.least,
+                most: slot.most,
+            });
+        }
+        if !padding_is_zero(packed, n, slot.sum_bits) {
+            return Err(ContributionError::Padding { slot: slot.name });
+        }
+        sink(self.slot, values);
+        self.done += n;
+        Ok(())
+    }
+}
+
+/// Checks a packed contribution while it arrives, in slices of any length: exactly as long as the plan says, every residue one that
+/// an honest client can send, padding 0. It keeps a few kilobytes, never the contribution.
+#[derive(Clone)]
+pub struct Validator {
+    blocks: Blocks,
+    failed: Option<ContributionError>,
+}
+
+impl Validator {
+    /// For contributions of this plan.
+    pub fn new(plan: &SumPlan) -> Self {
+        Self {
+            blocks: Blocks::new(plan),
+            failed: None,
+        }
+    }
+
+    /// Checks the next bytes.
+    ///
+    /// # Errors
+    /// [`ContributionError`], and again the same for whatever comes after.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), ContributionError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = self.blocks.push(bytes, &mut |_, _| {});
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    /// That nothing is missing.
+    ///
+    /// # Errors
+    /// [`ContributionError::TooShort`], or what [`Self::push`] found before.
+    pub fn finish(self) -> Result<(), ContributionError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.blocks.finish(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Validator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Validator")
+            .field("seen_bytes", &self.blocks.seen_bytes)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
