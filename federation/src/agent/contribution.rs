@@ -1,0 +1,86 @@
+//! What an agent holds of its own work, and how far it got. This is what survives a killed agent.
+
+use aimass_protocol::descriptor::{CodecParams, Descriptor};
+use aimass_protocol::job::{AggregationMode, JobFile};
+use aimass_protocol::{ContributionId, Digest, JobId};
+use serde::{Deserialize, Serialize};
+
+/// A trained contribution. Identified by job, base model and its random id; it is in at most one published sum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// Its name.
+    pub id: ContributionId,
+    /// The job.
+    pub job: JobId,
+    /// The model that it was trained from.
+    pub base: Digest,
+    /// What the job's owner signed about how updates are treated.
+    pub consent: Consent,
+    /// How far it got.
+    pub stage: Stage,
+}
+
+/// What the signed job promises; a cohort's descriptor may not give less.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consent {
+    /// Why the data is used.
+    pub purpose: String,
+    /// Masked or not.
+    pub mode: AggregationMode,
+    /// Fewest contributions in a sum.
+    pub floor: u32,
+    /// How an update becomes integers.
+    pub codec: CodecParams,
+    /// `round.max_time`, in milliseconds.
+    pub max_time_ms: u64,
+}
+
+impl Consent {
+    /// What a job file promises.
+    pub fn of(file: &JobFile) -> Self {
+        Self {
+            purpose: file.job.purpose.clone(),
+            mode: file.aggregation.mode,
+            floor: file.aggregation.floor,
+            codec: file.update,
+            max_time_ms: u64::try_from(file.round.max_time.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// How far a contribution got.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// On disk; in no cohort. May be offered.
+    Trained,
+    /// A cohort took it and its terms were agreed to; residues are being made, nothing was sent.
+    Offered {
+        /// The terms.
+        descriptor: Descriptor,
+    },
+    /// The residues are on disk and may have been sent in part or whole. They are sent byte-identical or not at all.
+    Sent {
+        /// The terms.
+        descriptor: Descriptor,
+        /// Whether the server confirmed that it is in the sum.
+        accepted: bool,
+    },
+}
+
+impl Stage {
+    /// The terms that were agreed to, if there are any.
+    pub fn descriptor(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Trained => None,
+            Self::Offered { descriptor } | Self::Sent { descriptor, .. } => Some(descriptor),
+        }
+    }
+}
+
+/// Everything that a session needs to go on after its process was killed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The contribution that is held: a session finishes one before it asks for other work. Files of any other contribution may be deleted.
+    pub held: Option<Contribution>,
+}

@@ -1,0 +1,245 @@
+//! What the session is told, and what it wants done.
+
+use std::fmt;
+
+use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::job::JobFile;
+use aimass_protocol::message::Refusal;
+use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
+
+use crate::RequestKind;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The connection that [`Effect::Connect`] asked for stands.
+    Connected,
+    /// It broke, or could not be made. Requests that were open are asked again after the next [`Event::Connected`].
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The check-in was answered with work, whose signature the driver has verified.
+    Task {
+        /// The job.
+        job: JobId,
+        /// The job file inside the signed job.
+        file: Box<JobFile>,
+        /// The round that the base belongs to.
+        round: u32,
+        /// The model to start from.
+        base: Digest,
+        /// Its size in bytes.
+        base_bytes: u64,
+    },
+    /// The check-in was answered: nothing now.
+    ComeBack(ComeBack),
+    /// The base model is on disk, whole and verified.
+    Fetched {
+        /// Which.
+        base: Digest,
+    },
+    /// The contribution is trained and durable: the driver keeps its delta under `contribution`.
+    Trained {
+        /// The job.
+        job: JobId,
+        /// The model that it was trained from.
+        base: Digest,
+        /// Its name, drawn at random by the driver.
+        contribution: ContributionId,
+    },
+    /// Training failed, or there is no data for the job.
+    TrainFailed {
+        /// The job.
+        job: JobId,
+        /// Why and what to do, for people.
+        reason: String,
+    },
+    /// A ready was answered: this descriptor, parsed, its signature verified.
+    Cohort {
+        /// The contribution that was offered.
+        contribution: ContributionId,
+        /// What the server promises and asks for.
+        descriptor: Box<Descriptor>,
+    },
+    /// A ready was answered: the contribution can't be used any more.
+    Superseded {
+        /// Which.
+        contribution: ContributionId,
+    },
+    /// What the server sent fails a check of the driver: a signature, a layout digest, a job file that does not parse. The job is declined.
+    Invalid {
+        /// The job that it was about.
+        job: JobId,
+        /// What is wrong, for people.
+        reason: String,
+    },
+    /// The residues for this cohort are durable.
+    Encoded {
+        /// The contribution.
+        contribution: ContributionId,
+        /// The cohort.
+        cohort: CohortId,
+    },
+    /// The contribution can't be encoded (not finite, wrong length): it is of no use.
+    EncodeFailed {
+        /// Which.
+        contribution: ContributionId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The upload is complete and in the running sum.
+    Accepted {
+        /// The contribution.
+        contribution: ContributionId,
+        /// The cohort.
+        cohort: CohortId,
+    },
+    /// The outcome is known.
+    Outcome {
+        /// Of which contribution.
+        contribution: ContributionId,
+        /// What became of it.
+        reply: OutcomeReply,
+    },
+    /// The server refused the open request of this kind.
+    Refused {
+        /// Which request.
+        request: RequestKind,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The open request of this kind came to nothing although the connection stands: its stream was reset, the disk is full.
+    Failed {
+        /// Which request.
+        request: RequestKind,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Time passed: [`poll_timeout`](super::Session::poll_timeout) is reached. Also the first event of a session.
+    Tick,
+}
+
+/// What the driver has to do, in this order. A new request replaces an open one of the same kind: its stream is closed and its answer ignored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Connect to the server; then [`Event::Connected`] or [`Event::Disconnected`].
+    Connect,
+    /// Ask for work; then [`Event::Task`], [`Event::ComeBack`] or a refusal.
+    CheckIn(CheckIn),
+    /// Fetch a base model (what is on disk already is not fetched again); then [`Event::Fetched`] or a refusal.
+    Fetch {
+        /// For which job.
+        job: JobId,
+        /// The model.
+        base: Digest,
+        /// Its announced size in bytes.
+        base_bytes: u64,
+    },
+    /// Train; then [`Event::Trained`] or [`Event::TrainFailed`]. Goes on without a connection.
+    Train {
+        /// The job, as the task brought it.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The model to start from.
+        base: Digest,
+    },
+    /// Offer a contribution; then [`Event::Cohort`], [`Event::Superseded`] or a refusal.
+    Offer(Ready),
+    /// Turn the contribution's delta into residues under this descriptor and make them durable; then [`Event::Encoded`] or [`Event::EncodeFailed`].
+    /// Residues that are on disk for the same contribution and cohort are kept as they are.
+    Encode {
+        /// The contribution.
+        contribution: ContributionId,
+        /// The agreed terms.
+        descriptor: Box<Descriptor>,
+    },
+    /// Upload the encoded residues, or the rest of them; then [`Event::Accepted`] or a refusal.
+    Upload {
+        /// The contribution.
+        contribution: ContributionId,
+        /// The cohort.
+        cohort: CohortId,
+    },
+    /// Ask what became of a contribution; then [`Event::Outcome`] or a refusal.
+    AskOutcome(OutcomeQuery),
+    /// Make [`Session::snapshot`](super::Session::snapshot), as it is after this step, durable before the effects that follow.
+    Persist,
+    /// Delete the residues of this contribution for this cohort: they will never be sent again.
+    DiscardUpload {
+        /// The contribution.
+        contribution: ContributionId,
+        /// The cohort.
+        cohort: CohortId,
+    },
+    /// Delete everything kept for this contribution.
+    Discard {
+        /// Which.
+        contribution: ContributionId,
+    },
+    /// For people: this contribution was counted once in the model of this round.
+    Included {
+        /// The job.
+        job: JobId,
+        /// Which.
+        contribution: ContributionId,
+        /// The round.
+        round: u32,
+        /// The model.
+        model: Digest,
+    },
+    /// For people: nothing to do until then ([`poll_timeout`](super::Session::poll_timeout) says when to tick).
+    Sleep {
+        /// When it goes on.
+        until: Timestamp,
+        /// Why it waits.
+        reason: String,
+    },
+    /// For people and counters: something is wrong or was declined.
+    Warn(Warning),
+}
+
+/// What a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The server can't be reached.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// The server refused a request.
+    Refused {
+        /// Which.
+        request: RequestKind,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A request came to nothing.
+    Failed {
+        /// Which.
+        request: RequestKind,
+        /// Why.
+        reason: String,
+    },
+    /// A job is declined, by policy or because it can't be done here.
+    Declined {
+        /// The job.
+        job: JobId,
+        /// Why and what could be changed.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { reason } => write!(f, "the server can't be reached: {reason}"),
+            Self::Refused { request, refusal } => write!(f, "the server refused a {request} request: {refusal}"),
+            Self::Failed { request, reason } => write!(f, "a {request} request failed: {reason}"),
+            Self::Declined { job, reason } => write!(f, "job {job} is declined: {reason}"),
+        }
+    }
+}

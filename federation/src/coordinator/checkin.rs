@@ -1,0 +1,140 @@
+//! Who is offered what.
+
+use std::time::Duration;
+
+use aimass_protocol::AgentId;
+use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_TAG_BYTES, MAX_TAGS};
+use aimass_protocol::message::agent::{CheckIn, ComeBack};
+
+use super::AgentReply;
+use super::entry::{Entry, Phase};
+use super::job::Context;
+use crate::jitter;
+
+/// Why an agent gets no work from a job. The greatest over all jobs is what it is told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    NoJob,
+    NoData(String),
+    NoTag(String),
+    Declined(String),
+    Barred(String),
+    Full(String),
+    Summing(String),
+}
+
+impl Reason {
+    fn text(self) -> String {
+        match self {
+            Self::NoJob => "no job is running".to_owned(),
+            Self::NoData(contract) => format!("the running jobs need other data, for instance {contract:?}"),
+            Self::NoTag(job) => format!("job {job:?} asks for tags that this agent does not carry"),
+            Self::Declined(job) => format!("this agent declines job {job:?}"),
+            Self::Barred(job) => format!("this agent's update was refused in the running round of job {job:?}; it may join the next one"),
+            Self::Full(job) => format!("the running round of job {job:?} has all the agents that it takes"),
+            Self::Summing(job) => format!("the running round of job {job:?} is being summed"),
+        }
+    }
+}
+
+/// Puts the first fitting job's work, or why there is none, into `cx`. `jobs` come in order of preference; returns the index of the one served.
+pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: AgentId, check_in: &CheckIn, pace: Pace) -> Option<usize> {
+    let mut best = Reason::NoJob;
+    for (index, entry) in jobs.iter_mut().enumerate() {
+        match fit(entry, cx, agent, check_in) {
+            Ok(()) => {
+                let job = &entry.job;
+                let (round, base, base_bytes) = (job.round, job.base, job.base_bytes);
+                cx.reply(
+                    agent,
+                    AgentReply::Task {
+                        job: job.id,
+                        round,
+                        base,
+                        base_bytes,
+                    },
+                );
+                return Some(index);
+            }
+            Err(reason) => best = best.max(reason),
+        }
+    }
+    let after_ms = u64::try_from(pace.delay(agent).as_millis()).unwrap_or(u64::MAX);
+    cx.reply(
+        agent,
+        AgentReply::ComeBack(ComeBack {
+            after_ms,
+            reason: best.text(),
+        }),
+    );
+    None
+}
+
+fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &CheckIn) -> Result<(), Reason> {
+    let job = &mut entry.job;
+    let name = || job.file.job.name.clone();
+    if !check_in.contracts.contains(&job.file.data.contract) {
+        return Err(Reason::NoData(job.file.data.contract.clone()));
+    }
+    if !job.file.job.tags.iter().all(|tag| check_in.capabilities.tags.contains(tag)) {
+        return Err(Reason::NoTag(name()));
+    }
+    if check_in.declined.contains(&job.id) {
+        return Err(Reason::Declined(name()));
+    }
+    if job.barred.contains_key(&agent) {
+        return Err(Reason::Barred(name()));
+    }
+    if check_in.held.iter().any(|h| h.job == job.id && h.base == job.base) {
+        return Ok(());
+    }
+    if !matches!(entry.phase, Phase::Gathering(_)) {
+        return Err(Reason::Summing(name()));
+    }
+    let name = name();
+    if job.seat(cx.now, cx.config.gone_grace, agent) {
+        Ok(())
+    } else {
+        Err(Reason::Full(name))
+    }
+}
+
+/// Holds a check-in to the limits. The text says the fix.
+pub(super) fn check(check_in: &CheckIn) -> Result<(), String> {
+    let tags = &check_in.capabilities.tags;
+    if tags.len() > MAX_TAGS {
+        return Err(format!("an agent may carry {MAX_TAGS} tags, this one carries {}", tags.len()));
+    }
+    if check_in.contracts.len() > MAX_DATA_OFFERS {
+        return Err(format!(
+            "an agent may offer {MAX_DATA_OFFERS} data contracts, this one offers {}",
+            check_in.contracts.len()
+        ));
+    }
+    if tags.iter().chain(&check_in.contracts).any(|t| t.len() > MAX_TAG_BYTES) {
+        return Err(format!("a tag or data contract may have {MAX_TAG_BYTES} bytes; shorten it"));
+    }
+    Ok(())
+}
+
+/// How long agents without work stay away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) come_back: Duration,
+    pub(super) check_ins_per_s: u32,
+    /// Agents with a connection.
+    pub(super) online: usize,
+    /// Makes each draw another.
+    pub(super) draw: u64,
+}
+
+impl Pace {
+    fn delay(self, agent: AgentId) -> Duration {
+        let crowd_ms = (self.online as u64).saturating_mul(1000) / u64::from(self.check_ins_per_s.max(1));
+        let key = agent
+            .as_bytes()
+            .iter()
+            .fold(self.draw, |key, byte| jitter::mix(key ^ u64::from(*byte)));
+        jitter::spread(self.come_back.max(Duration::from_millis(crowd_ms)), key)
+    }
+}

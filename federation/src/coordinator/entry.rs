@@ -1,0 +1,259 @@
+//! A job with its phase: what each event means in each phase.
+
+use aimass_protocol::message::agent::{OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
+use rand_core::CryptoRng;
+
+use super::cohort::{Cohort, Progress};
+use super::collecting::Collecting;
+use super::ended::Ended;
+use super::gathering::Gathering;
+use super::job::{Context, Job};
+use super::publishing::{Publishing, finished};
+use super::{AgentReply, Event, JobEnd, JobSpec, JobView, PhaseName};
+use crate::RequestKind;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Phase {
+    Gathering(Gathering),
+    Collecting(Collecting),
+    Publishing(Publishing),
+    Ended(Ended),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) job: Job,
+    pub(super) phase: Phase,
+}
+
+impl Entry {
+    /// A job that is new or was restored: whatever round was open is gathered again.
+    pub(super) fn new<R>(spec: JobSpec, cx: &mut Context<'_, R>) -> Self {
+        let JobSpec {
+            id,
+            file,
+            next_round,
+            base,
+            base_bytes,
+            accuracy,
+            mut recent,
+            ended,
+        } = spec;
+        let extra = recent.len().saturating_sub(cx.config.remembered_rounds);
+        recent.drain(..extra);
+        let mut job = Job::new(id, file, next_round.max(1), base, base_bytes, recent);
+        let phase = if let Some(end) = ended {
+            Phase::Ended(Ended { end })
+        } else if let Some(end) = finished(&job, accuracy) {
+            job.end(cx, end)
+        } else if job.need() > job.max() {
+            let reason = format!(
+                "a round needs {} contributions but takes {} agents; raise round.max",
+                job.need(),
+                job.max()
+            );
+            job.end(cx, JobEnd::Failed { reason })
+        } else {
+            Phase::Gathering(Gathering::default())
+        };
+        Self { job, phase }
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    pub(super) fn has_cohort(&self, id: CohortId) -> bool {
+        self.cohort().is_some_and(|cohort| cohort.id() == id)
+    }
+
+    fn cohort(&self) -> Option<&Cohort> {
+        match &self.phase {
+            Phase::Collecting(phase) => Some(&phase.cohort),
+            Phase::Publishing(phase) => Some(&phase.cohort),
+            Phase::Gathering(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    /// True if the agent now waits for a cohort.
+    pub(super) fn ready<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, ready: Ready) -> bool {
+        let Ready {
+            job: _,
+            base,
+            contribution,
+        } = ready;
+        if self.is_ended() || base != self.job.base || self.job.included(contribution).is_some() {
+            cx.reply(agent, AgentReply::Superseded);
+            return false;
+        }
+        if let Some(code) = self.job.barred.get(&agent) {
+            let text = "this agent's update was refused in the running round; drop the contribution and check in for the next round";
+            cx.refuse(agent, RequestKind::Ready, *code, text);
+            return false;
+        }
+        // The reply was lost. But a member that is too late for this cohort waits for the next one.
+        if let Some(cohort) = self.cohort()
+            && let Some(member) = cohort.members.get(&agent)
+            && member.contribution == contribution
+            && member.is_live()
+            && (member.is_whole() || cx.now < cohort.terms.deadline)
+        {
+            let terms = cohort.terms;
+            cx.reply(agent, AgentReply::Cohort(terms));
+            return false;
+        }
+        if self.is_offered_by_another(agent, contribution) {
+            let text = "another agent offers a contribution of this name; draw a new name at random and offer again";
+            cx.refuse(agent, RequestKind::Ready, ErrorCode::Duplicate, text);
+            return false;
+        }
+        self.job.wait(cx.now, agent, contribution);
+        true
+    }
+
+    fn is_offered_by_another(&self, agent: AgentId, contribution: ContributionId) -> bool {
+        let waits = self
+            .job
+            .waiting()
+            .iter()
+            .any(|(other, w)| *other != agent && w.contribution == contribution);
+        let joined = self.cohort().is_some_and(|c| {
+            c.members
+                .iter()
+                .any(|(other, m)| *other != agent && m.is_live() && m.contribution == contribution)
+        });
+        waits || joined
+    }
+
+    pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        match &mut self.phase {
+            Phase::Collecting(phase) => phase.upload_begun(cx, agent, contribution),
+            Phase::Publishing(phase) => phase.upload(cx, agent, contribution),
+            Phase::Gathering(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        match &mut self.phase {
+            Phase::Collecting(phase) => phase.received(cx, agent, contribution),
+            Phase::Publishing(phase) => phase.upload(cx, agent, contribution),
+            Phase::Gathering(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn added<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.added(cx, agent);
+        }
+    }
+
+    pub(super) fn add_failed<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, code: ErrorCode) {
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.add_failed(&mut self.job, cx, agent, code);
+        }
+    }
+
+    pub(super) fn outcome<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, query: OutcomeQuery) {
+        if let Some(included) = self.job.included(query.contribution) {
+            return cx.reply(agent, AgentReply::Outcome(included));
+        }
+        match &mut self.phase {
+            Phase::Collecting(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
+            Phase::Publishing(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
+            _ => cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded)),
+        }
+    }
+
+    pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
+        self.job.gone(now, agent);
+        match &mut self.phase {
+            Phase::Collecting(phase) => phase.cohort.gone(agent),
+            Phase::Publishing(phase) => phase.cohort.gone(agent),
+            Phase::Gathering(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn revoked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
+        if self.job.stop_waiting(agent) {
+            cx.refuse(agent, RequestKind::Ready, ErrorCode::Revoked, super::REVOKED);
+        }
+        self.job.unseat(agent);
+        match &mut self.phase {
+            Phase::Collecting(phase) => phase.revoked(cx, agent),
+            Phase::Publishing(phase) => phase.revoked(cx, agent),
+            Phase::Gathering(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn stop<R>(&mut self, cx: &mut Context<'_, R>) {
+        match &mut self.phase {
+            Phase::Gathering(_) => {}
+            Phase::Collecting(phase) => phase.drop_sum(cx),
+            // The model may be on disk already: the round is finished first.
+            Phase::Publishing(phase) => return phase.stopping = true,
+            Phase::Ended(_) => return,
+        }
+        self.phase = self.job.end(cx, JobEnd::Stopped);
+    }
+
+    /// [`Event::Published`] and [`Event::PublishFailed`], if this job waits for them.
+    pub(super) fn concluded<R>(&mut self, cx: &mut Context<'_, R>, event: &Event) {
+        let Phase::Publishing(phase) = &mut self.phase else { return };
+        self.phase = match event {
+            Event::Published {
+                round,
+                base,
+                base_bytes,
+                accuracy,
+                ..
+            } if *round == self.job.round => phase.published(&mut self.job, cx, *base, *base_bytes, *accuracy),
+            Event::PublishFailed { round, reason, .. } if *round == self.job.round => phase.failed(&mut self.job, cx, reason),
+            _ => return,
+        };
+    }
+
+    /// Makes every transition that is due.
+    pub(super) fn advance<R: CryptoRng>(&mut self, cx: &mut Context<'_, R>) {
+        while let Some(next) = match &mut self.phase {
+            Phase::Gathering(phase) => phase.advance(&mut self.job, cx),
+            Phase::Collecting(phase) => phase.advance(&mut self.job, cx),
+            Phase::Publishing(_) | Phase::Ended(_) => None,
+        } {
+            self.phase = next;
+        }
+    }
+
+    /// When time alone changes something.
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Gathering(phase) => phase.due(&self.job),
+            Phase::Collecting(phase) => Some(phase.timeout()),
+            Phase::Publishing(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    pub(super) fn view(&self) -> JobView {
+        let (phase, ended) = match &self.phase {
+            Phase::Gathering(_) => (PhaseName::Gathering, None),
+            Phase::Collecting(_) => (PhaseName::Collecting, None),
+            Phase::Publishing(_) => (PhaseName::Publishing, None),
+            Phase::Ended(phase) => (PhaseName::Ended, Some(phase.end.clone())),
+        };
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        JobView {
+            job: self.job.id,
+            phase,
+            ended,
+            round: self.job.round - 1,
+            rounds: self.job.file.round.rounds,
+            base: self.job.base,
+            seats: count(self.job.seats()),
+            ready: count(self.job.waiting().len()),
+            members: self.cohort().map_or(0, |c| count(c.members.len())),
+            received: self
+                .cohort()
+                .map_or(0, |c| count(c.count(|p| matches!(p, Progress::Adding | Progress::Added)))),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What the coordinator is told, and what it wants done.
+
+use aimass_protocol::descriptor::CodecParams;
+use aimass_protocol::job::{AggregationMode, JobFile};
+use aimass_protocol::message::Refusal;
+use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::RequestKind;
+
+/// A job as the driver hands it over: new, or restored from its store after a restart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSpec {
+    /// The job.
+    pub id: JobId,
+    /// Its checked job file.
+    pub file: JobFile,
+    /// The round to run next, counted from 1. A finished job has `rounds + 1`.
+    pub next_round: u32,
+    /// The model that this round starts from.
+    pub base: Digest,
+    /// Its size in bytes.
+    pub base_bytes: u64,
+    /// Accuracy of that model on the job's held-out data, if it was measured.
+    pub accuracy: Option<f32>,
+    /// What went into the rounds published so far, oldest first; the last [`Config::remembered_rounds`](super::Config::remembered_rounds) are enough.
+    pub recent: Vec<RoundOutcome>,
+    /// How it ended, if it has. Ended jobs are restored too: agents may still ask for outcomes.
+    pub ended: Option<JobEnd>,
+}
+
+/// What went into a published round. Stored by the driver with the round's record, and handed back in [`JobSpec::recent`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundOutcome {
+    /// The round, counted from 1.
+    pub round: u32,
+    /// The model that came out.
+    pub model: Digest,
+    /// The contributions in its sum, each counted once.
+    pub contributions: Vec<ContributionId>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum JobEnd {
+    /// All rounds were run, or the target accuracy was reached before.
+    Finished {
+        /// Whether it was the target accuracy.
+        target_reached: bool,
+    },
+    /// The operator stopped it.
+    Stopped,
+    /// It can't go on.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl JobEnd {
+    /// `finished`, `stopped` or `failed`.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Finished { .. } => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// Why, for people.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Finished { target_reached: false } => "all rounds were run".to_owned(),
+            Self::Finished { target_reached: true } => "the target accuracy was reached".to_owned(),
+            Self::Stopped => "stopped by the operator".to_owned(),
+            Self::Failed { reason } => reason.clone(),
+        }
+    }
+}
+
+/// What happened. Events that name an agent come from authenticated, accepted agents: the driver gates the others.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A job was submitted, or restored after a restart. A job that is known already is left as it is.
+    AddJob(Box<JobSpec>),
+    /// The operator stops a job. A round that is being published is still finished, so the driver keeps the wish and sends it again after a restart, until
+    /// [`Effect::JobEnded`].
+    StopJob {
+        /// The job.
+        job: JobId,
+    },
+    /// An agent asks for work.
+    CheckIn {
+        /// Who.
+        agent: AgentId,
+        /// What it can do, holds and declines.
+        check_in: CheckIn,
+    },
+    /// An agent offers a contribution. The reply may take long.
+    Ready {
+        /// Who.
+        agent: AgentId,
+        /// What.
+        ready: Ready,
+    },
+    /// An agent wants to upload: its request frame came, no chunk yet.
+    UploadBegun {
+        /// Who.
+        agent: AgentId,
+        /// Into which cohort.
+        cohort: CohortId,
+        /// What.
+        contribution: ContributionId,
+    },
+    /// All chunks of an upload that was allowed arrived, fit their digests and are spooled.
+    Received {
+        /// Who.
+        agent: AgentId,
+        /// Into which cohort.
+        cohort: CohortId,
+        /// What.
+        contribution: ContributionId,
+    },
+    /// The spooled update that [`Effect::Add`] named is in the running sum.
+    Added {
+        /// Whose.
+        agent: AgentId,
+        /// In which cohort's sum.
+        cohort: CohortId,
+    },
+    /// The spooled update that [`Effect::Add`] named is not in the sum, not in part either.
+    AddFailed {
+        /// Whose.
+        agent: AgentId,
+        /// In which cohort's sum.
+        cohort: CohortId,
+        /// Why. A retryable code lets the agent upload again; any other bars it from this round.
+        code: ErrorCode,
+    },
+    /// An agent asks what became of its contribution. The reply may take long.
+    Outcome {
+        /// Who.
+        agent: AgentId,
+        /// Of what.
+        query: OutcomeQuery,
+    },
+    /// The agent's last connection closed. Not to be sent while the agent has another one.
+    Gone {
+        /// Who.
+        agent: AgentId,
+    },
+    /// The operator revoked an agent. What it waits for is refused and what it has not yet added is dropped. An input that is in a sum already, or on
+    /// its way into it, stays: a sum can't be taken apart.
+    Revoked {
+        /// Who.
+        agent: AgentId,
+    },
+    /// The round that [`Effect::Aggregate`] asked for is decoded, stored durably together with its [`RoundOutcome`], and public.
+    Published {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The new model.
+        base: Digest,
+        /// Its size in bytes.
+        base_bytes: u64,
+        /// Its accuracy on the job's held-out data, if the job has some.
+        accuracy: Option<f32>,
+    },
+    /// The round that [`Effect::Aggregate`] asked for could not be published, and nothing of it was stored.
+    PublishFailed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Time passed: [`poll_timeout`](super::Coordinator::poll_timeout) is reached.
+    Tick,
+}
+
+/// What the driver has to do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Answer the agent's open request of kind [`AgentReply::kind`]. If it has none (its connection broke) the reply is dropped; the agent asks again.
+    Reply {
+        /// Whom.
+        agent: AgentId,
+        /// What.
+        reply: AgentReply,
+    },
+    /// Make an empty sum for a cohort.
+    OpenSum {
+        /// The job.
+        job: JobId,
+        /// The cohort.
+        cohort: CohortId,
+        /// The round.
+        round: u32,
+        /// Most updates that it will hold.
+        members: u32,
+    },
+    /// Check the spooled update and add it to the cohort's sum, whole or not at all; then [`Event::Added`] or [`Event::AddFailed`]. Asked at most once for
+    /// the same agent and cohort until it failed.
+    Add {
+        /// The cohort.
+        cohort: CohortId,
+        /// Whose.
+        agent: AgentId,
+        /// What.
+        contribution: ContributionId,
+    },
+    /// No update goes into the sum any more: uploads still under way were refused before, what is spooled can be deleted. Decode the sum, take the strategy's step from `base`, evaluate, store durably, publish; then [`Event::Published`] or [`Event::PublishFailed`].
+    Aggregate {
+        /// The job.
+        job: JobId,
+        /// The cohort whose sum it is.
+        cohort: CohortId,
+        /// The round.
+        round: u32,
+        /// The model to step from.
+        base: Digest,
+        /// Whose contributions the sum holds, ascending by agent. To be stored with the round.
+        survivors: Vec<(AgentId, ContributionId)>,
+    },
+    /// Forget a cohort's sum and what is spooled for it. Nothing of it was or will be published; additions under way, if there are any (the job was
+    /// stopped), come to nothing.
+    DropSum {
+        /// The cohort.
+        cohort: CohortId,
+    },
+    /// Record that a job is over.
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How.
+        end: JobEnd,
+    },
+}
+
+/// An answer to an agent's request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentReply {
+    /// To a check-in: train this (or offer what is held for it). The driver adds the signed job.
+    Task {
+        /// The job.
+        job: JobId,
+        /// Its round, counted from 1.
+        round: u32,
+        /// The model to start from.
+        base: Digest,
+        /// Its size in bytes.
+        base_bytes: u64,
+    },
+    /// To a check-in: nothing now.
+    ComeBack(ComeBack),
+    /// To a ready: the cohort is formed. The driver makes and signs the descriptor.
+    Cohort(CohortTerms),
+    /// To a ready: the contribution can't be used any more.
+    Superseded,
+    /// To an upload that has begun: take its chunks, from the first one that is not spooled yet.
+    UploadAllowed {
+        /// The cohort.
+        cohort: CohortId,
+        /// What.
+        contribution: ContributionId,
+    },
+    /// To an upload: it is in the sum.
+    Accepted,
+    /// To an outcome query.
+    Outcome(OutcomeReply),
+    /// Refused; nothing was changed.
+    Refused {
+        /// Which request.
+        request: RequestKind,
+        /// Why, and what to do about it.
+        refusal: Refusal,
+    },
+}
+
+impl AgentReply {
+    /// The kind of request that this answers. [`AgentReply::UploadAllowed`] leaves its request open: [`AgentReply::Accepted`] or a refusal ends it.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Task { .. } | Self::ComeBack(_) => RequestKind::CheckIn,
+            Self::Cohort(_) | Self::Superseded => RequestKind::Ready,
+            Self::UploadAllowed { .. } | Self::Accepted => RequestKind::Upload,
+            Self::Outcome(_) => RequestKind::Outcome,
+            Self::Refused { request, .. } => *request,
+        }
+    }
+}
+
+/// Everything that a cohort's descriptor needs and the coordinator knows; the driver adds tenant and layout digest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CohortTerms {
+    /// The job.
+    pub job: JobId,
+    /// The round, counted from 1.
+    pub round: u32,
+    /// The cohort.
+    pub cohort: CohortId,
+    /// The model that its contributions stand on.
+    pub base: Digest,
+    /// Agents in it.
+    pub members: u32,
+    /// Fewest contributions that will be summed.
+    pub floor: u32,
+    /// After this no input is taken.
+    pub deadline: Timestamp,
+    /// How an update becomes integers.
+    pub codec: CodecParams,
+    /// Whether masks are applied.
+    pub mode: AggregationMode,
+}

@@ -1,0 +1,130 @@
+//! Ids, jobs and generators for tests.
+
+use std::time::Duration;
+
+use aimass_protocol::descriptor::{CodecName, CodecParams};
+use aimass_protocol::job::{
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, LossName, ModelSection, OptimizerName,
+    RoundSection, StrategyName, StrategySection, TrainSection,
+};
+use aimass_protocol::message::agent::{Capabilities, CheckIn};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, Timestamp};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use crate::coordinator::JobSpec;
+
+pub(crate) fn agent(n: u8) -> AgentId {
+    AgentId::from_bytes([n; 16])
+}
+
+pub(crate) fn job(n: u8) -> JobId {
+    JobId::from_bytes([n; 16])
+}
+
+pub(crate) fn cohort(n: u8) -> CohortId {
+    CohortId::from_bytes([n; 16])
+}
+
+pub(crate) fn contribution(n: u8) -> ContributionId {
+    ContributionId::from_bytes([n; 16])
+}
+
+pub(crate) fn model(n: u8) -> Digest {
+    Digest::from_bytes([n; 32])
+}
+
+pub(crate) fn at_s(seconds: u64) -> Timestamp {
+    Timestamp::from_ms(seconds * 1000)
+}
+
+pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// 3 rounds, of 2 to 4 contributions, at once with 3, after 60 s at the latest.
+pub(crate) fn job_file(name: &str) -> JobFile {
+    JobFile {
+        job: JobSection {
+            name: name.to_owned(),
+            kind: JobKind::Train,
+            seed: 1,
+            purpose: "research".to_owned(),
+            priority: 50,
+            tags: Vec::new(),
+        },
+        model: ModelSection {
+            path: "model.onnx".to_owned(),
+            trainable: Vec::new(),
+        },
+        data: DataSection {
+            contract: "digits".to_owned(),
+            inputs: Vec::new(),
+            target: "label".to_owned(),
+        },
+        train: TrainSection {
+            loss: LossName::CrossEntropy,
+            optimizer: OptimizerName::Sgd,
+            lr: 0.1,
+            epochs: 1,
+            batch: 10,
+        },
+        strategy: StrategySection {
+            name: StrategyName::FedAvg,
+            server_lr: 1.0,
+        },
+        round: RoundSection {
+            rounds: 3,
+            min: 2,
+            target: 3,
+            max: 4,
+            max_time: Duration::from_secs(60),
+        },
+        aggregation: AggregationSection {
+            mode: AggregationMode::Plain,
+            floor: 2,
+        },
+        update: CodecParams {
+            codec: CodecName::Fixed,
+            bits: 16,
+            clip: 1.0,
+            weight_cap: 100,
+        },
+        evaluate: Some(EvaluateSection {
+            data: "test.csv".to_owned(),
+            target_accuracy: Some(0.9),
+        }),
+    }
+}
+
+/// Job `n`, new, with model 100.
+pub(crate) fn job_spec(n: u8) -> JobSpec {
+    JobSpec {
+        id: job(n),
+        file: job_file(&format!("job {n}")),
+        next_round: 1,
+        base: model(100),
+        base_bytes: 1000,
+        accuracy: None,
+        recent: Vec::new(),
+        ended: None,
+    }
+}
+
+pub(crate) fn capabilities() -> Capabilities {
+    Capabilities {
+        agent_version: "0.1.0".to_owned(),
+        cores: 2,
+        tags: vec!["eu".to_owned()],
+        ..Capabilities::default()
+    }
+}
+
+pub(crate) fn check_in() -> CheckIn {
+    CheckIn {
+        capabilities: capabilities(),
+        contracts: vec!["digits".to_owned()],
+        declined: Vec::new(),
+        held: Vec::new(),
+    }
+}

@@ -1,0 +1,41 @@
+//! What a request asks, as drivers tell their open streams apart.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of request whose answers these state machines deal with. An agent has at most one open request of each kind: a newer one replaces the
+/// older, whose stream the driver closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestKind {
+    /// "Is there work for me?"
+    CheckIn,
+    /// "Send me this blob." The coordinator never sees it.
+    Fetch,
+    /// "I have trained; put me in a cohort."
+    Ready,
+    /// "Here is my update."
+    Upload,
+    /// "What became of my contribution?"
+    Outcome,
+}
+
+impl RequestKind {
+    /// A stable word for logs and counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CheckIn => "check_in",
+            Self::Fetch => "fetch",
+            Self::Ready => "ready",
+            Self::Upload => "upload",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+impl fmt::Display for RequestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
