@@ -1,0 +1,35 @@
+//! The aggregator: coordinates rounds with agents over QUIC, keeps jobs, rounds and models, and answers the operator over loopback HTTP.
+//!
+//! | part | does |
+//! |---|---|
+//! | `net` | connections and requests of agents, uploads to spool files, models from the blob store |
+//! | `driver` | owns the coordinator of `aimass-federation`: events in, effects out |
+//! | `registry`, `live` | which agents are known, accepted, connected |
+//! | `submit`, `job` | checks of a submitted job |
+//! | `trust`, `authority_link` | the server's own identity; renewal, bundle and revocations with the authority |
+//! | `api` | the operator's HTTP API |
+//!
+//! Updates are never in memory whole: they are spooled to files and added to one accumulator a cohort, off the reactor. In this version
+//! updates are protected by TLS alone: this process could read each of them.
+
+mod api;
+mod authority_link;
+mod config;
+mod counters;
+mod driver;
+mod error;
+mod job;
+mod live;
+mod memory;
+mod models;
+mod net;
+mod registry;
+mod service;
+mod spool;
+mod submit;
+mod traffic;
+mod trust;
+
+pub use config::{Accept, Config};
+pub use error::ServeError;
+pub use service::{Ready, run};

@@ -1,0 +1,39 @@
+//! The operator's HTTP API, on loopback and behind the token (see [`crate::loopback`]).
+
+mod agents;
+mod blobs;
+mod jobs;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+
+use super::service::Shared;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Api {
+    shared: Arc<Shared>,
+    quic_address: SocketAddr,
+}
+
+/// All routes.
+pub(crate) fn router(shared: Arc<Shared>, quic_address: SocketAddr) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/metrics", get(status::metrics))
+        .route("/v1/blobs", put(blobs::put))
+        .route("/v1/blobs/{digest}", get(blobs::get))
+        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/watch", get(jobs::watch))
+        .route("/v1/jobs/{id}/stop", post(jobs::stop))
+        .route("/v1/jobs/{id}/model", get(jobs::model))
+        .route("/v1/agents", get(agents::list))
+        .route("/v1/agents/{id}/accept", post(agents::accept))
+        .route("/v1/agents/{id}/revoke", post(agents::revoke))
+        .with_state(Api { shared, quic_address })
+}

@@ -1,0 +1,260 @@
+//! The driver: one task owns the coordinator, tells it what happens and does what it wants done.
+//!
+//! Nothing here waits for an agent, the disk or arithmetic: those run elsewhere and come back as [`Command`]s. Of two open requests of one
+//! agent and kind the newer gets the answer; the older's stream is closed.
+
+mod command;
+mod jobs;
+mod publish;
+mod sums;
+mod waiting;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use aimass_federation::coordinator::{self, AgentReply, Coordinator, Effect, Event};
+use aimass_protocol::message::Refusal;
+use aimass_protocol::message::agent::SignedDescriptor;
+use aimass_protocol::{AgentId, CohortId, ErrorCode, JobId, Timestamp};
+use rand_chacha::ChaCha20Rng;
+use tokio::sync::{mpsc, watch};
+
+use super::counters::Counter;
+use super::job::Job;
+use super::service::Shared;
+use crate::store::{JobRecord, RoundRecord};
+pub(crate) use command::{Answer, Ask, Command, JobSnapshot, RestoredJob, StopError, Ticket};
+use jobs::JobEntry;
+use sums::Sum;
+use waiting::Waiting;
+
+/// The driver's state.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    coordinator: Coordinator,
+    config: coordinator::Config,
+    rng: ChaCha20Rng,
+    jobs: BTreeMap<JobId, JobEntry>,
+    sums: HashMap<CohortId, Sum>,
+    descriptors: HashMap<CohortId, SignedDescriptor>,
+    waiting: Waiting,
+    events: VecDeque<Event>,
+    /// For what runs elsewhere and comes back.
+    commands: mpsc::UnboundedSender<Command>,
+    /// Counts changes that somebody may watch for: a round published, a job ended or added.
+    changes: watch::Sender<u64>,
+    /// Sums being made into models now: a shutdown lets them finish.
+    publishing: usize,
+}
+
+impl Driver {
+    /// A driver without jobs; `rng` must be seeded by the operating system.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        rng: ChaCha20Rng,
+        commands: mpsc::UnboundedSender<Command>,
+        changes: watch::Sender<u64>,
+    ) -> Self {
+        let config = coordinator::Config::default();
+        Self {
+            shared,
+            coordinator: Coordinator::new(config.clone()),
+            config,
+            rng,
+            jobs: BTreeMap::new(),
+            sums: HashMap::new(),
+            descriptors: HashMap::new(),
+            waiting: Waiting::default(),
+            events: VecDeque::new(),
+            commands,
+            changes,
+            publishing: 0,
+        }
+    }
+
+    /// Runs until [`Command::Shutdown`], or until nobody can send a command any more.
+    pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut stopping = None;
+        loop {
+            if stopping.is_some() && self.publishing == 0 {
+                return;
+            }
+            let due = self.coordinator.poll_timeout();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Shutdown(done)) => stopping = Some(done),
+                    Some(command) => self.command(command).await,
+                    None => return,
+                },
+                () = sleep_until(due) => self.event(Event::Tick).await,
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Ask { agent, ask, answers } => self.ask(agent, ask, answers).await,
+            Command::Received {
+                agent,
+                cohort,
+                contribution,
+            } => {
+                self.event(Event::Received {
+                    agent,
+                    cohort,
+                    contribution,
+                })
+                .await
+            }
+            Command::Gone { agent } => {
+                self.waiting.forget(agent);
+                self.event(Event::Gone { agent }).await;
+            }
+            Command::Revoked { agent } => {
+                self.event(Event::Revoked { agent }).await;
+                self.waiting.forget(agent);
+            }
+            Command::AddJob { job, restored } => self.add_job(job, restored).await,
+            Command::StopJob { job, done } => self.stop_job(job, done).await,
+            Command::Jobs { only, reply } => {
+                // Nobody listens any more: the HTTP request was cut.
+                let _ = reply.send(self.snapshots(only));
+            }
+            Command::Added { cohort, agent, result } => self.added(cohort, agent, result).await,
+            Command::Published {
+                job,
+                round,
+                cohort,
+                result,
+            } => self.published(job, round, cohort, result).await,
+            Command::Shutdown(_) => {}
+        }
+    }
+
+    async fn ask(&mut self, agent: AgentId, ask: Ask, answers: mpsc::UnboundedSender<Answer>) {
+        if let Err(refusal) = self.shared.registry.check(agent) {
+            let _ = answers.send(Answer::Refused(refusal));
+            return;
+        }
+        self.waiting.wait(agent, ask.kind(), ask.cohort(), answers);
+        let event = match ask {
+            Ask::CheckIn(check_in) => Event::CheckIn { agent, check_in },
+            Ask::Ready(ready) => Event::Ready { agent, ready },
+            Ask::Outcome(query) => Event::Outcome { agent, query },
+            Ask::Upload {
+                cohort,
+                contribution,
+                size_bytes,
+            } => {
+                if let Some(sum) = self.sums.get_mut(&cohort) {
+                    sum.announced(agent, size_bytes);
+                }
+                Event::UploadBegun {
+                    agent,
+                    cohort,
+                    contribution,
+                }
+            }
+        };
+        self.event(event).await;
+    }
+
+    /// Steps the coordinator and performs what it wants, in order.
+    async fn event(&mut self, event: Event) {
+        self.events.push_back(event);
+        while let Some(event) = self.events.pop_front() {
+            let mut effects = Vec::new();
+            self.coordinator.step(now(), event, &mut self.rng, &mut effects);
+            for effect in effects {
+                self.effect(effect).await;
+            }
+        }
+    }
+
+    async fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { agent, reply } => self.reply(agent, reply),
+            Effect::OpenSum {
+                job,
+                cohort,
+                round,
+                members,
+            } => self.open_sum(job, cohort, round, members).await,
+            Effect::Add {
+                cohort,
+                agent,
+                contribution: _,
+            } => self.add(cohort, agent),
+            Effect::Aggregate {
+                job,
+                cohort,
+                round,
+                base,
+                survivors,
+            } => self.aggregate(job, cohort, round, base, survivors),
+            Effect::DropSum { cohort } => self.drop_sum(cohort),
+            Effect::JobEnded { job, end } => self.job_ended(job, end).await,
+        }
+    }
+
+    fn reply(&mut self, agent: AgentId, reply: AgentReply) {
+        let kind = reply.kind();
+        let answer = match reply {
+            AgentReply::Task {
+                job,
+                round,
+                base,
+                base_bytes,
+            } => match self.jobs.get(&job) {
+                Some(entry) => {
+                    self.shared.counters.count(Counter::Tasks);
+                    Answer::Task(entry.task(round, base, base_bytes))
+                }
+                None => unavailable("the job is gone; ask again"),
+            },
+            AgentReply::ComeBack(come_back) => Answer::ComeBack(come_back),
+            AgentReply::Cohort(terms) => self.descriptor(terms),
+            AgentReply::Superseded => Answer::Superseded,
+            AgentReply::UploadAllowed { cohort, contribution } => match self.sums.get_mut(&cohort) {
+                Some(sum) if sum.announced_well(agent) => Answer::UploadFrom(sum.ticket(agent)),
+                Some(_) => {
+                    // A wrong length can't become right: it goes the way of any update that can't be added.
+                    self.events.push_back(Event::Received {
+                        agent,
+                        cohort,
+                        contribution,
+                    });
+                    return;
+                }
+                None => unavailable("the cohort has no sum; offer the contribution again"),
+            },
+            AgentReply::Accepted => Answer::Accepted,
+            AgentReply::Outcome(outcome) => Answer::Outcome(outcome),
+            AgentReply::Refused { refusal, .. } => Answer::Refused(refusal),
+        };
+        self.waiting.answer(agent, kind, answer);
+    }
+
+    fn notify(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+}
+
+fn unavailable(text: &str) -> Answer {
+    Answer::Refused(Refusal::new(ErrorCode::Unavailable, text))
+}
+
+async fn sleep_until(due: Option<Timestamp>) {
+    match due {
+        Some(due) => tokio::time::sleep(due.since(now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The clock of the service.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,199 @@
+//! What the driver is told and asked, and what it answers.
+
+use std::sync::Arc;
+
+use aimass_federation::RequestKind;
+use aimass_federation::coordinator::JobView;
+use aimass_protocol::job::JobKind;
+use aimass_protocol::message::Refusal;
+use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Ready, SignedDescriptor, Task};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::{Job, JobRecord, RoundRecord};
+
+/// An agent's question.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// "Is there work for me?"
+    CheckIn(CheckIn),
+    /// "I have trained; put me in a cohort."
+    Ready(Ready),
+    /// "Here is my update", of so many bytes.
+    Upload {
+        /// The cohort.
+        cohort: CohortId,
+        /// The work.
+        contribution: ContributionId,
+        /// By its manifest.
+        size_bytes: u64,
+    },
+    /// "What became of my contribution?"
+    Outcome(OutcomeQuery),
+}
+
+impl Ask {
+    pub(super) fn kind(&self) -> RequestKind {
+        match self {
+            Self::CheckIn(_) => RequestKind::CheckIn,
+            Self::Ready(_) => RequestKind::Ready,
+            Self::Upload { .. } => RequestKind::Upload,
+            Self::Outcome(_) => RequestKind::Outcome,
+        }
+    }
+
+    pub(super) fn cohort(&self) -> Option<CohortId> {
+        match self {
+            Self::Upload { cohort, .. } => Some(*cohort),
+            _ => None,
+        }
+    }
+}
+
+/// An answer to a question. An upload gets two: [`Answer::UploadFrom`], then [`Answer::Accepted`] or a refusal. The channel closes
+/// without an answer when a newer request took its place.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Work.
+    Task(Task),
+    /// No work.
+    ComeBack(ComeBack),
+    /// A cohort.
+    Cohort(SignedDescriptor),
+    /// The contribution is of no use.
+    Superseded,
+    /// The upload may begin, or go on.
+    UploadFrom(Ticket),
+    /// The upload is in the sum.
+    Accepted,
+    /// What became of a contribution.
+    Outcome(OutcomeReply),
+    /// Refused; nothing was changed.
+    Refused(Refusal),
+}
+
+/// The right to write an upload's spool file.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// The job, for accounting.
+    pub(crate) job: JobId,
+    /// Held while the file is written: an older stream of the same upload may not have noticed yet that it is over.
+    pub(crate) writing: Arc<Mutex<()>>,
+}
+
+/// A job that ran before a restart.
+#[derive(Debug)]
+pub(crate) struct RestoredJob {
+    /// Its finished rounds in order.
+    pub(crate) rounds: Vec<RoundRecord>,
+    /// What went into the last of them, oldest first.
+    pub(crate) recent: Vec<aimass_federation::coordinator::RoundOutcome>,
+}
+
+/// What happens.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// An agent asks something.
+    Ask {
+        /// Who.
+        agent: AgentId,
+        /// What.
+        ask: Ask,
+        /// Where the answers go.
+        answers: mpsc::UnboundedSender<Answer>,
+    },
+    /// An upload is whole and verified.
+    Received {
+        /// Whose.
+        agent: AgentId,
+        /// Into which cohort.
+        cohort: CohortId,
+        /// What.
+        contribution: ContributionId,
+    },
+    /// An agent's last connection closed.
+    Gone {
+        /// Who.
+        agent: AgentId,
+    },
+    /// The operator revoked an agent.
+    Revoked {
+        /// Who.
+        agent: AgentId,
+    },
+    /// A job whose record is stored: new, or restored.
+    AddJob {
+        /// The job.
+        job: Box<(Job, JobRecord)>,
+        /// What was stored of it besides.
+        restored: RestoredJob,
+    },
+    /// The operator stops a job.
+    StopJob {
+        /// The job.
+        job: JobId,
+        /// Answered when the end is stored.
+        done: oneshot::Sender<Result<(), StopError>>,
+    },
+    /// The API wants to see jobs.
+    Jobs {
+        /// Only this one.
+        only: Option<JobId>,
+        /// Where they go.
+        reply: oneshot::Sender<Vec<JobSnapshot>>,
+    },
+    /// An update is in the sum, or could not be added.
+    Added {
+        /// In which cohort.
+        cohort: CohortId,
+        /// Whose.
+        agent: AgentId,
+        /// How it went.
+        result: Result<(), ErrorCode>,
+    },
+    /// A sum is a stored model, or could not be made one.
+    Published {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The cohort.
+        cohort: CohortId,
+        /// The stored record, or why there is none.
+        result: Result<Box<RoundRecord>, String>,
+    },
+    /// Finish what is being published, then end. The sender is dropped at the end.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A job that can't be stopped.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum StopError {
+    /// No such job.
+    #[error("there is no such job")]
+    Unknown,
+    /// It takes no more part in rounds, but its end could not be stored: it would run on after a restart.
+    #[error("the job is stopped, but that could not be stored ({reason}): stop it again after the next restart")]
+    Store {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A job as the API shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct JobSnapshot {
+    /// As stored.
+    pub(crate) record: JobRecord,
+    /// Its name.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) kind: JobKind,
+    /// The model that it started from.
+    pub(crate) initial_model: Digest,
+    /// Where it is.
+    pub(crate) view: JobView,
+    /// Its finished rounds.
+    pub(crate) rounds: Arc<Vec<RoundRecord>>,
+}

@@ -1,0 +1,128 @@
+//! The jobs that the driver knows: restored, added, stopped, shown.
+
+use std::sync::Arc;
+
+use aimass_federation::coordinator::{Event, JobEnd, JobSpec};
+use aimass_protocol::message::agent::Task;
+use aimass_protocol::{Digest, JobId, Timestamp};
+use tokio::sync::oneshot;
+
+use super::command::StopError;
+use super::{Driver, Job, JobRecord, JobSnapshot, RestoredJob, RoundRecord, now};
+
+/// A job with what became of it.
+pub(super) struct JobEntry {
+    pub(super) job: Arc<Job>,
+    pub(super) record: JobRecord,
+    pub(super) rounds: Arc<Vec<RoundRecord>>,
+    /// When the running round began, for its duration.
+    pub(super) round_began: Timestamp,
+    /// Operators who wait for the job to be stopped.
+    stopping: Vec<oneshot::Sender<Result<(), StopError>>>,
+}
+
+impl JobEntry {
+    pub(super) fn task(&self, round: u32, base: Digest, base_bytes: u64) -> Task {
+        Task {
+            job: self.job.id,
+            signed_job: self.job.signed_bytes.clone(),
+            owner: self.job.owner,
+            signature: self.job.signature,
+            round,
+            base,
+            base_bytes,
+        }
+    }
+}
+
+impl Driver {
+    pub(super) async fn add_job(&mut self, job: Box<(Job, JobRecord)>, restored: RestoredJob) {
+        let (job, record) = *job;
+        if self.jobs.contains_key(&job.id) {
+            return;
+        }
+        let last = restored.rounds.last();
+        let spec = JobSpec {
+            id: job.id,
+            file: job.file.clone(),
+            next_round: last.map_or(1, |round| round.round.saturating_add(1)),
+            base: last.map_or(job.model, |round| round.model),
+            base_bytes: last.map_or(job.model_bytes, |round| round.model_bytes),
+            accuracy: last.map_or_else(|| job.initial_accuracy(), |round| round.accuracy).map(narrow),
+            recent: restored.recent,
+            ended: record.end.clone(),
+        };
+        self.shared.models.allow(
+            job.id,
+            std::iter::once(job.model).chain(restored.rounds.iter().map(|round| round.model)),
+        );
+        tracing::info!(job = %job.id, name = %job.file.job.name, round = spec.next_round, "job added");
+        let entry = JobEntry {
+            job: Arc::new(job),
+            record,
+            rounds: Arc::new(restored.rounds),
+            round_began: now(),
+            stopping: Vec::new(),
+        };
+        self.jobs.insert(spec.id, entry);
+        self.event(Event::AddJob(Box::new(spec))).await;
+        self.notify();
+    }
+
+    pub(super) async fn stop_job(&mut self, job: JobId, done: oneshot::Sender<Result<(), StopError>>) {
+        match self.jobs.get_mut(&job) {
+            None => {
+                let _ = done.send(Err(StopError::Unknown));
+            }
+            Some(entry) if entry.record.end.is_some() => {
+                let _ = done.send(Ok(()));
+            }
+            Some(entry) => {
+                entry.stopping.push(done);
+                self.event(Event::StopJob { job }).await;
+            }
+        }
+    }
+
+    pub(super) async fn job_ended(&mut self, job: JobId, end: JobEnd) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        tracing::info!(%job, state = end.state(), reason = %end.reason(), "job ended");
+        entry.record.end = Some(end);
+        entry.record.ended_at_ms = Some(now().as_ms());
+        let (store, record) = (self.shared.store.clone(), entry.record.clone());
+        let stored = tokio::task::spawn_blocking(move || store.put_job(&record)).await;
+        let stored = stored.unwrap_or_else(|e| Err(std::io::Error::other(e).into()));
+        if let Err(error) = &stored {
+            // After a restart the job would run on; the operator can stop it again.
+            tracing::error!(%job, %error, "the end of the job could not be stored");
+        }
+        let result = stored.map_err(|e| StopError::Store { reason: e.to_string() });
+        for waiting in std::mem::take(&mut entry.stopping) {
+            let _ = waiting.send(result.clone());
+        }
+        self.shared.traffic.take(job);
+        self.notify();
+    }
+
+    pub(super) fn snapshots(&self, only: Option<JobId>) -> Vec<JobSnapshot> {
+        let wanted = self.jobs.values().filter(|entry| only.is_none_or(|id| id == entry.job.id));
+        wanted
+            .filter_map(|entry| {
+                Some(JobSnapshot {
+                    record: entry.record.clone(),
+                    name: entry.job.file.job.name.clone(),
+                    kind: entry.job.file.job.kind,
+                    initial_model: entry.job.model,
+                    view: self.coordinator.job(entry.job.id)?,
+                    rounds: Arc::clone(&entry.rounds),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Accuracies are fractions: an f32 holds them well enough to compare with a target.
+#[allow(clippy::cast_possible_truncation)]
+pub(super) fn narrow(accuracy: f64) -> f32 {
+    accuracy as f32
+}

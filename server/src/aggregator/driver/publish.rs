@@ -1,0 +1,191 @@
+//! A sum becomes the next model: decoded, applied, measured, stored, published.
+
+use std::sync::{Arc, PoisonError};
+
+use aimass_compression::{Accumulator, DecodedSum, FixedCodec};
+use aimass_federation::coordinator::Event;
+use aimass_federation::strategy;
+use aimass_learning::Evaluation;
+use aimass_onnx::Model;
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
+use axum::body::Bytes;
+
+use super::jobs::narrow;
+use super::{Command, Driver, now};
+use crate::aggregator::counters::Counter;
+use crate::aggregator::job::{Job, Work};
+use crate::aggregator::service::Shared;
+use crate::blobs::BlobError;
+use crate::store::{RoundRecord, StoreError};
+
+/// Why a sum did not become a model. Nothing of the round was stored.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error("the sum is gone")]
+    NoSum,
+    #[error("the base model can't be read: {0}")]
+    Base(#[from] aimass_onnx::ReadError),
+    #[error("the base model does not fit the job's layout: {0}")]
+    Layout(#[from] aimass_onnx::LayoutError),
+    #[error(transparent)]
+    Decode(#[from] aimass_compression::DecodeError),
+    #[error(transparent)]
+    Step(#[from] strategy::StepError),
+    #[error("the new model can't be evaluated: {0}")]
+    Evaluate(#[from] aimass_learning::TrainError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the work was cut short: {0}")]
+    Cut(#[from] tokio::task::JoinError),
+}
+
+/// One round to be published.
+struct Round {
+    job: Arc<Job>,
+    round: u32,
+    base: Digest,
+    codec: Arc<FixedCodec>,
+    accumulator: Arc<std::sync::Mutex<Accumulator>>,
+    survivors: Vec<(AgentId, ContributionId)>,
+    began_ms: u64,
+    remembered: u32,
+}
+
+/// What arithmetic makes of a sum.
+struct Made {
+    model: Bytes,
+    decoded: DecodedSum,
+    measured: Option<Evaluation>,
+}
+
+impl Driver {
+    pub(super) fn aggregate(&mut self, job: JobId, cohort: CohortId, round: u32, base: Digest, survivors: Vec<(AgentId, ContributionId)>) {
+        let taken = self.jobs.get(&job).zip(self.sums.remove(&cohort)).map(|(entry, sum)| Round {
+            job: Arc::clone(&entry.job),
+            round,
+            base,
+            codec: sum.codec,
+            accumulator: sum.accumulator,
+            survivors,
+            began_ms: entry.round_began.as_ms(),
+            remembered: u32::try_from(self.config.remembered_rounds).unwrap_or(u32::MAX),
+        });
+        self.publishing += 1;
+        let (shared, commands) = (Arc::clone(&self.shared), self.commands.clone());
+        tokio::spawn(async move {
+            let result = match taken {
+                Some(round) => publish(&shared, round).await,
+                None => Err(PublishError::NoSum),
+            };
+            let result = result.map(Box::new).map_err(|e| e.to_string());
+            // The driver is gone only when the service ends.
+            let _ = commands.send(Command::Published {
+                job,
+                round,
+                cohort,
+                result,
+            });
+        });
+    }
+
+    pub(super) async fn published(&mut self, job: JobId, round: u32, cohort: CohortId, result: Result<Box<RoundRecord>, String>) {
+        self.publishing -= 1;
+        self.drop_sum(cohort);
+        let event = match result {
+            Ok(record) => {
+                let (base, base_bytes, accuracy) = (record.model, record.model_bytes, record.accuracy.map(narrow));
+                tracing::info!(%job, round, contributions = record.contributions, accuracy = record.accuracy, "round published");
+                self.shared.counters.count(Counter::RoundsFinished);
+                self.shared.models.allow(job, [base]);
+                if let Some(entry) = self.jobs.get_mut(&job) {
+                    entry.round_began = now();
+                    Arc::make_mut(&mut entry.rounds).push(*record);
+                }
+                Event::Published {
+                    job,
+                    round,
+                    base,
+                    base_bytes,
+                    accuracy,
+                }
+            }
+            Err(reason) => {
+                tracing::error!(%job, round, %reason, "the round could not be published");
+                self.shared.counters.count(Counter::RoundsFailed);
+                Event::PublishFailed { job, round, reason }
+            }
+        };
+        self.event(event).await;
+        self.notify();
+    }
+}
+
+async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishError> {
+    let base = shared.blobs.read(round.base).await?;
+    let Some(work) = round.job.work.clone() else {
+        return Err(PublishError::NoSum);
+    };
+    let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
+    let made = tokio::task::spawn_blocking(move || {
+        let accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
+        make(&base, &job, &work, &codec, &accumulator)
+    })
+    .await??;
+
+    let model_bytes = made.model.len() as u64;
+    let stored = shared.blobs.put(made.model).await?;
+    let traffic = shared.traffic.take(round.job.id);
+    let ended_at_ms = now().as_ms();
+    let record = RoundRecord {
+        job: round.job.id,
+        round: round.round,
+        base: round.base,
+        model: stored.digest(),
+        model_bytes,
+        contributions: u32::try_from(round.survivors.len()).unwrap_or(u32::MAX),
+        weight: made.decoded.weight,
+        train_loss: made.decoded.train_loss,
+        clipped: made.decoded.clipped,
+        accuracy: made.measured.and_then(|m| m.accuracy),
+        loss: made.measured.map(|m| m.loss),
+        bytes_up: traffic.up,
+        bytes_down: traffic.down,
+        seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
+        ended_at_ms,
+    };
+    let (store, written) = (shared.store.clone(), record.clone());
+    let finished = tokio::task::spawn_blocking(move || store.finish_round(&written, &round.survivors, round.remembered)).await;
+    match finished.map_err(PublishError::from).and_then(|stored| Ok(stored?)) {
+        Ok(()) => Ok(record),
+        Err(error) => {
+            // The bytes belong to the round that will be tried again.
+            shared.traffic.add(record.job, traffic.up, traffic.down);
+            Err(error)
+        }
+    }
+}
+
+/// The arithmetic of a round: seconds of it for a large model, so off the reactor.
+fn make(base: &[u8], job: &Job, work: &Work, codec: &FixedCodec, accumulator: &Accumulator) -> Result<Made, PublishError> {
+    let model = Model::from_bytes(base)?;
+    let decoded = accumulator.decode(codec)?;
+    let weights = strategy::apply(&model.weights(&work.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
+    let model = model.with_weights(&work.layout, &weights)?;
+    let measured = work
+        .evaluation
+        .as_ref()
+        .map(|data| aimass_learning::evaluate(&model, data, work.loss))
+        .transpose()?;
+    Ok(Made {
+        model: Bytes::copy_from_slice(model.as_bytes()),
+        decoded,
+        measured,
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}

@@ -1,0 +1,97 @@
+//! Who waits for an answer.
+
+use std::collections::HashMap;
+
+use aimass_federation::RequestKind;
+use aimass_protocol::message::Refusal;
+use aimass_protocol::{AgentId, CohortId, ErrorCode};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Answer;
+
+struct Waiter {
+    answers: UnboundedSender<Answer>,
+    /// The cohort of an upload.
+    cohort: Option<CohortId>,
+}
+
+/// At most one open request of each kind for each agent.
+#[derive(Default)]
+pub(super) struct Waiting {
+    open: HashMap<(AgentId, RequestKind), Waiter>,
+}
+
+impl Waiting {
+    /// Notes a request. An older one of the same kind ends without an answer.
+    pub(super) fn wait(&mut self, agent: AgentId, kind: RequestKind, cohort: Option<CohortId>, answers: UnboundedSender<Answer>) {
+        self.open.insert((agent, kind), Waiter { answers, cohort });
+    }
+
+    /// Answers a request, if it is still open.
+    pub(super) fn answer(&mut self, agent: AgentId, kind: RequestKind, answer: Answer) {
+        let ends = !matches!(answer, Answer::UploadFrom(_));
+        if let Some(waiter) = self.open.get(&(agent, kind)) {
+            let heard = waiter.answers.send(answer).is_ok();
+            if ends || !heard {
+                self.open.remove(&(agent, kind));
+            }
+        }
+    }
+
+    /// Ends all requests of an agent without an answer.
+    pub(super) fn forget(&mut self, agent: AgentId) {
+        for kind in [RequestKind::CheckIn, RequestKind::Ready, RequestKind::Upload, RequestKind::Outcome] {
+            self.open.remove(&(agent, kind));
+        }
+    }
+
+    /// Ends the uploads of a cohort that is over.
+    pub(super) fn close_uploads(&mut self, cohort: CohortId) {
+        self.open.retain(|_, waiter| {
+            let over = waiter.cohort == Some(cohort);
+            if over {
+                let text = "the cohort is over; offer the contribution again";
+                let _ = waiter.answers.send(Answer::Refused(Refusal::new(ErrorCode::CohortUnknown, text)));
+            }
+            !over
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{error::TryRecvError, unbounded_channel};
+
+    use super::*;
+
+    const AGENT: AgentId = AgentId::from_bytes([1; 16]);
+    const COHORT: CohortId = CohortId::from_bytes([2; 16]);
+
+    #[test]
+    fn the_newest_request_gets_the_answer_and_the_older_one_ends() {
+        let mut waiting = Waiting::default();
+        let (older, mut old) = unbounded_channel();
+        let (newer, mut new) = unbounded_channel();
+        waiting.wait(AGENT, RequestKind::Ready, None, older);
+        waiting.wait(AGENT, RequestKind::Ready, None, newer);
+        waiting.answer(AGENT, RequestKind::Ready, Answer::Superseded);
+        assert!(matches!(old.try_recv(), Err(TryRecvError::Disconnected)));
+        assert!(matches!(new.try_recv(), Ok(Answer::Superseded)));
+        waiting.answer(AGENT, RequestKind::Ready, Answer::Superseded);
+        assert!(matches!(new.try_recv(), Err(TryRecvError::Disconnected)), "answered once");
+    }
+
+    #[test]
+    fn a_dropped_cohort_ends_its_uploads_alone() {
+        let mut waiting = Waiting::default();
+        let (upload, mut uploading) = unbounded_channel();
+        let (outcome, mut asking) = unbounded_channel();
+        waiting.wait(AGENT, RequestKind::Upload, Some(COHORT), upload);
+        waiting.wait(AGENT, RequestKind::Outcome, None, outcome);
+        waiting.close_uploads(CohortId::from_bytes([3; 16]));
+        assert!(matches!(uploading.try_recv(), Err(TryRecvError::Empty)));
+        waiting.close_uploads(COHORT);
+        assert!(matches!(uploading.try_recv(), Ok(Answer::Refused(refusal)) if refusal.code == ErrorCode::CohortUnknown));
+        assert!(matches!(asking.try_recv(), Err(TryRecvError::Empty)));
+    }
+}

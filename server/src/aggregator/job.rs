@@ -1,0 +1,260 @@
+//! A job as the aggregator works on it: its signed bytes, its checked file, its model's layout and its held-out data.
+
+use std::sync::Arc;
+
+use aimass_compression::{FixedCodec, FixedParams, PlanError};
+use aimass_crypto::hash::sha256;
+use aimass_learning::{Dataset, Evaluation, Loss, TrainError, fit_check};
+use aimass_onnx::{Dim, Model, ParamLayout, TrainableRules};
+use aimass_protocol::job::{AggregationMode, JobFile, JobFileError, JobSource, LossName, SignedJob};
+use aimass_protocol::limits::MAX_BLOB_BYTES;
+use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, codec};
+use serde_bytes::ByteBuf;
+
+use crate::blobs::{BlobError, BlobStore};
+
+/// A job that can't run here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum JobError {
+    /// The signed bytes do not parse.
+    #[error("the signed job can't be read: {reason}; sign it again with `aimass job submit` of the same version as the server")]
+    Malformed {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The job file, or what it says of model and data, is wrong.
+    #[error("job file: {0}")]
+    File(#[from] JobFileError),
+    /// The model was not uploaded.
+    #[error("the job's model {} is not stored here: upload the model first", digest.to_hex())]
+    ModelMissing {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The held-out data was not uploaded.
+    #[error("the job's held-out data {} is not stored here: upload it first", digest.to_hex())]
+    EvaluationMissing {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The blob store failed.
+    #[error(transparent)]
+    Blob(BlobError),
+    /// The work was cut short by the end of the process.
+    #[error("the server is shutting down: submit the job again later")]
+    ShuttingDown,
+}
+
+/// A job.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// Its id.
+    pub(crate) id: JobId,
+    /// What its owner signed.
+    pub(crate) signed_bytes: ByteBuf,
+    /// The owner's key.
+    pub(crate) owner: PublicKeyBytes,
+    /// The owner's signature.
+    pub(crate) signature: SignatureBytes,
+    /// What the signed bytes say.
+    pub(crate) signed: SignedJob,
+    /// The checked job file.
+    pub(crate) file: JobFile,
+    source: JobSource,
+    /// The initial model.
+    pub(crate) model: Digest,
+    /// Its size in bytes.
+    pub(crate) model_bytes: u64,
+    /// What rounds need; `None` for a job that has ended.
+    pub(crate) work: Option<Arc<Work>>,
+}
+
+/// What the rounds of a job need.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// Which initializers train.
+    pub(crate) layout: ParamLayout,
+    /// SHA-256 of the layout's canonical bytes.
+    pub(crate) layout_digest: Digest,
+    /// Held-out data, if the job has some.
+    pub(crate) evaluation: Option<Dataset>,
+    /// The loss that it is evaluated with.
+    pub(crate) loss: Loss,
+    /// How the initial model does on the held-out data.
+    pub(crate) initial: Option<Evaluation>,
+}
+
+impl Job {
+    /// Reads signed bytes. Says nothing about who signed them, or whether the job can run.
+    ///
+    /// # Errors
+    /// [`JobError::Malformed`], [`JobError::File`].
+    pub(crate) fn read(signed_bytes: ByteBuf, owner: PublicKeyBytes, signature: SignatureBytes) -> Result<Self, JobError> {
+        let malformed = |reason: String| JobError::Malformed { reason };
+        let signed: SignedJob = codec::decode(&signed_bytes).map_err(|e| malformed(e.to_string()))?;
+        let text = std::str::from_utf8(&signed.job_file).map_err(|e| malformed(format!("the job file is not UTF-8: {e}")))?;
+        let (file, source) = JobFile::parse_with_source(text)?;
+        let hash = sha256(&signed_bytes);
+        let mut id = [0; JobId::LEN];
+        id.copy_from_slice(&hash[..JobId::LEN]);
+        let id = JobId::from_bytes(id);
+        Ok(Self {
+            id,
+            signed_bytes,
+            owner,
+            signature,
+            model: signed.model,
+            signed,
+            file,
+            source,
+            model_bytes: 0,
+            work: None,
+        })
+    }
+
+    /// Loads what rounds need, and checks that model, data and codec fit together.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub(crate) async fn load(mut self, blobs: &BlobStore) -> Result<Self, JobError> {
+        let model = blobs.read(self.model).await.map_err(|e| match e {
+            BlobError::NotFound { digest } => JobError::ModelMissing { digest },
+            other => JobError::Blob(other),
+        })?;
+        let evaluation = match self.signed.evaluation {
+            None => None,
+            Some(digest) => Some(blobs.read(digest).await.map_err(|e| match e {
+                BlobError::NotFound { digest } => JobError::EvaluationMissing { digest },
+                other => JobError::Blob(other),
+            })?),
+        };
+        self.model_bytes = model.len() as u64;
+        tokio::task::spawn_blocking(move || {
+            let work = self.prepare(&model, evaluation.as_deref())?;
+            self.work = Some(Arc::new(work));
+            Ok(self)
+        })
+        .await
+        .map_err(|_| JobError::ShuttingDown)?
+    }
+
+    fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Work, JobError> {
+        if self.file.aggregation.mode != AggregationMode::Plain {
+            return Err(self
+                .at(
+                    "aggregation.mode",
+                    "secure aggregation is not available in this version",
+                    "use mode = \"plain\"",
+                )
+                .into());
+        }
+        let model =
+            Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
+        let rules = TrainableRules::new(&self.file.model.trainable)
+            .map_err(|e| self.at("model.trainable", e.to_string(), "write a glob over initializer names"))?;
+        let layout = model
+            .layout(&rules)
+            .map_err(|e| self.at("model.trainable", e.to_string(), "let at least one float initializer train"))?;
+        let codec = self
+            .codec(&layout, self.file.round.max)
+            .map_err(|e| self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"))?;
+        let packed_bytes = codec.plan().packed_bytes() as u64;
+        if packed_bytes > MAX_BLOB_BYTES {
+            let problem = format!("an update would take {packed_bytes} bytes, over the limit of {MAX_BLOB_BYTES}");
+            return Err(self.at("update.bits", problem, "use fewer bits or a smaller model").into());
+        }
+        let loss = match self.file.train.loss {
+            LossName::CrossEntropy => Loss::CrossEntropy,
+            LossName::Mse => Loss::Mse,
+        };
+        let evaluation = match (evaluation, &self.file.evaluate) {
+            (None, None) => None,
+            (Some(bytes), Some(section)) => {
+                let data = Dataset::from_csv_bytes(&section.data, bytes, &self.file.data.inputs, &self.file.data.target)
+                    .map_err(|e| self.at("evaluate.data", e.to_string(), "correct the file at that place"))?;
+                Some(data)
+            }
+            (None, Some(_)) => {
+                return Err(self
+                    .at(
+                        "evaluate.data",
+                        "the held-out data was not signed with the job",
+                        "submit the job again",
+                    )
+                    .into());
+            }
+            (Some(_), None) => {
+                return Err(self
+                    .at(
+                        "evaluate",
+                        "held-out data was signed, but the section is missing",
+                        "add [evaluate] with data",
+                    )
+                    .into());
+            }
+        };
+        // Found out now, and not on a thousand devices.
+        if let Some(width) = row_width(&model, &self.file, evaluation.as_ref()) {
+            fit_check(&model, &layout, width, loss, None).map_err(|e| match e {
+                TrainError::Data { .. } => self.at("data.inputs", e.to_string(), "name the columns that the model takes"),
+                _ => self.at("model.path", e.to_string(), "use a model whose graph can be trained"),
+            })?;
+        }
+        let initial = evaluation
+            .as_ref()
+            .map(|data| aimass_learning::evaluate(&model, data, loss))
+            .transpose();
+        let initial = initial.map_err(|e| self.at("evaluate.data", e.to_string(), "use data whose columns and classes fit the model"))?;
+        let layout_digest = Digest::from_bytes(sha256(&layout.canonical_bytes()));
+        Ok(Work {
+            layout,
+            layout_digest,
+            evaluation,
+            loss,
+            initial,
+        })
+    }
+
+    fn at(&self, field: &str, problem: impl Into<String>, fix: &str) -> JobFileError {
+        self.source.error_at(field, problem, fix)
+    }
+
+    /// Accuracy of the initial model on the held-out data.
+    pub(crate) fn initial_accuracy(&self) -> Option<f64> {
+        self.work.as_ref()?.initial?.accuracy
+    }
+
+    /// How updates of this job become integers, in a sum of `members`.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub(crate) fn codec(&self, layout: &ParamLayout, members: u32) -> Result<FixedCodec, PlanError> {
+        let update = self.file.update;
+        FixedCodec::new(FixedParams {
+            n_weights: layout.n_weights(),
+            bits: update.bits,
+            clip: update.clip,
+            weight_cap: update.weight_cap,
+            members,
+        })
+    }
+}
+
+/// How long a row of data is: by the held-out data, else by the job file, else by the model; `None` when nobody says it.
+fn row_width(model: &Model, file: &JobFile, evaluation: Option<&Dataset>) -> Option<usize> {
+    if let Some(data) = evaluation {
+        return Some(data.n_features());
+    }
+    if !file.data.inputs.is_empty() {
+        return Some(file.data.inputs.len());
+    }
+    let dims = model.inputs().first()?.dims.as_ref()?;
+    dims.iter()
+        .skip(1)
+        .map(|dim| match dim {
+            Dim::Fixed(n) => Some(*n),
+            _ => None,
+        })
+        .product()
+}

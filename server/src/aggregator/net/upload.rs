@@ -1,0 +1,95 @@
+//! "Here is my update": spooled chunk by chunk, each verified; added to the sum when it is whole.
+
+use std::io;
+use std::sync::Arc;
+
+use aimass_net::NetError;
+use aimass_net::blob::{receive_chunks, verified_prefix};
+use aimass_protocol::CohortId;
+use aimass_protocol::manifest::Manifest;
+use aimass_protocol::message::agent::{Upload, UploadReply};
+use tokio::sync::OwnedMutexGuard;
+
+use super::request::Stream;
+use crate::aggregator::counters::Counter;
+use crate::aggregator::driver::{Answer, Ask, Command};
+
+/// Serves an upload from its request to its place in the sum.
+pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), NetError> {
+    let Upload {
+        cohort,
+        contribution,
+        manifest,
+    } = upload;
+    let mut answers = stream.question(Ask::Upload {
+        cohort,
+        contribution,
+        size_bytes: manifest.size_bytes(),
+    });
+    let ticket = match answers.recv().await {
+        Some(Answer::UploadFrom(ticket)) => ticket,
+        other => return end(stream, other).await,
+    };
+    stream.job = Some(ticket.job);
+    let cut = {
+        let writing = ticket.writing.lock_owned();
+        let received = receive(stream, cohort, &manifest, writing);
+        tokio::select! {
+            // What the driver says first: the cohort is over, or a newer stream took this one's place.
+            biased;
+            answer = answers.recv() => Some(answer),
+            received = received => match received {
+                Ok(()) => None,
+                Err(error) => return stream.refuse_broken(error).await,
+            },
+        }
+    };
+    if let Some(answer) = cut {
+        return end(stream, answer).await;
+    }
+    // Counted before the sum may be published, so that the round's figures hold its uploads.
+    stream.count();
+    let _ = stream.shared.commands.send(Command::Received {
+        agent: stream.agent,
+        cohort,
+        contribution,
+    });
+    let answer = answers.recv().await;
+    end(stream, answer).await
+}
+
+/// Takes the chunks that are not spooled yet. Each is verified before it is written, the whole at the end.
+async fn receive(
+    stream: &mut Stream,
+    cohort: CohortId,
+    manifest: &Manifest,
+    writing: impl Future<Output = OwnedMutexGuard<()>>,
+) -> Result<(), NetError> {
+    let _writing = writing.await;
+    let (shared, agent, expected) = (Arc::clone(&stream.shared), stream.agent, manifest.clone());
+    let (file, next_chunk) = tokio::task::spawn_blocking(move || {
+        let file = shared.spool.open_upload(cohort, agent)?;
+        let next_chunk = verified_prefix(&file, &expected)?;
+        Ok::<_, io::Error>((file, next_chunk))
+    })
+    .await
+    .unwrap_or_else(|e| Err(io::Error::other(e)))
+    .map_err(|source| NetError::Io {
+        what: "spool file".to_owned(),
+        source,
+    })?;
+    if next_chunk > 0 {
+        stream.shared.counters.count(Counter::UploadsResumed);
+    }
+    stream.reply(UploadReply::Resume { next_chunk }).await?;
+    receive_chunks(&mut stream.reader, manifest, next_chunk, &file).await?;
+    stream.reader.end().await
+}
+
+async fn end(stream: &mut Stream, answer: Option<Answer>) -> Result<(), NetError> {
+    match answer {
+        Some(Answer::Accepted) => stream.reply(UploadReply::Accepted).await,
+        Some(Answer::Refused(refusal)) => stream.refuse(refusal).await,
+        _ => stream.replaced(),
+    }
+}

@@ -1,0 +1,225 @@
+//! Takes jobs: from operators after every check, from the store after a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aimass_crypto::sign::{Context, PublicKey};
+use aimass_federation::coordinator::{JobEnd, RoundOutcome};
+use aimass_protocol::limits::MAX_SIGNED_JOB_BYTES;
+use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes, TenantId};
+use serde_bytes::ByteBuf;
+use tokio::sync::oneshot;
+
+use super::counters::Counter;
+use super::driver::{Command, JobSnapshot, RestoredJob, now};
+use super::job::{Job, JobError};
+use super::service::Shared;
+use crate::blobs::BlobError;
+use crate::store::{JobRecord, StoreError};
+
+/// How long a submission waits for the authority, when the owner is not known yet.
+const OWNER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A job that is not taken. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SubmitError {
+    /// Longer than the limit.
+    #[error("the signed job has {len} bytes, over the limit of {MAX_SIGNED_JOB_BYTES}")]
+    TooLarge {
+        /// Its length.
+        len: usize,
+    },
+    /// For another tenant.
+    #[error("the job is for the tenant {job}, this server works for {server}: submit it there, or sign it for this tenant", job = job.as_str(), server = server.as_str())]
+    Tenant {
+        /// The job's.
+        job: TenantId,
+        /// Ours.
+        server: TenantId,
+    },
+    /// Signed by nobody we trust.
+    #[error("the job's owner {owner} is not registered for this tenant: register the key with `aimass owner add` at the authority")]
+    UnknownOwner {
+        /// The key, hex.
+        owner: String,
+    },
+    /// Not signed, or changed afterwards.
+    #[error("the job's signature does not match: sign it again with the owner's key")]
+    BadSignature,
+    /// Too many run.
+    #[error("{running} jobs run already, the limit is {limit}: stop one, or raise max_running_jobs")]
+    TooMany {
+        /// Running now.
+        running: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The job itself.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The service is ending.
+    #[error("the server is shutting down: submit the job again later")]
+    ShuttingDown,
+}
+
+impl From<tokio::task::JoinError> for SubmitError {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::ShuttingDown
+    }
+}
+
+/// Checks a job and starts it. The same bytes again give the same job and change nothing.
+///
+/// # Errors
+/// [`SubmitError`].
+pub(crate) async fn submit(
+    shared: &Shared,
+    signed: Vec<u8>,
+    owner: PublicKeyBytes,
+    signature: SignatureBytes,
+) -> Result<JobId, SubmitError> {
+    if signed.len() > MAX_SIGNED_JOB_BYTES {
+        return Err(SubmitError::TooLarge { len: signed.len() });
+    }
+    // One at a time: the limit holds, and a job sent twice at once is stored once.
+    let _submitting = shared.submitting.lock().await;
+    verify(&signed, &owner, &signature)?;
+    let job = Job::read(ByteBuf::from(signed), owner, signature)?;
+    if job.signed.tenant != shared.tenant {
+        return Err(SubmitError::Tenant {
+            job: job.signed.tenant,
+            server: shared.tenant.clone(),
+        });
+    }
+    trusted(shared, &owner).await?;
+    let known = snapshots(shared, None).await?;
+    if known.iter().any(|snapshot| snapshot.record.job == job.id) {
+        return Ok(job.id);
+    }
+    let running = known.iter().filter(|snapshot| snapshot.record.end.is_none()).count();
+    if running >= shared.max_running_jobs {
+        return Err(SubmitError::TooMany {
+            running,
+            limit: shared.max_running_jobs,
+        });
+    }
+    let job = job.load(&shared.blobs).await?;
+    let record = JobRecord {
+        job: job.id,
+        signed_job: hex::encode(&job.signed_bytes),
+        owner,
+        signature,
+        end: None,
+        submitted_at_ms: now().as_ms(),
+        ended_at_ms: None,
+    };
+    let (store, written) = (shared.store.clone(), record.clone());
+    tokio::task::spawn_blocking(move || store.put_job(&written)).await??;
+    let id = job.id;
+    let restored = RestoredJob {
+        rounds: Vec::new(),
+        recent: Vec::new(),
+    };
+    shared
+        .commands
+        .send(Command::AddJob {
+            job: Box::new((job, record)),
+            restored,
+        })
+        .map_err(|_| SubmitError::ShuttingDown)?;
+    shared.counters.count(Counter::JobsSubmitted);
+    Ok(id)
+}
+
+fn verify(signed: &[u8], owner: &PublicKeyBytes, signature: &SignatureBytes) -> Result<(), SubmitError> {
+    let key = PublicKey::from_bytes(owner.as_bytes()).map_err(|_| SubmitError::BadSignature)?;
+    key.verify(Context::Job, signed, signature.as_bytes())
+        .map_err(|_| SubmitError::BadSignature)
+}
+
+/// Whether the owner may submit jobs here. One who was registered a moment ago is not in our bundle yet: look before refusing.
+async fn trusted(shared: &Shared, owner: &PublicKeyBytes) -> Result<(), SubmitError> {
+    let key = PublicKey::from_bytes(owner.as_bytes()).map_err(|_| SubmitError::BadSignature)?;
+    if shared.trust.trusts_owner(&shared.tenant, &key) {
+        return Ok(());
+    }
+    shared.errands.refresh(OWNER_PATIENCE).await;
+    if shared.trust.trusts_owner(&shared.tenant, &key) {
+        return Ok(());
+    }
+    Err(SubmitError::UnknownOwner { owner: owner.to_hex() })
+}
+
+/// Jobs as the driver sees them: all, or one.
+///
+/// # Errors
+/// [`SubmitError::ShuttingDown`].
+pub(crate) async fn snapshots(shared: &Shared, only: Option<JobId>) -> Result<Vec<JobSnapshot>, SubmitError> {
+    let (reply, snapshots) = oneshot::channel();
+    shared
+        .commands
+        .send(Command::Jobs { only, reply })
+        .map_err(|_| SubmitError::ShuttingDown)?;
+    snapshots.await.map_err(|_| SubmitError::ShuttingDown)
+}
+
+/// The stored jobs, to be added to a new driver. One that can't run any more (its model is gone) is ended, and the others go on.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreError> {
+    let records = shared.store.jobs()?;
+    let mut commands = Vec::with_capacity(records.len());
+    for mut record in records {
+        let rounds = shared.store.rounds(record.job)?;
+        let mut included = shared.store.included(record.job)?;
+        let recent = rounds
+            .iter()
+            .filter_map(|round| {
+                let contributions = included.remove(&round.round)?;
+                Some(RoundOutcome {
+                    round: round.round,
+                    model: round.model,
+                    contributions,
+                })
+            })
+            .collect();
+        let corrupt = |reason: String| StoreError::Corrupt {
+            table: "jobs".to_owned(),
+            reason,
+        };
+        let signed = hex::decode(&record.signed_job).map_err(|e| corrupt(e.to_string()))?;
+        let mut job = Job::read(ByteBuf::from(signed), record.owner, record.signature).map_err(|e| corrupt(e.to_string()))?;
+        if record.end.is_none() {
+            let latest = rounds.last().map_or(job.model, |round| round.model);
+            match runnable(shared, job.clone(), latest).await {
+                Ok(loaded) => job = loaded,
+                Err(error) => {
+                    tracing::error!(job = %job.id, %error, "a job can't go on after the restart");
+                    record.end = Some(JobEnd::Failed {
+                        reason: format!("it could not go on after a restart: {error}"),
+                    });
+                    record.ended_at_ms = Some(now().as_ms());
+                    shared.store.put_job(&record)?;
+                }
+            }
+        }
+        commands.push(Command::AddJob {
+            job: Box::new((job, record)),
+            restored: RestoredJob { rounds, recent },
+        });
+    }
+    Ok(commands)
+}
+
+async fn runnable(shared: &Shared, job: Job, latest: aimass_protocol::Digest) -> Result<Job, JobError> {
+    shared.blobs.size(latest).await.map_err(|e| match e {
+        BlobError::NotFound { digest } => JobError::ModelMissing { digest },
+        other => JobError::Blob(other),
+    })?;
+    job.load(&shared.blobs).await
+}

@@ -1,0 +1,7 @@
+//! The aggregator and the enrolment authority as services: QUIC, HTTP, store, drivers.
+
+pub mod aggregator;
+pub mod authority;
+pub mod blobs;
+pub mod loopback;
+pub mod store;

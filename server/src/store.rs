@@ -1,0 +1,17 @@
+//! Durable state: small records in sled, flushed before anything is acknowledged.
+//!
+//! [`Database`] and [`Table`] are the only code that knows sled; [`AggregatorStore`] lays the aggregator's records over them. Models
+//! and updates never go in here: they are files (see [`crate::blobs`]).
+
+mod aggregator;
+mod database;
+mod key;
+mod records;
+
+#[cfg(test)]
+mod tests;
+
+pub use aggregator::AggregatorStore;
+pub use database::{Batch, Database, Format, StoreError, Table};
+pub use key::Key;
+pub use records::{AgentRecord, AgentState, IncludedRecord, JobRecord, RoundRecord};

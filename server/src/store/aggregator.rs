@@ -1,0 +1,147 @@
+//! What the aggregator keeps: agents, jobs, rounds, and the contributions of recent rounds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use aimass_protocol::{AgentId, ContributionId, JobId, TenantId};
+
+use super::{AgentRecord, Batch, Database, Format, IncludedRecord, JobRecord, Key, RoundRecord, StoreError, Table};
+
+const FORMAT: Format = Format {
+    name: "aggregator",
+    version: 1,
+};
+
+/// The aggregator's state on disk. All calls block; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AggregatorStore {
+    tenant: TenantId,
+    database: Database,
+    agents: Table<AgentRecord>,
+    jobs: Table<JobRecord>,
+    rounds: Table<RoundRecord>,
+    contributions: Table<IncludedRecord>,
+}
+
+impl AggregatorStore {
+    /// Opens or creates the store in `folder` for `tenant`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(folder: &Path, tenant: TenantId) -> Result<Self, StoreError> {
+        let database = Database::open(folder, FORMAT)?;
+        Ok(Self {
+            agents: database.table("agents")?,
+            jobs: database.table("jobs")?,
+            rounds: database.table("rounds")?,
+            contributions: database.table("contributions")?,
+            tenant,
+            database,
+        })
+    }
+
+    fn key(&self) -> Key {
+        Key::tenant(&self.tenant)
+    }
+
+    fn job_key(&self, job: JobId) -> Key {
+        self.key().bytes(job.as_bytes())
+    }
+
+    /// All agents, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        self.agents.scan(&self.key())
+    }
+
+    /// Writes an agent; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_agent(&self, record: &AgentRecord) -> Result<(), StoreError> {
+        self.agents.put(&self.key().bytes(record.agent.as_bytes()), record)
+    }
+
+    /// Writes an agent's last-seen time and the like, which a crash may lose.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn touch_agent(&self, record: &AgentRecord) -> Result<(), StoreError> {
+        self.agents.put_unflushed(&self.key().bytes(record.agent.as_bytes()), record)
+    }
+
+    /// All jobs, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn jobs(&self) -> Result<Vec<JobRecord>, StoreError> {
+        self.jobs.scan(&self.key())
+    }
+
+    /// Writes a job; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_job(&self, record: &JobRecord) -> Result<(), StoreError> {
+        self.jobs.put(&self.job_key(record.job), record)
+    }
+
+    /// A job's finished rounds in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn rounds(&self, job: JobId) -> Result<Vec<RoundRecord>, StoreError> {
+        self.rounds.scan(&self.job_key(job))
+    }
+
+    /// Writes a finished round with the contributions in its sum, all or nothing, and forgets those of the round `remembered` rounds
+    /// before it: agents that come back so late start anew.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn finish_round(&self, record: &RoundRecord, included: &[(AgentId, ContributionId)], remembered: u32) -> Result<(), StoreError> {
+        let round_key = |round| self.job_key(record.job).number(round);
+        let mut batch = Batch::default();
+        batch.put(&self.rounds, &round_key(record.round), record)?;
+        for &(agent, contribution) in included {
+            let key = round_key(record.round).bytes(contribution.as_bytes());
+            batch.put(
+                &self.contributions,
+                &key,
+                &IncludedRecord {
+                    round: record.round,
+                    agent,
+                    contribution,
+                },
+            )?;
+        }
+        if let Some(old) = record.round.checked_sub(remembered) {
+            for key in self.contributions.keys(&round_key(old))? {
+                batch.remove(&self.contributions, &key);
+            }
+        }
+        self.database.commit(batch)
+    }
+
+    /// The contributions that went into the remembered rounds of a job, by round.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn included(&self, job: JobId) -> Result<BTreeMap<u32, Vec<ContributionId>>, StoreError> {
+        let mut rounds: BTreeMap<u32, Vec<ContributionId>> = BTreeMap::new();
+        for record in self.contributions.scan(&self.job_key(job))? {
+            rounds.entry(record.round).or_default().push(record.contribution);
+        }
+        Ok(rounds)
+    }
+
+    /// Returns when everything written before is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.database.flush()
+    }
+}

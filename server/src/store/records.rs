@@ -1,0 +1,108 @@
+//! The aggregator's records. JSON, so that a person can read an export; ids and digests in full hex.
+
+use aimass_federation::coordinator::JobEnd;
+use aimass_protocol::message::agent::Capabilities;
+use aimass_protocol::{AgentId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
+use serde::{Deserialize, Serialize};
+
+/// Whether an agent may take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    /// Known, waiting for the operator.
+    Pending,
+    /// Takes part.
+    Accepted,
+    /// Cut off by the operator.
+    Revoked,
+}
+
+/// An agent as last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRecord {
+    /// The agent.
+    pub agent: AgentId,
+    /// Whether it may take part.
+    pub state: AgentState,
+    /// Address it last came from.
+    pub address: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Data contracts that it offers.
+    pub contracts: Vec<String>,
+    /// Milliseconds since the Unix epoch.
+    pub first_seen_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub last_seen_ms: u64,
+    /// What the authority has still to be told: `Some(true)` that it is revoked, `Some(false)` that it is so no more.
+    pub tell_authority: Option<bool>,
+}
+
+/// A job as it was submitted. What its file says is parsed from `signed_job` again at each start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobRecord {
+    /// The job.
+    pub job: JobId,
+    /// The signed bytes, hex.
+    pub signed_job: String,
+    /// The owner's Ed25519 public key.
+    pub owner: PublicKeyBytes,
+    /// The owner's signature.
+    pub signature: SignatureBytes,
+    /// How it ended; `None` while it runs.
+    pub end: Option<JobEnd>,
+    /// Milliseconds since the Unix epoch.
+    pub submitted_at_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub ended_at_ms: Option<u64>,
+}
+
+/// A finished round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoundRecord {
+    /// The job.
+    pub job: JobId,
+    /// Counted from 1.
+    pub round: u32,
+    /// The model that the round stood on.
+    pub base: Digest,
+    /// The model that it made.
+    pub model: Digest,
+    /// Size of that model.
+    pub model_bytes: u64,
+    /// Contributions in the sum.
+    pub contributions: u32,
+    /// Their weights together.
+    pub weight: u64,
+    /// Weighted mean training loss.
+    pub train_loss: f32,
+    /// Contributions that were clipped.
+    pub clipped: u32,
+    /// On held-out data, 0 to 1.
+    pub accuracy: Option<f64>,
+    /// On held-out data.
+    pub loss: Option<f64>,
+    /// Payload bytes from agents since the round before.
+    pub bytes_up: u64,
+    /// Payload bytes to agents since the round before.
+    pub bytes_down: u64,
+    /// Since the round before, or since the submission.
+    pub seconds: f64,
+    /// Milliseconds since the Unix epoch.
+    pub ended_at_ms: u64,
+}
+
+/// One contribution that went into a round's model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncludedRecord {
+    /// The round, counted from 1.
+    pub round: u32,
+    /// Whose.
+    pub agent: AgentId,
+    /// The work.
+    pub contribution: ContributionId,
+}

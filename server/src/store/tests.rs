@@ -1,0 +1,286 @@
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use aimass_federation::coordinator::JobEnd;
+use aimass_protocol::message::agent::Capabilities;
+use aimass_protocol::{AgentId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes, TenantId};
+use proptest::prelude::*;
+
+use super::*;
+
+fn open(dir: &Path) -> AggregatorStore {
+    AggregatorStore::open(dir, TenantId::default()).expect("the store opens")
+}
+
+fn agent(n: u8) -> AgentRecord {
+    AgentRecord {
+        agent: AgentId::from_bytes([n; 16]),
+        state: AgentState::Accepted,
+        address: "127.0.0.1:5000".to_owned(),
+        capabilities: Capabilities::default(),
+        contracts: vec!["digits".to_owned()],
+        first_seen_ms: 1,
+        last_seen_ms: u64::from(n),
+        tell_authority: None,
+    }
+}
+
+fn job(n: u8) -> JobRecord {
+    JobRecord {
+        job: JobId::from_bytes([n; 16]),
+        signed_job: "00ff".to_owned(),
+        owner: PublicKeyBytes::from_bytes([1; 32]),
+        signature: SignatureBytes::from_bytes([2; 64]),
+        end: None,
+        submitted_at_ms: 5,
+        ended_at_ms: None,
+    }
+}
+
+fn round(n: u32) -> RoundRecord {
+    RoundRecord {
+        job: JobId::from_bytes([7; 16]),
+        round: n,
+        base: Digest::from_bytes([1; 32]),
+        model: Digest::from_bytes([2; 32]),
+        model_bytes: 100,
+        contributions: 2,
+        weight: 64,
+        train_loss: 0.5,
+        clipped: 1,
+        accuracy: Some(0.9),
+        loss: None,
+        bytes_up: 10,
+        bytes_down: 20,
+        seconds: 1.5,
+        ended_at_ms: 9,
+    }
+}
+
+fn member(n: u8) -> (AgentId, ContributionId) {
+    (AgentId::from_bytes([n; 16]), ContributionId::from_bytes([n; 16]))
+}
+
+#[test]
+fn everything_written_is_there_after_reopening() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut ended = job(7);
+    ended.end = Some(JobEnd::Failed {
+        reason: "no \"reason\"\n".to_owned(),
+    });
+    {
+        let store = open(dir.path());
+        store.put_agent(&agent(3)).expect("written");
+        store.put_agent(&agent(1)).expect("written");
+        store.put_job(&ended).expect("written");
+        for n in 1..=3 {
+            store.finish_round(&round(n), &[member(1), member(2)], 2).expect("written");
+        }
+    }
+    let store = open(dir.path());
+    assert_eq!(store.agents().expect("read"), [agent(1), agent(3)]);
+    assert_eq!(store.jobs().expect("read"), [ended]);
+    assert_eq!(store.rounds(job(7).job).expect("read"), [round(1), round(2), round(3)]);
+    let both = vec![member(1).1, member(2).1];
+    let remembered = BTreeMap::from([(2, both.clone()), (3, both)]);
+    assert_eq!(
+        store.included(job(7).job).expect("read"),
+        remembered,
+        "the round before the last two is forgotten"
+    );
+    assert!(store.rounds(job(8).job).expect("read").is_empty());
+}
+
+#[test]
+fn one_tenant_does_not_see_another() {
+    let dir = tempfile::tempdir().expect("a folder");
+    open(dir.path()).put_agent(&agent(1)).expect("written");
+    let other = AggregatorStore::open(dir.path(), "default-2".parse().expect("a tenant")).expect("opens");
+    assert!(other.agents().expect("read").is_empty());
+    other.put_agent(&agent(2)).expect("written");
+    drop(other);
+    assert_eq!(open(dir.path()).agents().expect("read"), [agent(1)]);
+}
+
+#[test]
+fn a_second_process_is_told_that_the_folder_is_in_use() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let first = open(dir.path());
+    let error = AggregatorStore::open(dir.path(), TenantId::default()).expect_err("locked");
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    drop(first);
+    open(dir.path());
+}
+
+#[test]
+fn other_schemas_are_refused_before_anything_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let format = |version| Format {
+        name: "aggregator",
+        version,
+    };
+    drop(Database::open(dir.path(), format(2)).expect("a newer program made it"));
+    let error = AggregatorStore::open(dir.path(), TenantId::default()).expect_err("too new");
+    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("update the server"), "{error}");
+
+    let error = Database::open(dir.path(), format(3)).expect_err("too old");
+    assert!(matches!(error, StoreError::Older { found: 2, known: 3, .. }), "{error}");
+    let error = Database::open(
+        dir.path(),
+        Format {
+            name: "ledger",
+            version: 2,
+        },
+    )
+    .expect_err("somebody else's");
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+}
+
+#[test]
+fn a_foreign_database_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let foreign = sled::open(dir.path()).expect("opens");
+    foreign.insert("k", "v").expect("written");
+    foreign.flush().expect("flushed");
+    drop(foreign);
+    let error = AggregatorStore::open(dir.path(), TenantId::default()).expect_err("not ours");
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+}
+
+#[test]
+fn a_record_that_does_not_parse_is_an_error_and_no_panic() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    store.put_agent(&agent(1)).expect("written");
+    drop(store);
+    let raw = Database::open(
+        dir.path(),
+        Format {
+            name: "aggregator",
+            version: 1,
+        },
+    )
+    .expect("opens");
+    let table: Table<serde_json::Value> = raw.table("agents").expect("a table");
+    let key = Key::tenant(&TenantId::default()).bytes(&[1; 16]);
+    table.put(&key, &serde_json::json!({"agent": "nobody"})).expect("written");
+    drop((table, raw));
+    let error = open(dir.path()).agents().expect_err("does not parse");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+/// Not a test by itself: the process that [`a_killed_process_loses_nothing_that_it_acknowledged`] kills.
+#[test]
+fn writer_to_be_killed() {
+    let Some(dir) = std::env::var_os("AIMASS_TEST_STORE_TO_KILL") else {
+        return;
+    };
+    let store = open(Path::new(&dir));
+    let before = store.rounds(job(7).job).expect("read").last().map_or(0, |last| last.round);
+    for n in before + 1.. {
+        let who = u8::try_from(n % 250).expect("below 250");
+        store.put_agent(&agent(who)).expect("written");
+        store
+            .finish_round(&round(n), &[member(1), member(2), member(3)], 10_000)
+            .expect("written");
+        println!("acknowledged {n}");
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut acknowledged = 0;
+    for kill in 1..=5 {
+        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+            .args(["store::tests::writer_to_be_killed", "--exact", "--nocapture", "--test-threads=1"])
+            .env("AIMASS_TEST_STORE_TO_KILL", dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut numbers = lines.filter_map(|line| line.ok()?.rsplit_once("acknowledged ")?.1.parse::<u32>().ok());
+        acknowledged = numbers.nth(3 * kill).expect("the child writes");
+        child.kill().expect("SIGKILL");
+        // What it said before it died counts too.
+        acknowledged = numbers.last().unwrap_or(acknowledged);
+        child.wait().expect("dead");
+
+        let store = open(dir.path());
+        let rounds = store.rounds(job(7).job).expect("read");
+        let numbers: Vec<_> = rounds.iter().map(|r| r.round).collect();
+        let last = *numbers.last().expect("some");
+        assert!(last >= acknowledged, "{acknowledged} was acknowledged, {last} is the last stored");
+        assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+        // Round and contributions come together or not at all.
+        let included = store.included(job(7).job).expect("read");
+        assert!(included.keys().copied().eq(1..=last), "{:?}", included.keys());
+        assert!(included.values().all(|members| members.len() == 3));
+    }
+    assert!(acknowledged > 20, "the child got somewhere");
+}
+
+/// Not a test by itself: runs under a limit on file sizes, see [`a_full_disk_is_an_error_and_loses_nothing`].
+#[test]
+fn writer_without_room() {
+    let Some(dir) = std::env::var_os("AIMASS_TEST_STORE_WITHOUT_ROOM") else {
+        return;
+    };
+    let store = open(Path::new(&dir));
+    for n in 1..100_000 {
+        match store.finish_round(&round(n), &[member(1)], 1_000_000) {
+            Ok(()) => println!("acknowledged {n}"),
+            Err(error) => {
+                println!("refused: {error}");
+                // As the server would end: not in order.
+                std::process::exit(7);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_and_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // A limit on file sizes fails writes of one process, as a full disk fails those of all.
+    let script = "trap '' XFSZ; ulimit -f 4000; exec \"$0\" store::tests::writer_without_room --exact --nocapture --test-threads=1";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().expect("this binary"))
+        .env("AIMASS_TEST_STORE_WITHOUT_ROOM", dir.path())
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(7), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let acknowledged = said.lines().filter(|line| line.contains("acknowledged")).count();
+    assert!(acknowledged > 10, "{said}");
+    let rounds = open(dir.path()).rounds(job(7).job).expect("read");
+    assert!(rounds.len() >= acknowledged, "{} of {acknowledged}", rounds.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    /// Whatever is written in whatever order, reopening shows the last write of each key.
+    #[test]
+    fn the_last_write_of_each_agent_survives(writes in prop::collection::vec((0u8..6, any::<u64>(), any::<bool>()), 1..40)) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut expected = BTreeMap::new();
+        {
+            let store = open(dir.path());
+            for (n, seen, revoked) in writes {
+                let state = if revoked { AgentState::Revoked } else { AgentState::Accepted };
+                let record = AgentRecord { last_seen_ms: seen, state, ..agent(n) };
+                store.put_agent(&record).expect("written");
+                expected.insert(record.agent, record);
+            }
+        }
+        let found = open(dir.path()).agents().expect("read");
+        prop_assert_eq!(found, expected.into_values().collect::<Vec<_>>());
+    }
+}

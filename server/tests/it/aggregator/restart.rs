@@ -1,0 +1,171 @@
+//! A server that ends, in order or killed, and comes back.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use aimass_protocol::ErrorCode;
+use aimass_protocol::message::agent::OutcomeReply;
+use aimass_server::aggregator::{Config, Ready, run};
+use serde_json::{Value, json};
+
+use super::deployment::{Deployment, Server, raw, small_model};
+use super::device::{Device, refused};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_in_the_middle_of_a_round_loses_no_finished_round() {
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let job = deployment.submit(&server, &small_model(), "rounds = 3\nmin = 2").await;
+    let mut a = Device::join(&deployment, server.ready.quic_address, 1).await;
+    let mut b = Device::join(&deployment, server.ready.quic_address, 2).await;
+    let ((first, outcome), _) = tokio::join!(a.round(&[1.0; 15]), b.round(&[1.0; 15]));
+    assert!(matches!(outcome, OutcomeReply::Included { round: 1, .. }));
+    let before = server.finished(&job, 1).await;
+
+    // One of two updates of the second round is in the sum.
+    a.contribution = aimass_protocol::ContributionId::from_bytes([11; 16]);
+    b.contribution = aimass_protocol::ContributionId::from_bytes([12; 16]);
+    let task = a.task().await;
+    b.task().await;
+    let (descriptor, _) = tokio::join!(a.cohort(&task), b.cohort(&task));
+    a.upload(descriptor.cohort, &a.encode(&descriptor, &[1.0; 15]))
+        .await
+        .expect("accepted");
+    server.stop().await;
+
+    let server = deployment.server().await;
+    let view = server.job(&job).await;
+    assert_eq!(
+        (&view["state"], &view["round"], &view["model"]),
+        (&json!("running"), &json!(1), &before["model"])
+    );
+    assert_eq!(view["history"], before["history"]);
+    assert_eq!(
+        server.api.ok("GET", "/v1/agents", Value::Null).await["agents"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+    a.reconnect(Some(server.ready.quic_address)).await;
+    b.reconnect(Some(server.ready.quic_address)).await;
+
+    // Finished rounds are remembered, the sum that was open is not: its contributions are offered again.
+    let old = a.outcome_of(&first, aimass_protocol::ContributionId::from_bytes([1; 16])).await;
+    assert_eq!(old.expect("an outcome"), outcome);
+    assert_eq!(a.outcome(&descriptor).await.expect("an outcome"), OutcomeReply::NotIncluded);
+    assert_eq!(refused(b.upload(descriptor.cohort, &[0; 10]).await), ErrorCode::CohortUnknown);
+    let ((again, included), _) = tokio::join!(a.round(&[1.0; 15]), b.round(&[1.0; 15]));
+    assert_eq!((again.round, again.bases), (2, descriptor.bases));
+    assert!(matches!(included, OutcomeReply::Included { round: 2, .. }));
+    server.finished(&job, 2).await;
+    server.stop().await;
+}
+
+/// Not a test by itself: the server that [`a_killed_server_knows_what_it_acknowledged`] kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_to_be_killed() {
+    let Some(dir) = std::env::var_os("AIMASS_TEST_SERVER_TO_KILL") else {
+        return;
+    };
+    let config = Config {
+        data_dir: dir.into(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        ..Config::default()
+    };
+    run(
+        config,
+        None,
+        |ready: &Ready| println!("ready {}", ready.quic_address),
+        std::future::pending(),
+    )
+    .await
+    .expect("runs");
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(dir: &Path) -> (Killed, std::net::SocketAddr) {
+    let mut child = Command::new(std::env::current_exe().expect("this binary"))
+        .args([
+            "aggregator::restart::server_to_be_killed",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env("AIMASS_TEST_SERVER_TO_KILL", dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let address = lines
+        .find_map(|line| line.ok()?.rsplit_once("ready ")?.1.parse().ok())
+        .expect("it is ready");
+    (Killed(child), address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_knows_what_it_acknowledged() {
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let job = deployment.submit(&server, &small_model(), "rounds = 100\nmin = 1").await;
+    let mut device = Device::join(&deployment, server.ready.quic_address, 1).await;
+    let dir = server.dir.clone();
+    Server::stop(server).await;
+
+    let mut rounds = 0;
+    let (mut last_model, mut second) = (None, None);
+    for life in 1..=4u8 {
+        let (process, address) = start(&dir);
+        device.reconnect(Some(address)).await;
+        for turn in 0..life {
+            device.contribution = aimass_protocol::ContributionId::from_bytes([16 * life + turn; 16]);
+            let (descriptor, outcome) = device.round(&[0.25; 15]).await;
+            rounds += 1;
+            let OutcomeReply::Included { round, model } = outcome else {
+                panic!("not included")
+            };
+            assert_eq!(round, rounds, "every round that was acknowledged counts");
+            assert!(
+                last_model.is_none_or(|last| descriptor.bases == [last]),
+                "and its model is the next one's base"
+            );
+            last_model = Some(model);
+            if round == 2 {
+                second = Some((descriptor, device.contribution, outcome));
+            }
+        }
+        // Killed with an update in an open sum.
+        device.contribution = aimass_protocol::ContributionId::from_bytes([255 - life; 16]);
+        let task = device.task().await;
+        let descriptor = device.cohort(&task).await;
+        device
+            .begin(descriptor.cohort, &device.encode(&descriptor, &[0.25; 15]))
+            .await
+            .expect("allowed");
+        drop(process);
+    }
+    let server = deployment.server().await;
+    let view = server.job(&job).await;
+    assert_eq!(
+        (view["round"].as_u64(), view["history"].as_array().map(Vec::len)),
+        (Some(10), Some(10))
+    );
+    let (status, model) = raw(&dir, "GET", &format!("/v1/jobs/{job}/model"), b"").await;
+    assert_eq!(status, 200);
+    let digest = aimass_protocol::Digest::from_bytes(aimass_crypto::hash::sha256(&model));
+    assert_eq!(Some(digest), last_model);
+    // A device that was away learns what became of its work.
+    let (descriptor, contribution, outcome) = second.expect("it was long ago");
+    device.reconnect(Some(server.ready.quic_address)).await;
+    assert_eq!(device.outcome_of(&descriptor, contribution).await.expect("an answer"), outcome);
+    server.stop().await;
+}

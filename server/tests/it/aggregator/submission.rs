@@ -1,0 +1,118 @@
+//! Jobs that are not taken, and jobs that are.
+
+use aimass_protocol::codec;
+use aimass_protocol::job::SignedJob;
+use aimass_protocol::{Digest, ErrorCode, TenantId};
+use serde_json::{Value, json};
+
+use super::deployment::{Deployment, Server, job_file, key, signed_by, small_model};
+
+async fn refused(server: &Server, body: &Value, status: u16, code: &str) -> String {
+    let (found, answer) = server.api.ask("POST", "/v1/jobs", body).await;
+    assert_eq!((found, answer["code"].as_str()), (status, Some(code)), "{answer}");
+    answer["error"].as_str().expect("a text").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_refused_with_what_is_wrong_and_how_to_right_it() {
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let file = job_file("rounds = 1\nmin = 1");
+    let model = server.put(small_model().as_bytes()).await;
+    let (bytes, body) = deployment.signed(&file, model, None, 1);
+
+    // Not signed, changed after signing, signed by a stranger.
+    let mut unsigned = body.clone();
+    unsigned["signature"] = json!("00".repeat(64));
+    refused(&server, &unsigned, 403, "forbidden").await;
+    let mut changed = body.clone();
+    changed["signed_job"] = json!(hex::encode(&[&bytes[..], b"x"].concat()));
+    refused(&server, &changed, 403, "forbidden").await;
+    let stranger = key(2000);
+    let text = refused(&server, &signed_by(&stranger, &bytes), 403, "forbidden").await;
+    assert!(text.contains("aimass owner"), "{text}");
+
+    // For somebody else's tenant.
+    let mut job: SignedJob = codec::decode(&bytes).expect("decodes");
+    job.tenant = "acme".parse::<TenantId>().expect("a tenant");
+    let bytes = codec::encode(&job).expect("encodes");
+    refused(&server, &signed_by(&deployment.owner, &bytes), 403, "forbidden").await;
+
+    // Its model or data was not uploaded.
+    let missing = Digest::from_bytes([5; 32]);
+    let text = refused(&server, &deployment.signed(&file, missing, None, 1).1, 404, "blob_unknown").await;
+    assert!(text.contains("upload the model first"), "{text}");
+    let evaluated = format!("{file}\n[evaluate]\ndata = \"test.csv\"\n");
+    refused(
+        &server,
+        &deployment.signed(&evaluated, model, Some(missing), 1).1,
+        404,
+        "blob_unknown",
+    )
+    .await;
+
+    // What the file says does not parse, is not possible here, or does not fit the model.
+    let junk = server.put(b"no model").await;
+    let narrow = server.put(b"a,b,label\n1,2,0\n").await;
+    let torn = server.put(b"a,b,c,d,label\n1,2,3,4,0\n1,2,x,4,0\n").await;
+    let cases = [
+        (file.replace("lr = 0.1", "lr = 0.1\nlearning = 1"), model, None, "line 15"),
+        (
+            file.replace("\"plain\"", "\"secure\""),
+            model,
+            None,
+            "not available in this version",
+        ),
+        (file.clone(), junk, None, "model.path"),
+        (
+            file.replace("[data]", "trainable = [\"!*\"]\n[data]"),
+            model,
+            None,
+            "model.trainable",
+        ),
+        (evaluated.clone(), model, None, "evaluate.data"),
+        (evaluated.clone(), model, Some(narrow), "line"),
+        (evaluated, model, Some(torn), ":3:3"),
+    ];
+    for (file, model, evaluation, part) in cases {
+        let text = refused(&server, &deployment.signed(&file, model, evaluation, 1).1, 400, "job_file").await;
+        assert!(text.contains(part) && text.contains("line "), "{part}: {text}");
+    }
+
+    let (status, answer) = server
+        .api
+        .ask(
+            "POST",
+            "/v1/jobs",
+            &json!({ "signed_job": "zz", "owner": body["owner"], "signature": body["signature"] }),
+        )
+        .await;
+    assert_eq!((status, answer["code"].as_str()), (400, Some("bad_request")), "{answer}");
+    assert_eq!(
+        server.api.ok("GET", "/v1/jobs", Value::Null).await["jobs"],
+        json!([]),
+        "nothing was changed"
+    );
+    assert!(server.counter("jobs_refused").await >= 13);
+
+    // And now it is right; twice is once.
+    let first = server.api.ok("POST", "/v1/jobs", body.clone()).await;
+    assert_eq!(server.api.ok("POST", "/v1/jobs", body).await, first);
+    assert_eq!(server.counter("jobs_submitted").await, 1);
+    let jobs = server.api.ok("GET", "/v1/jobs", Value::Null).await;
+    assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(1));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_who_was_registered_a_moment_ago_is_known() {
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let newcomer = key(3000);
+    let model = server.put(small_model().as_bytes()).await;
+    let (bytes, _) = deployment.signed(&job_file("rounds = 1\nmin = 1"), model, None, 1);
+    refused(&server, &signed_by(&newcomer, &bytes), 403, ErrorCode::Forbidden.name()).await;
+    deployment.register(&newcomer).await;
+    server.api.ok("POST", "/v1/jobs", signed_by(&newcomer, &bytes)).await;
+    server.stop().await;
+}
