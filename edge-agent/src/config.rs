@@ -1,0 +1,258 @@
+//! Settings: flags over `AIMASS_AGENT_*` variables over `agent.toml` over defaults.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aimass_federation::agent::Policy;
+use aimass_settings::{Layers, Resolved, SettingsError};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Cli, Command, DeviceArgs};
+use crate::data::{DataRegistry, RegistryError};
+use crate::state::StateFolder;
+
+/// Prefix of the variables.
+pub const PREFIX: &str = "AIMASS_AGENT_";
+/// Name of the settings file in the agent's folder.
+pub const FILE_NAME: &str = "agent.toml";
+
+/// All settings of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// The agent's folder.
+    pub data_dir: String,
+    /// What this device is.
+    pub device: DeviceConfig,
+    /// The owner's rules.
+    pub policy: PolicyConfig,
+    /// Data files.
+    pub data: DataConfig,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// `[device]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceConfig {
+    /// Free-form class, for instance `gateway`.
+    pub class: String,
+    /// Tags that jobs may ask for.
+    pub tags: Vec<String>,
+}
+
+/// `[policy]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    /// Whether updates may leave without masks, protected by TLS alone.
+    pub allow_plain: bool,
+    /// Fewest contributions in a sum, this device's included.
+    pub min_survivors: u32,
+    /// Purposes that the data may be used for; empty permits any.
+    pub purposes: Vec<String>,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// `FILE` or `contract=FILE`, each a CSV with a header.
+    pub files: Vec<String>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter.
+    pub level: String,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: "./aimass-agent".to_owned(),
+            device: DeviceConfig::default(),
+            policy: PolicyConfig::default(),
+            data: DataConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Default for PolicyConfig {
+    /// Nothing insecure.
+    fn default() -> Self {
+        let Policy {
+            allow_plain,
+            min_survivors,
+            purposes,
+        } = Policy::default();
+        Self {
+            allow_plain,
+            min_survivors,
+            purposes,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+/// Settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the settings file {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key or value.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// An entry that would be taken for two.
+    #[error("{flag} {entry:?} holds a comma, which separates entries: write it in the list {key} of {FILE_NAME} instead")]
+    Comma {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        entry: String,
+        /// The key in the file.
+        key: &'static str,
+    },
+}
+
+impl AgentConfig {
+    /// The agent's folder.
+    pub fn state(&self) -> StateFolder {
+        StateFolder::new(&self.data_dir)
+    }
+
+    /// The owner's rules.
+    pub fn policy(&self) -> Policy {
+        let PolicyConfig {
+            allow_plain,
+            min_survivors,
+            purposes,
+        } = self.policy.clone();
+        Policy {
+            allow_plain,
+            min_survivors,
+            purposes,
+        }
+    }
+
+    /// The data files by contract; they are not looked at yet.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn registry(&self) -> Result<DataRegistry, RegistryError> {
+        DataRegistry::parse(self.data.files.iter().map(String::as_str))
+    }
+}
+
+/// Resolves the settings for a command line.
+///
+/// # Errors
+/// [`ConfigError`] with the file, variable or flag by name, and the fix.
+pub(crate) fn resolve(cli: &Cli, variables: impl Iterator<Item = (String, String)>) -> Result<Resolved<AgentConfig>, ConfigError> {
+    let variables: Vec<(String, String)> = variables.collect();
+    let flags = flags(cli)?;
+    let layers = Layers::new(&AgentConfig::default())?;
+    let layers = match config_file(cli, &variables)? {
+        Some((path, text)) => layers.file(&path.display().to_string(), &text)?,
+        None => layers,
+    };
+    let mut layers = layers.allow_variable(CONFIG_VARIABLE).environment(PREFIX, variables)?;
+    for (key, flag, value) in flags {
+        layers = layers.flag(key, flag, &value)?;
+    }
+    Ok(layers.resolve()?)
+}
+
+const CONFIG_VARIABLE: &str = "AIMASS_AGENT_CONFIG";
+const DATA_DIR_VARIABLE: &str = "AIMASS_AGENT_DATA_DIR";
+
+/// The settings file and its text: the one that was asked for, or the one in the agent's folder if it is there.
+fn config_file(cli: &Cli, variables: &[(String, String)]) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let variable = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+    let asked = cli.config.clone().or_else(|| variable(CONFIG_VARIABLE).map(PathBuf::from));
+    let default_dir = AgentConfig::default().data_dir;
+    let data_dir = cli
+        .data_dir
+        .as_deref()
+        .or_else(|| variable(DATA_DIR_VARIABLE))
+        .unwrap_or(&default_dir);
+    let path = asked.clone().unwrap_or_else(|| Path::new(data_dir).join(FILE_NAME));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && asked.is_none() => Ok(None),
+        Err(source) => Err(ConfigError::File { path, source }),
+    }
+}
+
+/// A flag that was given: the setting's key, the flag's name, the value.
+type Flag = (&'static str, &'static str, String);
+
+/// The flags that were given.
+fn flags(cli: &Cli) -> Result<Vec<Flag>, ConfigError> {
+    let mut flags = Vec::new();
+    if let Some(dir) = &cli.data_dir {
+        flags.push(("data_dir", "--data-dir", dir.clone()));
+    }
+    if cli.quiet {
+        flags.push(("log.level", "--quiet", "warn".to_owned()));
+    }
+    if let Some(level) = &cli.log {
+        flags.push(("log.level", "--log", level.clone()));
+    }
+    match &cli.command {
+        Command::Run(run) => {
+            device_flags(&run.device, &mut flags)?;
+            if let Some(class) = &run.device_class {
+                flags.push(("device.class", "--device-class", class.clone()));
+            }
+            push_list(&mut flags, "device.tags", "--tag", &run.tags)?;
+        }
+        Command::Doctor(doctor) => device_flags(&doctor.device, &mut flags)?,
+        Command::Join(_) | Command::Status | Command::Config { .. } => {}
+    }
+    Ok(flags)
+}
+
+fn device_flags(args: &DeviceArgs, flags: &mut Vec<Flag>) -> Result<(), ConfigError> {
+    if args.allow_plain {
+        flags.push(("policy.allow_plain", "--allow-plain", "true".to_owned()));
+    }
+    if let Some(n) = args.min_survivors {
+        flags.push(("policy.min_survivors", "--min-survivors", n.to_string()));
+    }
+    push_list(flags, "policy.purposes", "--purpose", &args.purposes)?;
+    push_list(flags, "data.files", "--data", &args.data)
+}
+
+fn push_list(flags: &mut Vec<Flag>, key: &'static str, flag: &'static str, values: &[String]) -> Result<(), ConfigError> {
+    if let Some(entry) = values.iter().find(|v| v.contains(',')) {
+        return Err(ConfigError::Comma {
+            flag,
+            entry: entry.clone(),
+            key,
+        });
+    }
+    if !values.is_empty() {
+        flags.push((key, flag, values.join(",")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

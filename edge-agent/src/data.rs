@@ -1,0 +1,227 @@
+//! Which data this device holds, by the name of its contract. Files are read when a job needs them, and not kept in memory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use aimass_learning::{DataError, Dataset};
+use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_TAG_BYTES};
+
+/// The contract of data that is registered without a name.
+pub const DEFAULT_CONTRACT: &str = "default";
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Data that can't be registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// Not a contract's name.
+    #[error("{name:?} is not the name of a data contract: use 1 to {MAX_TAG_BYTES} of a-z, A-Z, 0-9, '-', '_' and '.'")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// Two files for one contract.
+    #[error("data contract {name:?} is given twice ({} and {}); join the files, or name one of them otherwise", first.display(), second.display())]
+    Twice {
+        /// The contract.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// Too many.
+    #[error("{count} data contracts are over the limit of {MAX_DATA_OFFERS}")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// A file that does not parse.
+    #[error(transparent)]
+    File(#[from] DataError),
+}
+
+/// Data files by contract.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataRegistry {
+    files: BTreeMap<String, PathBuf>,
+}
+
+/// What a data file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows.
+    pub rows: usize,
+    /// Columns, the one to predict included.
+    pub columns: usize,
+}
+
+impl DataRegistry {
+    /// From `FILE` (the contract "default") and `contract=FILE`. A path that holds a `=` is given as `default=PATH`.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; files are not looked at yet.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, RegistryError> {
+        let mut registry = Self::default();
+        for entry in entries {
+            match entry.split_once('=') {
+                Some((name, path)) => registry.add(name, Path::new(path))?,
+                None => registry.add(DEFAULT_CONTRACT, Path::new(entry))?,
+            }
+        }
+        Ok(registry)
+    }
+
+    fn add(&mut self, name: &str, path: &Path) -> Result<(), RegistryError> {
+        let good =
+            (1..=MAX_TAG_BYTES).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if !good {
+            return Err(RegistryError::Name {
+                name: name.chars().take(80).collect(),
+            });
+        }
+        if let Some(first) = self.files.insert(name.to_owned(), path.to_owned()) {
+            return Err(RegistryError::Twice {
+                name: name.to_owned(),
+                first,
+                second: path.to_owned(),
+            });
+        }
+        if self.files.len() > MAX_DATA_OFFERS {
+            return Err(RegistryError::TooMany { count: self.files.len() });
+        }
+        Ok(())
+    }
+
+    /// Names of the contracts in order.
+    pub fn contracts(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
+    /// The file of a contract.
+    pub fn file(&self, contract: &str) -> Option<&Path> {
+        self.files.get(contract).map(PathBuf::as_path)
+    }
+
+    /// Contracts and their files in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.files.iter().map(|(name, path)| (name.as_str(), path.as_path()))
+    }
+
+    /// Reads every file to its end, so that a bad one is found before anything else happens.
+    ///
+    /// # Errors
+    /// [`RegistryError::File`] with file, line and column.
+    pub fn check(&self) -> Result<(), RegistryError> {
+        for (_, path) in self.iter() {
+            check_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a CSV to its end. Every column has to hold numbers; which of them a job uses is not known yet.
+///
+/// # Errors
+/// [`DataError`] with file, line and column.
+pub fn check_file(path: &Path) -> Result<Shape, DataError> {
+    let last = last_column(path)?;
+    let data = Dataset::read_csv(path, &[], &last)?;
+    Ok(Shape {
+        rows: data.len(),
+        columns: data.n_features() + 1,
+    })
+}
+
+fn last_column(path: &Path) -> Result<String, DataError> {
+    let name = path.display().to_string();
+    let io = |source| DataError::Io {
+        file: name.clone(),
+        source,
+    };
+    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    let packed = file.fill_buf().map_err(io)?.starts_with(&GZIP_MAGIC);
+    let content: Box<dyn Read> = if packed {
+        Box::new(flate2::bufread::MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(content.take(HEADER_LIMIT_BYTES));
+    // What is wrong with the header is said by the reader of the whole file.
+    let last = reader
+        .headers()
+        .ok()
+        .and_then(|header| header.iter().next_back().map(str::to_owned));
+    Ok(last.unwrap_or_default().trim_start_matches('\u{feff}').to_owned())
+}
+
+/// A header longer than this is of no data set; 100,000 columns fit.
+const HEADER_LIMIT_BYTES: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_name_is_the_default_contract() {
+        let registry = DataRegistry::parse(["rows.csv", "weather=dir/w.csv.gz", "other=a=b.csv"]).expect("parses");
+        assert_eq!(registry.contracts(), ["default", "other", "weather"]);
+        assert_eq!(registry.file("weather"), Some(Path::new("dir/w.csv.gz")));
+        assert_eq!(registry.file("other"), Some(Path::new("a=b.csv")));
+        assert_eq!(registry.file("unknown"), None);
+    }
+
+    #[test]
+    fn a_contract_has_one_file_and_a_plain_name() {
+        assert!(matches!(DataRegistry::parse(["a.csv", "b.csv"]), Err(RegistryError::Twice { .. })));
+        assert!(matches!(DataRegistry::parse(["a/b=c.csv"]), Err(RegistryError::Name { .. })));
+        assert!(matches!(DataRegistry::parse(["=c.csv"]), Err(RegistryError::Name { .. })));
+        let many: Vec<String> = (0..=MAX_DATA_OFFERS).map(|i| format!("c{i}=f.csv")).collect();
+        assert!(matches!(
+            DataRegistry::parse(many.iter().map(String::as_str)),
+            Err(RegistryError::TooMany { .. })
+        ));
+    }
+
+    fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("rows.csv");
+        std::fs::write(&path, content).expect("writes");
+        (dir, path)
+    }
+
+    #[test]
+    fn a_good_file_says_its_shape() {
+        let (_dir, path) = file(b"a,b,label\n1,2,0\n3,4.5,1\n");
+        assert_eq!(check_file(&path).expect("parses"), Shape { rows: 2, columns: 3 });
+    }
+
+    #[test]
+    fn a_bad_value_is_named_by_line_and_column() {
+        let (_dir, path) = file(b"a,b,label\n1,2,0\n3,x,1\n");
+        let error = check_file(&path).expect_err("x is no number");
+        assert!(matches!(error, DataError::Parse { line: 3, column: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_csv_is_refused_without_panic() {
+        for content in [
+            &b""[..],
+            b"\n\n",
+            b"only\n1\n",
+            b"a,b\n",
+            b"\xff\xfe,\n1,2\n",
+            b"\x1f\x8bgarbage",
+            b"a,b\n1\n",
+        ] {
+            let (_dir, path) = file(content);
+            assert!(check_file(&path).is_err(), "{content:?}");
+        }
+        assert!(matches!(check_file(Path::new("no/such/file.csv")), Err(DataError::Io { .. })));
+    }
+}

@@ -1,0 +1,26 @@
+//! The device program: joins a deployment, trains on the device's own data, sends updates, and runs models.
+//!
+//! [`main`] is the entry of `aimass-agent` and of `aimass agent`. The decisions are the session's (in the federation crate); this crate performs
+//! them: [`run`] drives the session over the network, [`work`] trains and encodes, [`state`] keeps what must survive a killed process.
+//! [`infer`] runs a model with tract and compares it with the trainer.
+
+mod args;
+pub mod capabilities;
+pub mod config;
+pub mod data;
+pub mod doctor;
+pub mod event;
+pub mod exit;
+#[cfg(test)]
+mod fixture;
+pub mod infer;
+pub mod join;
+mod platform;
+mod program;
+pub mod run;
+pub mod state;
+pub mod status;
+pub mod verify;
+pub mod work;
+
+pub use program::main;

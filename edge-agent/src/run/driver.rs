@@ -1,0 +1,374 @@
+//! Performs what the session wants done, and tells it what happened. All of its state is in this one task; what takes long runs beside it.
+
+mod answers;
+mod network;
+mod notes;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aimass_federation::RequestKind;
+use aimass_federation::agent::{Config, Effect, Event, Session, Snapshot, Stage};
+use aimass_learning::Progress;
+use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder};
+use aimass_net::{ClientEndpoint, Connection};
+use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::limits::MAX_DECLINED;
+use aimass_protocol::message::agent::Task;
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng as _;
+use tokio::sync::mpsc;
+
+use self::notes::Notes;
+use super::signals::Signals;
+use super::tasks::{Answer, Message, Requests, Training};
+use super::{RunError, RunOptions, requests};
+use crate::capabilities;
+use crate::event::AgentEvent;
+use crate::exit::ExitKind;
+use crate::platform::{now, system_rng};
+use crate::state::StateError;
+use crate::verify::VerifiedJob;
+use crate::work::{self, TrainOrder};
+
+/// How often the certificate is looked at.
+const MAINTENANCE: Duration = Duration::from_secs(600);
+/// Longest sleep, so that a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// How often training's progress is drawn.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How long the server is given to hear that this agent goes.
+const FAREWELL: Duration = Duration::from_millis(800);
+
+/// How the program ends.
+type End = (String, Result<ExitKind, RunError>);
+
+pub(super) struct Driver {
+    options: RunOptions,
+    identity: IdentityFolder,
+    endpoint: ClientEndpoint,
+    session: Session,
+    rng: ChaCha20Rng,
+    sender: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    requests: Requests,
+    training: Training,
+    network: network::Network,
+    /// Jobs that tasks brought, verified.
+    jobs: BTreeMap<JobId, VerifiedJob>,
+    /// A task whose owner may be in a newer bundle.
+    task_in_doubt: Option<Task>,
+    notes: Notes,
+    end: Option<End>,
+}
+
+impl Driver {
+    /// Takes up the session where it was. Must be called within a runtime.
+    pub(super) fn new(options: RunOptions, identity: IdentityFolder) -> Result<Self, RunError> {
+        let member = enrolment(&identity, &options)?.membership().clone();
+        let snapshot: Snapshot = options.state.load_session()?.unwrap_or_default();
+        let held: Vec<ContributionId> = snapshot.held.iter().map(|c| c.id).collect();
+        options.state.retain_contributions(&held)?;
+        let capabilities = capabilities::of_this_device(&options.device_class, &options.tags);
+        let contracts = options.data.contracts();
+        options.reporter.tell(&AgentEvent::Started {
+            agent: member.id.to_hex(),
+            server: member.server,
+            contracts: contracts.clone(),
+            held: held.len(),
+        });
+        let config = Config::new(options.policy.clone(), capabilities, contracts, Config::seed_of(member.id));
+        let (sender, messages) = mpsc::unbounded_channel();
+        Ok(Self {
+            notes: Notes::new(&options),
+            identity,
+            endpoint: ClientEndpoint::new()?,
+            session: Session::new(config, snapshot),
+            rng: system_rng()?,
+            requests: Requests::new(sender.clone()),
+            sender,
+            messages,
+            training: Training::default(),
+            network: network::Network::default(),
+            jobs: BTreeMap::new(),
+            task_in_doubt: None,
+            end: None,
+            options,
+        })
+    }
+
+    /// Works until something ends it.
+    pub(super) async fn run(mut self, signals: &mut Signals) -> Result<ExitKind, RunError> {
+        let mut maintenance = tokio::time::interval(MAINTENANCE);
+        let result = match self.step(Event::Tick).await {
+            Ok(()) => self.work(signals, &mut maintenance).await,
+            Err(e) => ("error".to_owned(), Err(e)),
+        };
+        self.training.stop();
+        self.requests.abort_all();
+        if let Some((_, connection)) = self.network.connection.take() {
+            connection.finish();
+        }
+        let _ = tokio::time::timeout(FAREWELL, self.endpoint.close()).await;
+        let (reason, result) = result;
+        self.notes.tell(&AgentEvent::Stopped { reason });
+        result
+    }
+
+    async fn work(&mut self, signals: &mut Signals, maintenance: &mut tokio::time::Interval) -> End {
+        loop {
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            let due = self.session.poll_timeout();
+            let sleep = due.map_or(LONGEST_SLEEP, |at| at.since(now()).min(LONGEST_SLEEP));
+            let result = tokio::select! {
+                Some(message) = self.messages.recv() => self.on_message(message).await,
+                () = tokio::time::sleep(sleep) => match due {
+                    Some(at) if at <= now() => self.step(Event::Tick).await,
+                    _ => Ok(()),
+                },
+                _ = maintenance.tick() => self.maintain(),
+                (reason, kind) = signals.stop() => return (reason.to_owned(), Ok(kind)),
+            };
+            if let Err(e) = result {
+                return (e.to_string(), Err(e));
+            }
+        }
+    }
+
+    /// Tells the session what happened and does what it wants done, in order.
+    async fn step(&mut self, event: Event) -> Result<(), RunError> {
+        let mut events = VecDeque::from([event]);
+        let mut effects = Vec::new();
+        while let Some(event) = events.pop_front() {
+            self.session.step(now(), event, &mut effects);
+            for effect in effects.drain(..).collect::<Vec<_>>() {
+                events.extend(self.perform(effect).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one thing. What is known at once is returned, the rest comes as a message.
+    async fn perform(&mut self, effect: Effect) -> Result<Option<Event>, RunError> {
+        let state = self.options.state.clone();
+        match effect {
+            Effect::Connect => self.begin_connect()?,
+            Effect::CheckIn(mut check_in) => {
+                // Longer lists are refused; of the others the server may offer one again, which is declined again.
+                check_in.declined.truncate(MAX_DECLINED);
+                self.ask(RequestKind::CheckIn, |c| async move {
+                    requests::check_in(&c, check_in).await.map(Answer::CheckIn)
+                });
+            }
+            Effect::Fetch { job, base, base_bytes } => {
+                self.announce_plain(job);
+                state.retain_models(&[base])?;
+                self.ask(RequestKind::Fetch, move |c| async move {
+                    let bytes = requests::fetch(&c, &state, base, base_bytes).await?;
+                    Ok(Answer::Fetched { base, bytes })
+                });
+            }
+            Effect::Train { job, round, base } => return Ok(self.begin_training(job, round, base)),
+            Effect::Offer(ready) => {
+                self.announce_plain(ready.job);
+                self.ask(RequestKind::Ready, move |c| async move {
+                    let reply = requests::ready(&c, ready).await?;
+                    Ok(Answer::Ready {
+                        contribution: ready.contribution,
+                        reply,
+                    })
+                });
+            }
+            Effect::Encode { contribution, descriptor } => self.begin_encoding(contribution, *descriptor),
+            Effect::Upload { contribution, cohort } => return Ok(self.begin_upload(contribution, cohort)),
+            Effect::AskOutcome(query) => self.ask(RequestKind::Outcome, move |c| async move {
+                let reply = requests::outcome(&c, query).await?;
+                Ok(Answer::Outcome {
+                    contribution: query.contribution,
+                    reply,
+                })
+            }),
+            Effect::Persist => {
+                let snapshot = self.session.snapshot();
+                off_reactor(move || state.save_session(&snapshot)).await?;
+            }
+            Effect::DiscardUpload { contribution, cohort } => state.discard_encoded(contribution, cohort)?,
+            Effect::Discard { contribution } => state.discard(contribution)?,
+            Effect::Included {
+                job,
+                contribution: _,
+                round,
+                model,
+            } => {
+                self.notes.included(job, round, model);
+                if self.options.once {
+                    self.end = Some(("one contribution was included (--once)".to_owned(), Ok(ExitKind::Ok)));
+                }
+            }
+            Effect::Sleep { until, reason } => self.notes.sleeping(until.since(now()), &reason),
+            Effect::Warn(warning) => {
+                let retry = self.session.poll_timeout().map_or(Duration::ZERO, |at| at.since(now()));
+                self.notes.warn(warning, retry);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Starts a request on the connection. Without one the session has been, or will be, told so.
+    fn ask<F>(&mut self, request: RequestKind, ask: impl FnOnce(Connection) -> F)
+    where
+        F: Future<Output = Result<Answer, aimass_net::NetError>> + Send + 'static,
+    {
+        if let Some((_, connection)) = &self.network.connection {
+            self.requests.start(request, ask(connection.clone()));
+        }
+    }
+
+    fn begin_training(&mut self, job: JobId, round: u32, base: Digest) -> Option<Event> {
+        self.announce_plain(job);
+        let failed = |reason: String| Some(Event::TrainFailed { job, reason });
+        let Some(verified) = self.jobs.get(&job) else {
+            return failed("its job file is no longer known; it is asked for again".to_owned());
+        };
+        let contract = &verified.file.data.contract;
+        let Some(data) = self.options.data.file(contract) else {
+            return failed(format!(
+                "there is no data for contract {contract:?}; start with --data {contract}=FILE"
+            ));
+        };
+        let mut id = [0; ContributionId::LEN];
+        self.rng.fill_bytes(&mut id);
+        let order = TrainOrder {
+            job,
+            file: verified.file.clone(),
+            round,
+            base,
+            data: data.to_owned(),
+            contribution: ContributionId::from_bytes(id),
+        };
+        let (number, stop) = self.training.begin();
+        let (state, sender, show) = (self.options.state.clone(), self.sender.clone(), self.options.show_progress);
+        tokio::task::spawn_blocking(move || {
+            let mut progress = Meter::new(show, stop);
+            let result = work::train(&state, &order, &mut |p| progress.step(p));
+            progress.clear();
+            let _ = sender.send(Message::Trained {
+                number,
+                order: Box::new(order),
+                result,
+            });
+        });
+        None
+    }
+
+    fn begin_encoding(&mut self, contribution: ContributionId, descriptor: Descriptor) {
+        let (state, sender) = (self.options.state.clone(), self.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = work::encode(&state, contribution, &descriptor);
+            let _ = sender.send(Message::Encoded {
+                contribution,
+                cohort: descriptor.cohort,
+                result,
+            });
+        });
+    }
+
+    /// Uploads what is on disk. If it was damaged there it is made again from the same delta and the same seed: the same bytes.
+    fn begin_upload(&mut self, contribution: ContributionId, cohort: CohortId) -> Option<Event> {
+        let held = self.session.snapshot().held.into_iter().find(|c| c.id == contribution);
+        let Some(Stage::Sent { descriptor, .. } | Stage::Offered { descriptor }) = held.map(|c| c.stage) else {
+            return Some(Event::Failed {
+                request: RequestKind::Upload,
+                reason: format!("contribution {contribution} is in no cohort"),
+            });
+        };
+        let state = self.options.state.clone();
+        self.ask(RequestKind::Upload, move |c| async move {
+            let path = state.encoded_path(contribution);
+            let record = tokio::task::spawn_blocking(move || work::encode(&state, contribution, &descriptor)).await;
+            let record = record.map_err(std::io::Error::other).and_then(|r| r.map_err(std::io::Error::other));
+            let record = record.map_err(|source| aimass_net::NetError::Io {
+                what: "residues".to_owned(),
+                source,
+            })?;
+            let uploaded = requests::upload(&c, path, record, contribution, cohort).await?;
+            Ok(Answer::Uploaded {
+                contribution,
+                cohort,
+                uploaded,
+            })
+        });
+        None
+    }
+
+    /// Says once a job, where updates go without masks, what that means.
+    fn announce_plain(&mut self, job: JobId) {
+        let known = self.jobs.get(&job).map(|j| (j.file.job.name.clone(), j.file.aggregation.mode));
+        let held = || {
+            self.session
+                .snapshot()
+                .held
+                .into_iter()
+                .find(|c| c.job == job)
+                .map(|c| (job.to_string(), c.consent.mode))
+        };
+        if let Some((name, mode)) = known.or_else(held) {
+            self.notes.mode_of(job, &name, mode);
+        }
+    }
+
+    fn enrolment(&self) -> Result<&Enrolment, RunError> {
+        enrolment(&self.identity, &self.options)
+    }
+}
+
+fn enrolment<'a>(identity: &'a IdentityFolder, options: &RunOptions) -> Result<&'a Enrolment, RunError> {
+    Ok(identity.enrolment().ok_or_else(|| IdentityError::NotJoined {
+        dir: options.state.identity_dir(),
+    })?)
+}
+
+/// Runs what syncs to the disk off the reactor.
+async fn off_reactor<T: Send + 'static>(f: impl FnOnce() -> Result<T, StateError> + Send + 'static) -> Result<T, RunError> {
+    Ok(tokio::task::spawn_blocking(f).await.map_err(std::io::Error::other)??)
+}
+
+/// Draws training's progress, and carries the wish to stop into it.
+struct Meter {
+    show: bool,
+    stop: Arc<AtomicBool>,
+    drawn: Option<Instant>,
+}
+
+impl Meter {
+    fn new(show: bool, stop: Arc<AtomicBool>) -> Self {
+        Self { show, stop, drawn: None }
+    }
+
+    fn step(&mut self, progress: Progress) -> ControlFlow<()> {
+        if self.show && self.drawn.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+            let percent = progress.step * 100 / progress.steps.max(1);
+            // A terminal that went away is no reason to stop training.
+            let _ = write!(std::io::stderr(), "\r\x1b[Ktraining {percent:3} %, loss {:.4}", progress.loss);
+            self.drawn = Some(Instant::now());
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn clear(&self) {
+        if self.drawn.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What came back from requests and from work.
+
+use aimass_federation::RequestKind;
+use aimass_federation::agent::Event;
+use aimass_learning::TrainError;
+use aimass_net::NetError;
+use aimass_protocol::ErrorCode;
+use aimass_protocol::message::agent::{CheckInReply, ReadyReply, SignedDescriptor, Task};
+use aimass_protocol::{CohortId, ContributionId};
+
+use super::{Driver, off_reactor};
+use crate::event::AgentEvent;
+use crate::run::RunError;
+use crate::run::tasks::{Answer, Message};
+use crate::state::EncodedRecord;
+use crate::verify::{TaskError, verify_descriptor, verify_task};
+use crate::work::WorkError;
+
+impl Driver {
+    pub(super) async fn on_message(&mut self, message: Message) -> Result<(), RunError> {
+        match message {
+            Message::Connected(connection) => self.on_connected(connection).await,
+            Message::NotConnected(failure) => self.on_not_connected(failure).await,
+            Message::Closed { connection, error } => self.on_closed(connection, error).await,
+            Message::Answer { request, number, result } => {
+                if !self.requests.take(request, number) {
+                    return Ok(());
+                }
+                match result {
+                    Ok(answer) => self.on_answer(answer).await,
+                    Err(error) => self.on_request_error(request, error).await,
+                }
+            }
+            Message::Trained { number, order, result } => {
+                let job = order.job;
+                match result {
+                    _ if !self.training.is_current(number) => Ok(self.options.state.discard(order.contribution)?),
+                    Ok((record, took)) => {
+                        self.notes.tell(&AgentEvent::Trained {
+                            job: job.to_hex(),
+                            round: record.round,
+                            examples: record.examples,
+                            steps: record.steps,
+                            train_loss: record.train_loss,
+                            seconds: took.as_secs_f64(),
+                        });
+                        self.step(Event::Trained {
+                            job,
+                            base: order.base,
+                            contribution: order.contribution,
+                        })
+                        .await
+                    }
+                    Err(WorkError::Train(TrainError::Stopped { .. })) => Ok(()),
+                    Err(e) => {
+                        if matches!(e, WorkError::Base { .. }) {
+                            self.options.state.retain_models(&[])?;
+                        }
+                        self.step(Event::TrainFailed {
+                            job,
+                            reason: e.to_string(),
+                        })
+                        .await
+                    }
+                }
+            }
+            Message::Encoded {
+                contribution,
+                cohort,
+                result,
+            } => self.on_encoded(contribution, cohort, result).await,
+            Message::Membership(update) => self.on_membership(update).await,
+        }
+    }
+
+    async fn on_encoded(
+        &mut self,
+        contribution: ContributionId,
+        cohort: CohortId,
+        result: Result<EncodedRecord, WorkError>,
+    ) -> Result<(), RunError> {
+        match result {
+            Ok(_) => self.step(Event::Encoded { contribution, cohort }).await,
+            // The contribution is good, the disk is not: it is offered again after the next start.
+            Err(WorkError::State(e)) => Err(e.into()),
+            Err(e) => {
+                self.step(Event::EncodeFailed {
+                    contribution,
+                    reason: e.to_string(),
+                })
+                .await
+            }
+        }
+    }
+
+    async fn on_answer(&mut self, answer: Answer) -> Result<(), RunError> {
+        match answer {
+            Answer::CheckIn(CheckInReply::Task(task)) => {
+                self.on_welcome();
+                self.on_task(task, false).await
+            }
+            Answer::CheckIn(CheckInReply::ComeBack(come_back)) => {
+                self.on_welcome();
+                self.step(Event::ComeBack(come_back)).await
+            }
+            Answer::Fetched { base, bytes } => {
+                self.notes.tell(&AgentEvent::Fetched {
+                    base: base.to_hex(),
+                    bytes,
+                });
+                self.step(Event::Fetched { base }).await
+            }
+            Answer::Ready {
+                contribution,
+                reply: ReadyReply::Cohort(signed),
+            } => self.on_cohort(contribution, signed).await,
+            Answer::Ready {
+                contribution,
+                reply: ReadyReply::Superseded,
+            } => {
+                self.notes.superseded(&self.session, contribution);
+                self.step(Event::Superseded { contribution }).await
+            }
+            Answer::Uploaded {
+                contribution,
+                cohort,
+                uploaded,
+            } => {
+                self.notes
+                    .uploaded(&self.session, contribution, uploaded.bytes, uploaded.sent_bytes);
+                self.step(Event::Accepted { contribution, cohort }).await
+            }
+            Answer::Outcome { contribution, reply } => {
+                self.notes.outcome(&self.session, contribution, reply);
+                self.step(Event::Outcome { contribution, reply }).await
+            }
+        }
+    }
+
+    async fn on_request_error(&mut self, request: RequestKind, error: NetError) -> Result<(), RunError> {
+        let closed = self
+            .network
+            .connection
+            .as_ref()
+            .is_none_or(|(_, connection)| connection.is_closed());
+        match error {
+            // Whoever watches the connection says so as well, with the same words; the first of the two counts.
+            e if closed => self.disconnect(e).await,
+            e @ NetError::CertificateRefused { .. } => self.disconnect(e).await,
+            NetError::Refused(refusal) if refusal.code == ErrorCode::Revoked => self.disconnect(refusal.into()).await,
+            NetError::Refused(refusal) => self.step(Event::Refused { request, refusal }).await,
+            e => {
+                self.step(Event::Failed {
+                    request,
+                    reason: e.to_string(),
+                })
+                .await
+            }
+        }
+    }
+
+    /// Checks who signed the job. An owner that is not known may be in a newer bundle: it is asked for once.
+    pub(super) async fn on_task(&mut self, task: Task, bundle_is_fresh: bool) -> Result<(), RunError> {
+        let enrolment = self.enrolment()?;
+        let tenant = enrolment.membership().tenant.clone();
+        match verify_task(&task, &tenant, enrolment.bundle().content()) {
+            Ok(job) => {
+                self.notes.task(&job, &task);
+                let file = Box::new(job.file.clone());
+                self.jobs.insert(job.id, job);
+                self.step(Event::Task {
+                    job: task.job,
+                    file,
+                    round: task.round,
+                    base: task.base,
+                    base_bytes: task.base_bytes,
+                })
+                .await
+            }
+            Err(TaskError::OwnerUnknown { .. }) if !bundle_is_fresh => {
+                self.task_in_doubt = Some(task);
+                self.begin_bundle_refresh()
+            }
+            Err(e) => {
+                self.step(Event::Invalid {
+                    job: task.job,
+                    reason: e.to_string(),
+                })
+                .await
+            }
+        }
+    }
+
+    /// Checks that the descriptor is this server's and about the layout that was trained.
+    async fn on_cohort(&mut self, contribution: ContributionId, signed: SignedDescriptor) -> Result<(), RunError> {
+        let state = self.options.state.clone();
+        let Some(record) = off_reactor(move || state.load_trained(contribution)).await? else {
+            let reason = WorkError::Missing { id: contribution }.to_string();
+            return self.step(Event::EncodeFailed { contribution, reason }).await;
+        };
+        let tenant = self.enrolment()?.membership().tenant.clone();
+        let server = self
+            .network
+            .connection
+            .as_ref()
+            .and_then(|(_, connection)| connection.peer_public_key());
+        let Some(server) = server else { return Ok(()) };
+        match verify_descriptor(&signed, &server, &tenant, record.layout_digest) {
+            Ok(descriptor) => {
+                self.notes.tell(&AgentEvent::Cohort {
+                    job: descriptor.job.to_hex(),
+                    round: descriptor.round,
+                    cohort: descriptor.cohort.to_hex(),
+                    members: descriptor.members,
+                });
+                self.step(Event::Cohort {
+                    contribution,
+                    descriptor: Box::new(descriptor),
+                })
+                .await
+            }
+            Err(e) => {
+                self.step(Event::Invalid {
+                    job: record.job,
+                    reason: e.to_string(),
+                })
+                .await
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What runs beside the session: requests and blocking work, each reporting back with one message.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aimass_federation::RequestKind;
+use aimass_net::{Connection, NetError};
+use aimass_protocol::message::agent::{CheckInReply, OutcomeReply, ReadyReply};
+use aimass_protocol::{CohortId, ContributionId, Digest};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::membership::MembershipUpdate;
+use super::requests::Uploaded;
+use crate::state::{EncodedRecord, TrainedRecord};
+use crate::work::{TrainOrder, WorkError};
+
+/// What a task has to say when it is done.
+pub(super) enum Message {
+    /// A connection stands.
+    Connected(Connection),
+    /// There is none, and why.
+    NotConnected(ConnectFailure),
+    /// The connection with this number has ended.
+    Closed { connection: u64, error: NetError },
+    /// A request has its answer.
+    Answer {
+        request: RequestKind,
+        number: u64,
+        result: Result<Answer, NetError>,
+    },
+    /// Training has ended.
+    Trained {
+        number: u64,
+        order: Box<TrainOrder>,
+        result: Result<(TrainedRecord, std::time::Duration), WorkError>,
+    },
+    /// Encoding has ended.
+    Encoded {
+        contribution: ContributionId,
+        cohort: CohortId,
+        result: Result<EncodedRecord, WorkError>,
+    },
+    /// News of the certificate or of the trust bundle.
+    Membership(MembershipUpdate),
+}
+
+/// Why there is no connection.
+pub(crate) struct ConnectFailure {
+    /// For people.
+    pub(crate) reason: String,
+    /// What would help.
+    pub(crate) remedy: Remedy,
+}
+
+/// What would help against a failure to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Time.
+    Wait,
+    /// A new certificate.
+    Renew,
+    /// A newer trust bundle.
+    Bundle,
+}
+
+/// What the server said.
+pub(super) enum Answer {
+    /// To a check-in.
+    CheckIn(CheckInReply),
+    /// To a fetch: the model is on the disk.
+    Fetched { base: Digest, bytes: u64 },
+    /// To a ready.
+    Ready { contribution: ContributionId, reply: ReadyReply },
+    /// To an upload: it is in the sum.
+    Uploaded {
+        contribution: ContributionId,
+        cohort: CohortId,
+        uploaded: Uploaded,
+    },
+    /// To an outcome query.
+    Outcome { contribution: ContributionId, reply: OutcomeReply },
+}
+
+/// Open requests, one of a kind: a newer one replaces the older, whose stream is closed and whose answer is ignored.
+pub(super) struct Requests {
+    messages: mpsc::UnboundedSender<Message>,
+    next: u64,
+    open: BTreeMap<RequestKind, (u64, AbortHandle)>,
+}
+
+impl Requests {
+    pub(super) fn new(messages: mpsc::UnboundedSender<Message>) -> Self {
+        Self {
+            messages,
+            next: 0,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Starts a request. Its answer comes as [`Message::Answer`].
+    pub(super) fn start(&mut self, request: RequestKind, ask: impl Future<Output = Result<Answer, NetError>> + Send + 'static) {
+        self.next += 1;
+        let (number, messages) = (self.next, self.messages.clone());
+        let task = tokio::spawn(async move {
+            let result = ask.await;
+            let _ = messages.send(Message::Answer { request, number, result });
+        });
+        if let Some((_, older)) = self.open.insert(request, (number, task.abort_handle())) {
+            older.abort();
+        }
+    }
+
+    /// Whether this answer belongs to the open request of its kind, which is closed then.
+    pub(super) fn take(&mut self, request: RequestKind, number: u64) -> bool {
+        let current = self.open.get(&request).is_some_and(|(open, _)| *open == number);
+        if current {
+            self.open.remove(&request);
+        }
+        current
+    }
+
+    /// Gives up all of them.
+    pub(super) fn abort_all(&mut self) {
+        for (_, (_, task)) in std::mem::take(&mut self.open) {
+            task.abort();
+        }
+    }
+}
+
+/// Training that can be stopped.
+#[derive(Default)]
+pub(super) struct Training {
+    number: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Training {
+    /// Stops what runs and gives a number and a flag to the next.
+    pub(super) fn begin(&mut self) -> (u64, Arc<AtomicBool>) {
+        self.stop();
+        self.number += 1;
+        self.stop = Arc::new(AtomicBool::new(false));
+        (self.number, Arc::clone(&self.stop))
+    }
+
+    /// Whether this is the training that runs.
+    pub(super) fn is_current(&self, number: u64) -> bool {
+        self.number == number
+    }
+
+    /// Stops what runs at its next step.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_newer_request_replaces_the_older_of_its_kind() {
+        let (sender, mut messages) = mpsc::unbounded_channel();
+        let mut requests = Requests::new(sender);
+        requests.start(RequestKind::Outcome, std::future::pending());
+        requests.start(RequestKind::Fetch, async {
+            Ok(Answer::Fetched {
+                base: Digest::from_bytes([1; 32]),
+                bytes: 0,
+            })
+        });
+        requests.start(RequestKind::Fetch, async {
+            Ok(Answer::Fetched {
+                base: Digest::from_bytes([2; 32]),
+                bytes: 0,
+            })
+        });
+        let mut taken = Vec::new();
+        while taken.is_empty() {
+            let Some(Message::Answer {
+                request,
+                number,
+                result: Ok(Answer::Fetched { base, .. }),
+            }) = messages.recv().await
+            else {
+                panic!("only fetches answer");
+            };
+            if requests.take(request, number) {
+                taken.push(base);
+            }
+        }
+        assert_eq!(taken, [Digest::from_bytes([2; 32])]);
+        assert!(!requests.take(RequestKind::Fetch, 3), "an answer is taken once");
+        assert!(requests.take(RequestKind::Outcome, 1), "another kind is untouched");
+    }
+
+    #[test]
+    fn only_the_latest_training_counts() {
+        let mut training = Training::default();
+        let (first, stopped) = training.begin();
+        let (second, running) = training.begin();
+        assert!(stopped.load(Ordering::Relaxed) && !running.load(Ordering::Relaxed));
+        assert!(!training.is_current(first) && training.is_current(second));
+    }
+}

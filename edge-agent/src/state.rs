@@ -1,0 +1,401 @@
+//! The work folder: what survives `kill -9`. Every file is replaced as a whole and is on the disk before the step that relies on it.
+//!
+//! ```text
+//! <data-dir>/work/session.json                   where the session is
+//! <data-dir>/work/last.json                      what happened last, for `status`
+//! <data-dir>/work/models/<digest>.onnx           the base model
+//! <data-dir>/work/models/<digest>.part           the chunks of it that arrived and were verified
+//! <data-dir>/work/contribution/<id>/delta.f32    trained minus base, f32 little-endian
+//! <data-dir>/work/contribution/<id>/trained.json what training said; written after delta.f32, so it vouches for it
+//! <data-dir>/work/contribution/<id>/encoded.bin  the packed residues
+//! <data-dir>/work/contribution/<id>/manifest.json for which cohort, and their manifest; written after encoded.bin
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aimass_net::identity::durable;
+use aimass_protocol::manifest::Manifest;
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A state file that can't be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The operating system refused; the text names the file.
+    #[error("{source}{}", advice(source))]
+    Io {
+        /// Why, and which file.
+        #[from]
+        source: io::Error,
+    },
+    /// Another agent works in this folder.
+    #[error("{} is in use by another agent process; stop that one or give --data-dir another folder", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Not what this program writes.
+    #[error("{}: {reason}; it was not written by this version: remove it to start anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space, the agent goes on where it was",
+        io::ErrorKind::PermissionDenied => "; make the folder writable for this user or give --data-dir another one",
+        _ => "",
+    }
+}
+
+/// What training said about a contribution; kept beside its delta.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainedRecord {
+    /// The job.
+    pub job: JobId,
+    /// The base model.
+    pub base: Digest,
+    /// SHA-256 of the base's parameter layout.
+    pub layout_digest: Digest,
+    /// Floats in `delta.f32`.
+    pub n_weights: usize,
+    /// Examples trained on.
+    pub examples: u64,
+    /// Steps done.
+    pub steps: u64,
+    /// Mean loss over the last pass.
+    pub train_loss: f32,
+    /// Round that the base belongs to.
+    pub round: u32,
+    /// Seed of the rounding.
+    pub rounding_seed: Digest,
+}
+
+/// What was encoded for which cohort.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncodedRecord {
+    /// The cohort.
+    pub cohort: CohortId,
+    /// Of `encoded.bin`.
+    pub manifest: Manifest,
+    /// Whether the update was scaled down to the clip.
+    pub clipped: bool,
+}
+
+/// `<data-dir>` and `<data-dir>/work`. Private to the user (mode 0700).
+#[derive(Debug, Clone)]
+pub struct StateFolder {
+    data_dir: PathBuf,
+}
+
+/// Held while an agent runs; the operating system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl StateFolder {
+    /// The folder at `data_dir`, which need not exist.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into() }
+    }
+
+    /// The agent's whole folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Where net keeps the identity.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.data_dir.join("identity")
+    }
+
+    /// Makes the folders, takes the lock, and removes what a killed process left half written.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(&self) -> Result<FolderLock, StateError> {
+        for folder in [self.data_dir.clone(), self.work_dir(), self.models_dir(), self.contributions_dir()] {
+            durable::create_private_dir(&folder)?;
+        }
+        let lock = self.try_lock()?.ok_or_else(|| StateError::InUse {
+            path: self.data_dir.clone(),
+        })?;
+        durable::remove_leftovers(&self.work_dir())?;
+        for folder in [self.models_dir(), self.contributions_dir()] {
+            durable::remove_leftovers(&folder)?;
+        }
+        for id in self.contributions()? {
+            durable::remove_leftovers(&self.contribution_dir(id))?;
+        }
+        Ok(lock)
+    }
+
+    /// The lock, or `None` when another process holds it.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn try_lock(&self) -> Result<Option<FolderLock>, StateError> {
+        let path = self.data_dir.join("agent.lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| naming(&path, &e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(FolderLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(naming(&path, &e)),
+        }
+    }
+
+    fn work_dir(&self) -> PathBuf {
+        self.data_dir.join("work")
+    }
+
+    fn models_dir(&self) -> PathBuf {
+        self.work_dir().join("models")
+    }
+
+    fn contributions_dir(&self) -> PathBuf {
+        self.work_dir().join("contribution")
+    }
+
+    fn contribution_dir(&self, id: ContributionId) -> PathBuf {
+        self.contributions_dir().join(id.to_hex())
+    }
+
+    /// Where a base model lies once it is complete.
+    pub fn model_path(&self, base: Digest) -> PathBuf {
+        self.models_dir().join(format!("{}.onnx", base.to_hex()))
+    }
+
+    /// Where its chunks gather.
+    pub fn partial_model_path(&self, base: Digest) -> PathBuf {
+        self.models_dir().join(format!("{}.part", base.to_hex()))
+    }
+
+    /// Removes every base model, whole or partial, but `keep`.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn retain_models(&self, keep: &[Digest]) -> Result<(), StateError> {
+        let keep: Vec<PathBuf> = keep
+            .iter()
+            .flat_map(|d| [self.model_path(*d), self.partial_model_path(*d)])
+            .collect();
+        for path in entries(&self.models_dir())? {
+            if !keep.contains(&path) {
+                fs::remove_file(&path).map_err(|e| naming(&path, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a complete, verified download into its place.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn finish_model(&self, base: Digest) -> Result<PathBuf, StateError> {
+        let (part, whole) = (self.partial_model_path(base), self.model_path(base));
+        File::open(&part).and_then(|f| f.sync_all()).map_err(|e| naming(&part, &e))?;
+        fs::rename(&part, &whole).map_err(|e| naming(&whole, &e))?;
+        durable::sync_parent(&whole)?;
+        Ok(whole)
+    }
+
+    /// The session as it was persisted last; `None` at the very beginning.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load_session<T: DeserializeOwned>(&self) -> Result<Option<T>, StateError> {
+        read_json(&self.work_dir().join("session.json"))
+    }
+
+    /// Persists the session.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn save_session<T: Serialize>(&self, session: &T) -> Result<(), StateError> {
+        write_json(&self.work_dir().join("session.json"), session)
+    }
+
+    /// What happened last, for `status`.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load_last<T: DeserializeOwned>(&self) -> Result<Option<T>, StateError> {
+        read_json(&self.work_dir().join("last.json"))
+    }
+
+    /// Notes what happened last. Not synced to the disk: a power failure may take it back.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn save_last<T: Serialize>(&self, last: &T) -> Result<(), StateError> {
+        let (path, beside) = (self.work_dir().join("last.json"), self.work_dir().join("last.json.tmp"));
+        let text = serde_json::to_vec_pretty(last).map_err(|e| naming(&path, &e.into()))?;
+        fs::write(&beside, text)
+            .and_then(|()| fs::rename(&beside, &path))
+            .map_err(|e| naming(&path, &e))
+    }
+
+    /// Ids of the contributions that have a folder.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn contributions(&self) -> Result<Vec<ContributionId>, StateError> {
+        let names = entries(&self.contributions_dir())?
+            .into_iter()
+            .filter_map(|p| p.file_name()?.to_str()?.parse().ok());
+        Ok(names.collect())
+    }
+
+    /// Removes a contribution and everything kept for it.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn discard(&self, id: ContributionId) -> Result<(), StateError> {
+        let path = self.contribution_dir(id);
+        match fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(naming(&path, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what was encoded for `cohort`; what was encoded for another one since stays.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn discard_encoded(&self, id: ContributionId, cohort: CohortId) -> Result<(), StateError> {
+        if self.load_encoded(id)?.is_some_and(|record| record.cohort == cohort) {
+            // The record first: without it the bytes count for nothing.
+            for name in ["manifest.json", "encoded.bin"] {
+                let path = self.contribution_dir(id).join(name);
+                match fs::remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(naming(&path, &e)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every contribution but `keep`.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn retain_contributions(&self, keep: &[ContributionId]) -> Result<(), StateError> {
+        for id in self.contributions()? {
+            if !keep.contains(&id) {
+                self.discard(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a trained update: first the values, then the record that vouches for them.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn save_trained(&self, id: ContributionId, record: &TrainedRecord, delta: &[f32]) -> Result<(), StateError> {
+        let folder = self.contribution_dir(id);
+        durable::create_private_dir(&folder)?;
+        let bytes: Vec<u8> = delta.iter().flat_map(|v| v.to_le_bytes()).collect();
+        durable::write(&folder.join("delta.f32"), &bytes)?;
+        write_json(&folder.join("trained.json"), record)?;
+        Ok(durable::sync_parent(&folder)?)
+    }
+
+    /// What training said; `None` when the contribution is not (wholly) there.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load_trained(&self, id: ContributionId) -> Result<Option<TrainedRecord>, StateError> {
+        read_json(&self.contribution_dir(id).join("trained.json"))
+    }
+
+    /// The update's values, `[record.n_weights]`.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] for another length.
+    pub fn load_delta(&self, id: ContributionId, record: &TrainedRecord) -> Result<Vec<f32>, StateError> {
+        let path = self.contribution_dir(id).join("delta.f32");
+        let bytes = fs::read(&path).map_err(|e| naming(&path, &e))?;
+        let (values, rest) = bytes.as_chunks::<4>();
+        if values.len() != record.n_weights || !rest.is_empty() {
+            let reason = format!("{} bytes do not hold {} values", bytes.len(), record.n_weights);
+            return Err(StateError::Damaged { path, reason });
+        }
+        Ok(values.iter().map(|v| f32::from_le_bytes(*v)).collect())
+    }
+
+    /// Keeps what will be uploaded: first the bytes, then the record that vouches for them.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn save_encoded(&self, id: ContributionId, record: &EncodedRecord, packed: &[u8]) -> Result<(), StateError> {
+        let folder = self.contribution_dir(id);
+        durable::create_private_dir(&folder)?;
+        durable::write(&folder.join("encoded.bin"), packed)?;
+        write_json(&folder.join("manifest.json"), record)
+    }
+
+    /// What was encoded last; `None` when nothing was.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load_encoded(&self, id: ContributionId) -> Result<Option<EncodedRecord>, StateError> {
+        read_json(&self.contribution_dir(id).join("manifest.json"))
+    }
+
+    /// The file of the packed residues.
+    pub fn encoded_path(&self, id: ContributionId) -> PathBuf {
+        self.contribution_dir(id).join("encoded.bin")
+    }
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| naming(path, &e.into()))?;
+    Ok(durable::write(path, &text)?)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(naming(path, &e)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| StateError::Damaged {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StateError> {
+    let list = match fs::read_dir(folder) {
+        Ok(list) => list,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(naming(folder, &e)),
+    };
+    let paths: io::Result<Vec<PathBuf>> = list.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(|e| naming(folder, &e))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn naming(path: &Path, error: &io::Error) -> StateError {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display())).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! What is done with the data: training, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
+use aimass_crypto::hash::{Sha256, sha256};
+use aimass_learning::{DataError, Dataset, Loss, Progress, TrainConfig, TrainError};
+use aimass_onnx::{LayoutError, Model, ReadError, TrainableRules};
+use aimass_protocol::descriptor::{CodecName, Descriptor};
+use aimass_protocol::job::{JobFile, LossName, OptimizerName};
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+
+use crate::state::{EncodedRecord, StateError, StateFolder, TrainedRecord};
+
+/// What to train.
+#[derive(Debug, Clone)]
+pub struct TrainOrder {
+    /// The job.
+    pub job: JobId,
+    /// Its file.
+    pub file: JobFile,
+    /// The round that the base belongs to.
+    pub round: u32,
+    /// The base model; it lies in the state folder.
+    pub base: Digest,
+    /// The file registered for the job's data contract.
+    pub data: PathBuf,
+    /// What the result is called.
+    pub contribution: ContributionId,
+}
+
+/// Why there is no contribution.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkError {
+    /// The data file.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The base model's file is not what was fetched.
+    #[error("the base model {base} on disk does not match its digest; it is fetched again")]
+    Base {
+        /// The model.
+        base: Digest,
+    },
+    /// The model.
+    #[error("the base model: {0}")]
+    Model(#[from] ReadError),
+    /// Its parameters.
+    #[error("the base model: {0}")]
+    Layout(#[from] LayoutError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The codec's parameters.
+    #[error("the cohort's codec: {0}")]
+    Plan(#[from] PlanError),
+    /// The update can't be encoded.
+    #[error(transparent)]
+    Encode(#[from] aimass_compression::EncodeError),
+    /// The contribution is gone from the state folder.
+    #[error("contribution {id} is no longer on disk")]
+    Missing {
+        /// Which.
+        id: ContributionId,
+    },
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Trains and keeps the result durably under `order.contribution`. Returns what was kept and how long training took.
+///
+/// # Errors
+/// [`WorkError`]; nothing is kept then.
+pub fn train(
+    state: &StateFolder,
+    order: &TrainOrder,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<(TrainedRecord, Duration), WorkError> {
+    let started = Instant::now();
+    let path = state.model_path(order.base);
+    let bytes = fs::read(&path).map_err(|e| StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))?;
+    if Digest::from_bytes(sha256(&bytes)) != order.base {
+        return Err(WorkError::Base { base: order.base });
+    }
+    let model = Model::from_bytes(&bytes)?;
+    drop(bytes);
+    let layout = model.layout(&TrainableRules::new(&order.file.model.trainable)?)?;
+    let data = Dataset::read_csv(&order.data, &order.file.data.inputs, &order.file.data.target)?;
+    let fingerprint = sha256(&data.fingerprint_bytes());
+    let train = &order.file.train;
+    let OptimizerName::Sgd = train.optimizer;
+    let config = TrainConfig {
+        loss: match train.loss {
+            LossName::CrossEntropy => Loss::CrossEntropy,
+            LossName::Mse => Loss::Mse,
+        },
+        lr: train.lr,
+        epochs: train.epochs,
+        batch: usize::try_from(train.batch).unwrap_or(usize::MAX),
+        seed: derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint),
+    };
+    let update = aimass_learning::train(&model, &layout, &data, &config, progress)?;
+    let record = TrainedRecord {
+        job: order.job,
+        base: order.base,
+        layout_digest: Digest::from_bytes(sha256(&layout.canonical_bytes())),
+        n_weights: update.delta.len(),
+        examples: update.examples,
+        steps: update.steps,
+        train_loss: update.train_loss,
+        round: order.round,
+        rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
+    };
+    state.save_trained(order.contribution, &record, &update.delta)?;
+    Ok((record, started.elapsed()))
+}
+
+/// Seeds what need not be secret from the job, the base model and the data, never from an identity or the order of arrival: the same agents with the
+/// same data give the same model.
+fn derive_seed(purpose: &str, job_seed: u64, base: Digest, fingerprint: &[u8; 32]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(purpose.as_bytes());
+    hash.update(&job_seed.to_le_bytes());
+    hash.update(base.as_bytes());
+    hash.update(fingerprint);
+    hash.finish()
+}
+
+/// Turns a kept contribution into residues for a cohort and keeps them durably. Residues that are there for the same cohort stay as they are.
+///
+/// # Errors
+/// [`WorkError`].
+pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) -> Result<EncodedRecord, WorkError> {
+    if let Some(record) = encoded(state, id, descriptor.cohort)? {
+        return Ok(record);
+    }
+    let trained = state.load_trained(id)?.ok_or(WorkError::Missing { id })?;
+    let CodecName::Fixed = descriptor.codec.codec;
+    let codec = FixedCodec::new(FixedParams {
+        n_weights: trained.n_weights,
+        bits: descriptor.codec.bits,
+        clip: descriptor.codec.clip,
+        weight_cap: descriptor.codec.weight_cap,
+        members: descriptor.members,
+    })?;
+    let delta = state.load_delta(id, &trained)?;
+    let update = ClientUpdate {
+        delta: &delta,
+        examples: trained.examples,
+        train_loss: trained.train_loss,
+    };
+    let encoded = codec.encode(update, &mut ChaCha20Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
+    let manifest = aimass_net::blob::manifest_of(&mut encoded.packed.as_slice()).map_err(StateError::from)?;
+    let record = EncodedRecord {
+        cohort: descriptor.cohort,
+        manifest,
+        clipped: encoded.clipped,
+    };
+    state.save_encoded(id, &record, &encoded.packed)?;
+    Ok(record)
+}
+
+/// What is kept for this cohort, if its bytes are those that its record vouches for.
+///
+/// # Errors
+/// [`WorkError::State`].
+pub fn encoded(state: &StateFolder, id: ContributionId, cohort: CohortId) -> Result<Option<EncodedRecord>, WorkError> {
+    let Some(record) = state.load_encoded(id)?.filter(|record| record.cohort == cohort) else {
+        return Ok(None);
+    };
+    let digest = file_digest(&state.encoded_path(id)).map_err(StateError::from)?;
+    Ok((digest == Some(record.manifest.digest())).then_some(record))
+}
+
+/// SHA-256 of a file, read in pieces; `None` when there is no such file.
+///
+/// # Errors
+/// What the file system says, with the path.
+pub fn file_digest(path: &Path) -> io::Result<Option<Digest>> {
+    let naming = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(naming(e)),
+    };
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(naming)? {
+            0 => return Ok(Some(Digest::from_bytes(hash.finish()))),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
