@@ -1,0 +1,229 @@
+//! `aimass job`: submit, watch, stop, pull.
+
+use std::path::{Path, PathBuf};
+
+use aimass_crypto::hash::sha256;
+use aimass_edge_agent::exit::ExitKind;
+use aimass_learning::Dataset;
+use aimass_onnx::{Model, TrainableRules};
+use aimass_protocol::job::{JobFile, LossName};
+use aimass_protocol::limits::MAX_BLOB_BYTES;
+use aimass_protocol::{Digest, TenantId};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::api::{Api, Service};
+use crate::args::{JobArgs, JobCommand};
+use crate::output::{Failure, Output, bytes, table};
+use crate::owner::{self, JobParts};
+
+pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
+    match &args.command {
+        JobCommand::Check { file } => check(file, out),
+        JobCommand::Submit { file, owner_key, tenant, dir } => submit(file, owner_key, tenant, &dir.server_dir, out),
+        JobCommand::List(dir) => list(&Api::find(Service::Aggregator, &dir.server_dir)?, out),
+        JobCommand::Show { job, dir } => show(&Api::find(Service::Aggregator, &dir.server_dir)?, job, out),
+        JobCommand::Watch { job, dir } => watch(&Api::find(Service::Aggregator, &dir.server_dir)?, job, out),
+        JobCommand::Stop { job, dir } => {
+            let reply: Value = Api::find(Service::Aggregator, &dir.server_dir)?.post(&format!("/v1/jobs/{job}/stop"), &json!({}))?;
+            out.result(&reply, || format!("job {job} is stopped; its finished rounds and models stay"));
+            Ok(ExitKind::Ok)
+        }
+        JobCommand::Pull { job, round, output, dir } => {
+            let api = Api::find(Service::Aggregator, &dir.server_dir)?;
+            let model = pull(&api, job, *round)?;
+            std::fs::write(output, &model).with_context(|| format!("can't write {}", output.display()))?;
+            let digest = hex::encode(sha256(&model));
+            out.result(&json!({ "file": output, "sha256": digest, "bytes": model.len() }), || {
+                format!("{} ({}, SHA-256 {digest})", output.display(), bytes(model.len() as u64))
+            });
+            Ok(ExitKind::Ok)
+        }
+    }
+}
+
+/// A job file with everything it names, read and checked against each other.
+#[derive(Debug)]
+pub(crate) struct CheckedJob {
+    text: String,
+    file: JobFile,
+    model: Vec<u8>,
+    n_weights: usize,
+    evaluation: Option<(PathBuf, Vec<u8>)>,
+}
+
+/// Reads and checks a job as `job check` and `job submit` do.
+///
+/// # Errors
+/// The file, the line and the fix.
+pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
+    let bad = |text: String| Failure::new(ExitKind::BadData, text);
+    let text = std::fs::read_to_string(path).map_err(|e| bad(format!("can't read the job file {}: {e}", path.display())))?;
+    let (file, source) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{}: {e}", path.display())))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let at = |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
+
+    let model_path = folder.join(&file.model.path);
+    let model = std::fs::read(&model_path).map_err(|e| at("model.path", format!("can't read {}: {e}", model_path.display()), "name an ONNX file, relative to the job file"))?;
+    let parsed = Model::from_bytes(&model).map_err(|e| at("model.path", e.to_string(), "export the model again, or check it with `onnx.checker`"))?;
+    let rules = TrainableRules::new(&file.model.trainable).map_err(|e| at("model.trainable", e.to_string(), "correct the pattern"))?;
+    let layout = parsed.layout(&rules).map_err(|e| at("model.trainable", e.to_string(), "name initializers of the model"))?;
+    let loss = match file.train.loss {
+        LossName::CrossEntropy => aimass_learning::Loss::CrossEntropy,
+        LossName::Mse => aimass_learning::Loss::Mse,
+    };
+
+    let evaluation = match &file.evaluate {
+        None => None,
+        Some(section) => {
+            let data_path = folder.join(&section.data);
+            let raw = std::fs::read(&data_path)
+                .map_err(|e| at("evaluate.data", format!("can't read {}: {e}", data_path.display()), "name a CSV file, relative to the job file"))?;
+            let data = Dataset::from_csv_bytes(&data_path.display().to_string(), &raw, &file.data.inputs, &file.data.target)
+                .map_err(|e| at("evaluate.data", e.to_string(), "correct the file, or `data.inputs` and `data.target`"))?;
+            aimass_learning::fit_check(&parsed, &layout, data.n_features(), loss, None)
+                .map_err(|e| at("data.inputs", e.to_string(), "name the columns that feed the model, or change the model"))?;
+            aimass_learning::evaluate(&parsed, &data, loss)
+                .map_err(|e| at("evaluate.data", e.to_string(), "correct the rows, or name another target"))?;
+            Some((data_path, raw))
+        }
+    };
+    Ok(CheckedJob { n_weights: layout.n_weights(), text, file, model, evaluation })
+}
+
+fn check(path: &Path, out: &Output) -> Result<ExitKind> {
+    let job = read(path)?;
+    let shown = json!({ "name": job.file.job.name, "rounds": job.file.round.rounds, "weights": job.n_weights, "model_bytes": job.model.len(), "mode": "plain" });
+    out.result(&shown, || {
+        format!(
+            "{}: good\n{} weights train, {} rounds of {} to {} agents, plain aggregation (updates are protected by TLS alone)",
+            path.display(),
+            job.n_weights,
+            job.file.round.rounds,
+            job.file.round.min,
+            job.file.round.max
+        )
+    });
+    Ok(ExitKind::Ok)
+}
+
+fn submit(path: &Path, owner_key: &Path, tenant: &str, server_dir: &Path, out: &Output) -> Result<ExitKind> {
+    let job = read(path)?;
+    let key = owner::read_key(owner_key)?;
+    let tenant: TenantId = tenant.parse().map_err(|e| Failure::new(ExitKind::Usage, format!("--tenant: {e}")))?;
+    let api = Api::find(Service::Aggregator, server_dir)?;
+    let id = upload(&api, &job, &key, tenant)?;
+    out.result(&json!({ "job": id, "name": job.file.job.name }), || format!("job {id} runs; follow it with `aimass job watch {}`", &id[..8.min(id.len())]));
+    Ok(ExitKind::Ok)
+}
+
+/// Uploads and submits a checked job; returns its id.
+pub(crate) fn upload(api: &Api, job: &CheckedJob, key: &aimass_crypto::sign::SigningKey, tenant: TenantId) -> Result<String> {
+    let put = |bytes: &[u8]| -> Result<Digest> {
+        let _: Value = api.put_bytes("/v1/blobs", bytes)?;
+        Ok(Digest::from_bytes(sha256(bytes)))
+    };
+    let model = put(&job.model)?;
+    let evaluation = job.evaluation.as_ref().map(|(_, raw)| put(raw)).transpose()?;
+    let parts = JobParts { tenant, job_file: &job.text, model, evaluation, signed_at: super::now() };
+    let submission = owner::sign_job(key, parts, &mut super::system_rng()?)?;
+    let body = json!({
+        "signed_job": hex::encode(&submission.signed_job),
+        "owner": hex::encode(submission.owner),
+        "signature": hex::encode(submission.signature),
+    });
+    let reply: Value = api.post("/v1/jobs", &body)?;
+    Ok(reply["job"].as_str().context("the aggregator sent no job id")?.to_owned())
+}
+
+/// The model of a job's round as ONNX bytes; the latest when `round` is `None`.
+pub(crate) fn pull(api: &Api, job: &str, round: Option<u32>) -> Result<Vec<u8>> {
+    let query = round.map(|r| format!("?round={r}")).unwrap_or_default();
+    Ok(api.get_bytes(&format!("/v1/jobs/{job}/model{query}"), MAX_BLOB_BYTES)?)
+}
+
+fn list(api: &Api, out: &Output) -> Result<ExitKind> {
+    let reply: Value = api.get("/v1/jobs")?;
+    out.result(&reply, || {
+        let jobs = reply["jobs"].as_array().map_or(&[][..], Vec::as_slice);
+        if jobs.is_empty() {
+            return "no jobs: submit one with `aimass job submit job.toml`".to_owned();
+        }
+        let rows: Vec<Vec<String>> = jobs
+            .iter()
+            .map(|j| {
+                let text = |key: &str| j[key].as_str().unwrap_or("-").to_owned();
+                vec![text("job"), text("name"), text("state"), format!("{}/{}", j["round"], j["rounds"]), text("phase")]
+            })
+            .collect();
+        table(&["JOB", "NAME", "STATE", "ROUND", "PHASE"], &rows)
+    });
+    Ok(ExitKind::Ok)
+}
+
+fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
+    let view: Value = api.get(&format!("/v1/jobs/{job}"))?;
+    out.result(&view, || {
+        let text = |key: &str| view[key].as_str().unwrap_or("-").to_owned();
+        let mut lines = vec![
+            format!("job    {} ({})", text("job"), text("name")),
+            format!("state  {}, round {} of {}, {}", text("state"), view["round"], view["rounds"], text("phase")),
+            format!("agents {} ready, {} in the cohort, {} received", view["ready"], view["members"], view["received"]),
+            format!("model  {}", text("model")),
+        ];
+        if let Some(reason) = view["reason"].as_str().filter(|r| !r.is_empty()) {
+            lines.push(format!("reason {reason}"));
+        }
+        let history = view["history"].as_array().map_or(&[][..], Vec::as_slice);
+        lines.extend(history.iter().map(round_line));
+        lines.join("\n")
+    });
+    Ok(ExitKind::Ok)
+}
+
+/// One finished round as a line.
+pub(crate) fn round_line(round: &Value) -> String {
+    let share = |key: &str| round[key].as_f64().map_or("-".to_owned(), |v| format!("{:5.1} %", v * 100.0));
+    let number = |key: &str| round[key].as_f64().map_or("-".to_owned(), |v| format!("{v:.4}"));
+    format!(
+        "round {:>4}  accuracy {}  loss {}  agents {:>3}  up {:>8}  down {:>8}  {:>6.2} s",
+        round["round"].as_u64().unwrap_or_default(),
+        share("accuracy"),
+        number("loss"),
+        round["contributions"].as_u64().unwrap_or_default(),
+        bytes(round["bytes_up"].as_u64().unwrap_or_default()),
+        bytes(round["bytes_down"].as_u64().unwrap_or_default()),
+        round["seconds"].as_f64().unwrap_or_default(),
+    )
+}
+
+/// Follows a job until it ends; `each` gets every finished round once, `idle` every answer. Returns the last view.
+pub(crate) fn follow(api: &Api, job: &str, mut each: impl FnMut(&Value) -> Result<()>, mut idle: impl FnMut(&Value) -> Result<()>) -> Result<Value> {
+    let mut after = 0;
+    loop {
+        let view: Value = api.get(&format!("/v1/jobs/{job}/watch?after={after}&wait_ms=500"))?;
+        for round in view["history"].as_array().into_iter().flatten() {
+            after = after.max(round["round"].as_u64().unwrap_or_default());
+            each(round)?;
+        }
+        idle(&view)?;
+        if view["state"].as_str() != Some("running") {
+            return Ok(view);
+        }
+    }
+}
+
+fn watch(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
+    let end = follow(
+        api,
+        job,
+        |round| {
+            out.result(round, || round_line(round));
+            Ok(())
+        },
+        |_| Ok(()),
+    )?;
+    let state = end["state"].as_str().unwrap_or("unknown");
+    out.result(&json!({ "job": end["job"], "state": state, "reason": end["reason"], "model": end["model"] }), || format!("job {job} {state}"));
+    Ok(if state == "failed" { ExitKind::Failure } else { ExitKind::Ok })
+}

@@ -1,0 +1,126 @@
+//! `aimass demo`: one federated job from nothing, by real processes over real QUIC on this machine.
+
+mod report;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use aimass_edge_agent::exit::ExitKind;
+use anyhow::{Context, Result, bail};
+
+use crate::args::DemoArgs;
+use crate::commands::job;
+use crate::cluster::{AgentStart, Cluster};
+use crate::demo::report::PeakMemory;
+use crate::demo::view::View;
+use crate::example::{self, ExampleOptions};
+use crate::fleet::own_program;
+use crate::output::{Failure, Output};
+
+pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<ExitKind> {
+    let folder = run_folder(args.out.as_deref())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    listen_for_ctrl_c(stop.clone())?;
+    match train(args, &folder, &stop, out) {
+        Err(_) if stop.load(Ordering::Relaxed) => {
+            Err(Failure::new(ExitKind::Interrupted, format!("interrupted; all processes have ended, what was done is in {}", folder.display())).into())
+        }
+        Err(error) => Err(error.context(format!("the demo failed; logs are in {}", folder.join("logs").display()))),
+        Ok(()) => Ok(ExitKind::Ok),
+    }
+}
+
+fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Result<()> {
+    let begin = Instant::now();
+    let view = View::new(args, out);
+    let example = example::write(&folder.join("data"), ExampleOptions { agents: args.agents, rounds: args.rounds, seed: args.seed })?;
+    view.say(&format!(
+        "{} agents hold {} rows each at most, {} at least; the aggregator keeps {} for testing",
+        args.agents,
+        example.agent_rows.iter().max().unwrap_or(&0),
+        example.agent_rows.iter().min().unwrap_or(&0),
+        example::TEST_ROWS
+    ));
+    let stopped = || stop.load(Ordering::Relaxed);
+    let program = own_program().context("can't find this program's own file")?;
+    let mut cluster = Cluster::start(&program, folder, &stopped)?;
+    view.say("enrolment authority and aggregator are up; certificates were made for this run");
+    let start = |data: &PathBuf| AgentStart { contract: example::CONTRACT.to_owned(), data: data.clone(), args: vec![] };
+    cluster.start_agents(&example.agents.iter().map(start).collect::<Vec<_>>(), &stopped)?;
+    view.say("updates are protected by TLS alone in this version: the aggregator could read single updates");
+
+    let checked = job::read(&example.job)?;
+    let id = job::upload(cluster.server(), &checked, cluster.owner(), Default::default())?;
+    let mut metrics = report::Metrics::create(folder)?;
+    let server = cluster.server().clone();
+    let end = job::follow(
+        &server,
+        &id,
+        |round| {
+            metrics.add(round)?;
+            view.round(round);
+            Ok(())
+        },
+        |_| {
+            if stopped() {
+                bail!("interrupted");
+            }
+            cluster.check()
+        },
+    )?;
+    if end["state"].as_str() != Some("finished") {
+        bail!("the job ended as {}: {}", end["state"], end["reason"].as_str().unwrap_or("no reason given"));
+    }
+    let model = job::pull(cluster.server(), &id, None)?;
+    let usage = PeakMemory::of(&cluster);
+    cluster.stop();
+    let summary = report::finish(report::Finished { folder, args, model: &model, test: &example.test, metrics, usage, seconds: begin.elapsed().as_secs_f64() })?;
+    view.finish(&summary, folder);
+    Ok(())
+}
+
+/// The run's folder: the one asked for, which must be new or empty, or a fresh one named by time.
+fn run_folder(asked: Option<&Path>) -> Result<PathBuf> {
+    let folder = match asked {
+        Some(folder) => folder.to_owned(),
+        None => {
+            let base = format!("runs/demo-{}", crate::commands::now().as_ms() / 1000);
+            let taken = |n: &u32| Path::new(&format!("{base}{}", suffix(*n))).exists();
+            let n = (1..).find(|n| !taken(n)).unwrap_or(1);
+            PathBuf::from(format!("{base}{}", suffix(n)))
+        }
+    };
+    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::new(ExitKind::Usage, format!("{} is not empty: name a new folder with --out", folder.display())).into());
+    }
+    std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("can't make the folder {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn suffix(n: u32) -> String {
+    if n == 1 { String::new() } else { format!("-{n}") }
+}
+
+/// Sets `stop` on ctrl-c or SIGTERM; a second one ends the program at once (children end with their input).
+fn listen_for_ctrl_c(stop: Arc<AtomicBool>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't listen for ctrl-c")?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if stop.swap(true, Ordering::Relaxed) {
+                    std::process::exit(i32::from(ExitKind::Interrupted.code()));
+                }
+            }
+        });
+    });
+    Ok(())
+}
