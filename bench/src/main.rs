@@ -1,0 +1,63 @@
+//! Measured claims of AI Mass. Each subcommand starts real processes, prints its figures and writes them as JSON; `bench/README.md` has
+//! the results and the commands that rerun them beside the peers.
+
+mod demo;
+mod round;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+/// Measures what the project claims.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A round without training: 1,663,370 float32 weights, agents as separate processes, plain mode.
+    Round(round::RoundArgs),
+    /// `aimass demo`: accuracy, seconds, bytes a round, peak memory.
+    Demo(demo::DemoArgs),
+}
+
+fn main() -> Result<()> {
+    match Args::parse().command {
+        Command::Round(args) => round::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    }
+}
+
+/// The `aimass` executable of the same build.
+fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("aimass");
+    if !program.exists() {
+        bail!("{} is missing: build it with `cargo build --release --bin aimass`", program.display());
+    }
+    Ok(program)
+}
+
+/// Prints a result and writes it where asked.
+fn publish(result: &Value, output: Option<&Path>) -> Result<()> {
+    let text = serde_json::to_string_pretty(result)?;
+    println!("{text}");
+    if let Some(path) = output {
+        std::fs::write(path, text + "\n").with_context(|| format!("can't write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Median of a list that is not empty; 0 of an empty one.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}

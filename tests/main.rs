@@ -1,0 +1,7 @@
+//! End to end across the crates: real processes of the real executable, real QUIC, real stores.
+
+mod bad_input;
+mod by_hand;
+mod demo;
+mod support;
+mod survive;

@@ -1,0 +1,121 @@
+//! What the end-to-end tests share: running the command, and a small deployment.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use aimass_cli::cluster::{AgentStart, Cluster};
+use aimass_cli::example::{self, Example, ExampleOptions};
+use serde_json::Value;
+
+/// The `aimass` executable under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_aimass");
+
+/// Runs `aimass` with these arguments in `dir`, without the environment's own settings.
+pub(crate) fn aimass(dir: &Path, args: &[&str]) -> Output {
+    aimass_env(dir, args, &[])
+}
+
+/// The same with further variables.
+pub(crate) fn aimass_env(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    for (key, _) in std::env::vars().filter(|(k, _)| k.starts_with("AIMASS_")) {
+        command.env_remove(key);
+    }
+    command.envs(env.iter().copied()).args(args).current_dir(dir).stdin(Stdio::null()).output().expect("the executable starts")
+}
+
+/// Standard output and error as one text, for messages.
+pub(crate) fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The last JSON object on standard output of a command that must have succeeded.
+pub(crate) fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    last_json(output)
+}
+
+/// The last JSON object on standard output.
+pub(crate) fn last_json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().rev().find(|l| l.starts_with('{')).unwrap_or_else(|| panic!("no JSON in {}", said(output)));
+    serde_json::from_str(line).expect("the last line is JSON")
+}
+
+/// Asserts that a command failed with `code` and that its message holds every one of `parts`.
+pub(crate) fn refused(output: &Output, code: i32, parts: &[&str]) {
+    let text = said(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+}
+
+/// Waits until `done` holds.
+pub(crate) fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < within, "{what}: not within {within:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A running deployment with the digits example.
+pub(crate) struct Deployment {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) example: Example,
+    pub(crate) cluster: Cluster,
+}
+
+impl Deployment {
+    /// Starts an authority, an aggregator and `agents` agents; the job has `rounds` rounds.
+    pub(crate) fn start(agents: u32, rounds: u32) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let options = ExampleOptions { agents, rounds, seed: 11 };
+        let example = example::write(&dir.path().join("data"), options).expect("the example is written");
+        let mut cluster = Cluster::start(Path::new(PROGRAM), dir.path(), &|| false).expect("the services start");
+        let starts: Vec<AgentStart> = example.agents.iter().map(|p| agent_start(p)).collect();
+        cluster.start_agents(&starts, &|| false).expect("the agents start");
+        Self { dir, example, cluster }
+    }
+
+    /// Submits the example's job by command; returns its id.
+    pub(crate) fn submit(&self) -> String {
+        let job = self.example.job.display().to_string();
+        let reply = json(&aimass(self.dir.path(), &["--json", "job", "submit", &job, "--owner-key", "owner.key", "--server-dir", "server"]));
+        reply["job"].as_str().expect("an id").to_owned()
+    }
+
+    /// The job's view.
+    pub(crate) fn job(&self, id: &str) -> Value {
+        self.cluster.server().get(&format!("/v1/jobs/{id}")).expect("the aggregator answers")
+    }
+
+    /// Waits until the job has finished `round` rounds.
+    pub(crate) fn wait_round(&mut self, id: &str, round: u64) {
+        let within = Duration::from_secs(120);
+        let begin = Instant::now();
+        loop {
+            let view = self.job(id);
+            if view["round"].as_u64().unwrap_or_default() >= round {
+                return;
+            }
+            self.cluster.check().expect("all processes live");
+            assert!(begin.elapsed() < within, "round {round} not within {within:?}: {view}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The server's counter, 0 when it never counted.
+    pub(crate) fn counter(&self, part: &str) -> u64 {
+        let status: Value = self.cluster.server().get("/v1/status").expect("the aggregator answers");
+        let counters = status["counters"].as_object().expect("counters");
+        counters.iter().filter(|(k, _)| k.contains(part)).filter_map(|(_, v)| v.as_u64()).sum()
+    }
+}
+
+/// An agent with this data file.
+pub(crate) fn agent_start(data: &Path) -> AgentStart {
+    AgentStart { contract: example::CONTRACT.to_owned(), data: PathBuf::from(data), args: vec![] }
+}
