@@ -11,7 +11,10 @@ fn a_job_is_submitted_watched_shown_listed_and_pulled() {
     let deployment = Deployment::start(2, 3);
     let dir = deployment.dir.path();
     let job_file = deployment.example.job.display().to_string();
-    assert_eq!(json(&aimass(dir, &["--json", "job", "check", &job_file]))["weights"], 64 * 64 + 64 + 64 * 10 + 10);
+    assert_eq!(
+        json(&aimass(dir, &["--json", "job", "check", &job_file]))["weights"],
+        64 * 64 + 64 + 64 * 10 + 10
+    );
 
     let id = deployment.submit();
     let watched = aimass(dir, &["job", "watch", &id[..8], "--server-dir", "server"]);
@@ -27,14 +30,38 @@ fn a_job_is_submitted_watched_shown_listed_and_pulled() {
 
     let list = json(&aimass(dir, &["--json", "job", "list", "--server-dir", "server"]));
     assert_eq!(list["jobs"][0]["job"].as_str(), Some(id.as_str()));
-    let pulled = json(&aimass(dir, &["--json", "job", "pull", &id, "-o", "final.onnx", "--server-dir", "server"]));
+    let pulled = json(&aimass(
+        dir,
+        &["--json", "job", "pull", &id, "-o", "final.onnx", "--server-dir", "server"],
+    ));
     assert_eq!(pulled["sha256"], view["model"]);
-    let first = json(&aimass(dir, &["--json", "job", "pull", &id, "--round", "1", "-o", "first.onnx", "--server-dir", "server"]));
+    let first = json(&aimass(
+        dir,
+        &[
+            "--json",
+            "job",
+            "pull",
+            &id,
+            "--round",
+            "1",
+            "-o",
+            "first.onnx",
+            "--server-dir",
+            "server",
+        ],
+    ));
     assert_eq!(first["sha256"], view["history"][0]["model"]);
 
     let agents = json(&aimass(dir, &["--json", "agents", "list", "--server-dir", "server"]));
     assert_eq!(agents["agents"].as_array().map(Vec::len), Some(2));
-    assert!(agents["agents"].as_array().into_iter().flatten().all(|a| a["state"] == "accepted" && a["online"] == true), "{agents}");
+    assert!(
+        agents["agents"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .all(|a| a["state"] == "accepted" && a["online"] == true),
+        "{agents}"
+    );
 
     let doctor = aimass(dir, &["--json", "doctor", "--server-dir", "server", "--authority-dir", "authority"]);
     assert_eq!(json(&doctor)["good"], true);
@@ -48,7 +75,10 @@ fn a_stopped_job_ends_and_keeps_its_rounds() {
     let mut deployment = Deployment::start(2, 10_000);
     let id = deployment.submit();
     deployment.wait_round(&id, 2);
-    json(&aimass(deployment.dir.path(), &["--json", "job", "stop", &id, "--server-dir", "server"]));
+    json(&aimass(
+        deployment.dir.path(),
+        &["--json", "job", "stop", &id, "--server-dir", "server"],
+    ));
     let view = deployment.job(&id);
     assert_eq!(view["state"], "stopped");
     let round = view["round"].as_u64();
@@ -66,17 +96,34 @@ fn a_revoked_agent_is_cut_off_within_seconds_and_comes_back_when_accepted() {
     let agent = agents["agents"][0]["agent"].as_str().expect("an id").to_owned();
     let state = |deployment: &Deployment| -> (Value, Value) {
         let agents: Value = deployment.cluster.server().get("/v1/agents").expect("the aggregator answers");
-        let row = agents["agents"].as_array().into_iter().flatten().find(|a| a["agent"] == agent.as_str()).expect("still known").clone();
+        let row = agents["agents"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|a| a["agent"] == agent.as_str())
+            .expect("still known")
+            .clone();
         (row["state"].clone(), row["online"].clone())
     };
 
-    json(&aimass(deployment.dir.path(), &["--json", "agents", "revoke", &agent[..8], "--server-dir", "server"]));
-    wait("the revoked agent is cut off", Duration::from_secs(5), || state(&deployment) == (Value::from("revoked"), Value::from(false)));
+    json(&aimass(
+        deployment.dir.path(),
+        &["--json", "agents", "revoke", &agent[..8], "--server-dir", "server"],
+    ));
+    wait("the revoked agent is cut off", Duration::from_secs(5), || {
+        state(&deployment) == (Value::from("revoked"), Value::from(false))
+    });
     let round = deployment.job(&id)["round"].as_u64().expect("a number");
     std::thread::sleep(Duration::from_secs(1));
-    assert!(deployment.job(&id)["round"].as_u64().expect("a number") <= round + 1, "a job of two agents stands still without one");
+    assert!(
+        deployment.job(&id)["round"].as_u64().expect("a number") <= round + 1,
+        "a job of two agents stands still without one"
+    );
 
-    json(&aimass(deployment.dir.path(), &["--json", "agents", "accept", &agent[..8], "--server-dir", "server"]));
+    json(&aimass(
+        deployment.dir.path(),
+        &["--json", "agents", "accept", &agent[..8], "--server-dir", "server"],
+    ));
     deployment.wait_round(&id, round + 2);
     deployment.cluster.stop();
 }
@@ -92,8 +139,16 @@ fn config_show_names_the_origin_of_each_value() {
     );
     let text = said(&shown);
     assert!(shown.status.success(), "{text}");
-    let line = |key: &str| text.lines().find(|l| l.contains(key)).unwrap_or_else(|| panic!("{key} is missing in:\n{text}")).to_owned();
-    assert!(line("listen ").contains("server.toml") && line("listen ").contains("5001"), "{text}");
+    let line = |key: &str| {
+        text.lines()
+            .find(|l| l.starts_with(key))
+            .unwrap_or_else(|| panic!("{key} is missing in:\n{text}"))
+            .to_owned()
+    };
+    assert!(
+        line("listen ").contains("server.toml") && line("listen ").contains("5001"),
+        "{text}"
+    );
     assert!(line("tenant").contains("AIMASS_SERVER_TENANT"), "{text}");
     assert!(line("data_dir").contains("default"), "{text}");
 }

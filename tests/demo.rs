@@ -8,7 +8,10 @@ use serde_json::Value;
 use crate::support::{PROGRAM, aimass, json, refused, wait};
 
 fn run(dir: &std::path::Path, out: &str, rounds: &str) -> Value {
-    json(&aimass(dir, &["demo", "--json", "--agents", "3", "--rounds", rounds, "--seed", "5", "--out", out]))
+    json(&aimass(
+        dir,
+        &["demo", "--json", "--agents", "3", "--rounds", rounds, "--seed", "5", "--out", out],
+    ))
 }
 
 #[test]
@@ -17,12 +20,19 @@ fn the_same_seed_gives_the_same_model_and_everything_promised_is_there() {
     let first = run(dir.path(), "a", "6");
     let second = run(dir.path(), "b", "6");
     assert_eq!(first["model_sha256"], second["model_sha256"], "same seed, same bytes");
-    assert_ne!(run(dir.path(), "c", "5")["model_sha256"], first["model_sha256"], "a round less is another model");
+    assert_ne!(
+        run(dir.path(), "c", "5")["model_sha256"],
+        first["model_sha256"],
+        "a round less is another model"
+    );
 
     assert!(first["test_accuracy"].as_f64().expect("a number") > 0.85, "{first}");
     assert_eq!(first["rounds"], 6);
     assert!(first["seconds"].as_f64().expect("a number") > 0.0);
-    assert!(first["parity_max_abs"].as_f64().expect("a number") < 1e-3, "trainer and tract agree: {first}");
+    assert!(
+        first["parity_max_abs"].as_f64().expect("a number") < 1e-3,
+        "trainer and tract agree: {first}"
+    );
     // 3 agents x 6 rounds x 4,810 weights at 26 bits up, at 32 bits down.
     assert!(first["bytes_up"].as_u64().expect("a number") > 3 * 6 * 4810 * 26 / 8, "{first}");
     assert!(first["bytes_down"].as_u64().expect("a number") > 3 * 6 * 4810 * 4, "{first}");
@@ -48,10 +58,15 @@ fn ctrl_c_leaves_no_process_behind() {
         .spawn()
         .expect("the demo starts");
     let metrics = dir.path().join("run/metrics.jsonl");
-    wait("two rounds", Duration::from_secs(60), || std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() >= 2));
+    wait("two rounds", Duration::from_secs(60), || {
+        std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() >= 2)
+    });
     let marker = dir.path().display().to_string();
     assert!(processes_with(&marker) >= 4, "authority, aggregator and two agents run");
-    let interrupted = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().expect("kill runs");
+    let interrupted = Command::new("kill")
+        .args(["-INT", &demo.id().to_string()])
+        .status()
+        .expect("kill runs");
     assert!(interrupted.success());
     let mut status = None;
     wait("the demo ends", Duration::from_secs(15), || {
@@ -76,7 +91,9 @@ fn a_killed_demo_leaves_no_process_behind() {
         .spawn()
         .expect("the demo starts");
     let metrics = out.join("metrics.jsonl");
-    wait("a round", Duration::from_secs(60), || std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() >= 1));
+    wait("a round", Duration::from_secs(60), || {
+        std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() >= 1)
+    });
     demo.kill().expect("it runs");
     demo.wait().expect("it ended");
     let marker = dir.path().display().to_string();

@@ -22,12 +22,22 @@ pub(crate) fn aimass_env(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Out
     for (key, _) in std::env::vars().filter(|(k, _)| k.starts_with("AIMASS_")) {
         command.env_remove(key);
     }
-    command.envs(env.iter().copied()).args(args).current_dir(dir).stdin(Stdio::null()).output().expect("the executable starts")
+    command
+        .envs(env.iter().copied())
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the executable starts")
 }
 
 /// Standard output and error as one text, for messages.
 pub(crate) fn said(output: &Output) -> String {
-    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// The last JSON object on standard output of a command that must have succeeded.
@@ -39,7 +49,11 @@ pub(crate) fn json(output: &Output) -> Value {
 /// The last JSON object on standard output.
 pub(crate) fn last_json(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().rev().find(|l| l.starts_with('{')).unwrap_or_else(|| panic!("no JSON in {}", said(output)));
+    let line = text
+        .lines()
+        .rev()
+        .find(|l| l.starts_with('{'))
+        .unwrap_or_else(|| panic!("no JSON in {}", said(output)));
     serde_json::from_str(line).expect("the last line is JSON")
 }
 
@@ -83,13 +97,28 @@ impl Deployment {
     /// Submits the example's job by command; returns its id.
     pub(crate) fn submit(&self) -> String {
         let job = self.example.job.display().to_string();
-        let reply = json(&aimass(self.dir.path(), &["--json", "job", "submit", &job, "--owner-key", "owner.key", "--server-dir", "server"]));
+        let reply = json(&aimass(
+            self.dir.path(),
+            &[
+                "--json",
+                "job",
+                "submit",
+                &job,
+                "--owner-key",
+                "owner.key",
+                "--server-dir",
+                "server",
+            ],
+        ));
         reply["job"].as_str().expect("an id").to_owned()
     }
 
     /// The job's view.
     pub(crate) fn job(&self, id: &str) -> Value {
-        self.cluster.server().get(&format!("/v1/jobs/{id}")).expect("the aggregator answers")
+        self.cluster
+            .server()
+            .get(&format!("/v1/jobs/{id}"))
+            .expect("the aggregator answers")
     }
 
     /// Waits until the job has finished `round` rounds.
@@ -106,16 +135,13 @@ impl Deployment {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-
-    /// The server's counter, 0 when it never counted.
-    pub(crate) fn counter(&self, part: &str) -> u64 {
-        let status: Value = self.cluster.server().get("/v1/status").expect("the aggregator answers");
-        let counters = status["counters"].as_object().expect("counters");
-        counters.iter().filter(|(k, _)| k.contains(part)).filter_map(|(_, v)| v.as_u64()).sum()
-    }
 }
 
 /// An agent with this data file.
 pub(crate) fn agent_start(data: &Path) -> AgentStart {
-    AgentStart { contract: example::CONTRACT.to_owned(), data: PathBuf::from(data), args: vec![] }
+    AgentStart {
+        contract: example::CONTRACT.to_owned(),
+        data: PathBuf::from(data),
+        args: vec![],
+    }
 }

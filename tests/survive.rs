@@ -31,7 +31,10 @@ fn a_killed_aggregator_knows_its_agents_jobs_rounds_and_models_and_goes_on() {
     let agents: Value = deployment.cluster.server().get("/v1/agents").expect("the aggregator answers");
     assert_eq!(agents["agents"].as_array().map(Vec::len), Some(2));
     let view = deployment.job(&id);
-    assert!(view["history"].as_array().into_iter().flatten().all(|r| r["contributions"] == 2), "nobody twice, nobody lost: {view}");
+    assert!(
+        view["history"].as_array().into_iter().flatten().all(|r| r["contributions"] == 2),
+        "nobody twice, nobody lost: {view}"
+    );
     deployment.cluster.stop();
 }
 
@@ -47,10 +50,16 @@ fn killed_agents_go_on_and_count_once_a_round() {
     }
     deployment.wait_round(&id, 10);
     let view = deployment.job(&id);
-    assert!(view["history"].as_array().into_iter().flatten().all(|r| r["contributions"] == 3), "{view}");
+    assert!(
+        view["history"].as_array().into_iter().flatten().all(|r| r["contributions"] == 3),
+        "{view}"
+    );
     let weights: Vec<&Value> = view["history"].as_array().into_iter().flatten().map(|r| &r["weight"]).collect();
     let rows: usize = deployment.example.agent_rows.iter().sum();
-    assert!(weights.iter().all(|w| w.as_u64() == Some(rows as u64)), "every row counts once a round: {weights:?}");
+    assert!(
+        weights.iter().all(|w| w.as_u64() == Some(rows as u64)),
+        "every row counts once a round: {weights:?}"
+    );
     deployment.cluster.stop();
 }
 

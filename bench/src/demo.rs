@@ -25,7 +25,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let mut summaries = Vec::new();
     for seed in 1..=args.runs {
         let out = dir.path().join(seed.to_string());
-        let output = Command::new(&program).args(["demo", "--json", "--seed", &seed.to_string(), "--out"]).arg(&out).output()?;
+        let output = Command::new(&program)
+            .args(["demo", "--json", "--seed", &seed.to_string(), "--out"])
+            .arg(&out)
+            .output()?;
         if !output.status.success() {
             bail!("the demo failed:\n{}", String::from_utf8_lossy(&output.stderr));
         }

@@ -36,7 +36,10 @@ fn main() -> Result<()> {
 fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("aimass");
     if !program.exists() {
-        bail!("{} is missing: build it with `cargo build --release --bin aimass`", program.display());
+        bail!(
+            "{} is missing: build it with `cargo build --release --bin aimass`",
+            program.display()
+        );
     }
     Ok(program)
 }

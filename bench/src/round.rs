@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::{AgentStart, Cluster};
+use aimass_cli::fleet::Process;
 use aimass_cli::owner::{JobParts, sign_job};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -53,13 +54,22 @@ fn measure(program: &Path, agents: u32, args: &RoundArgs) -> Result<Value> {
     write_rows(&data)?;
     let begin = Instant::now();
     let mut cluster = Cluster::start(program, dir.path(), &|| false)?;
-    let start = AgentStart { contract: CONTRACT.to_owned(), data, args: vec![] };
+    let start = AgentStart {
+        contract: CONTRACT.to_owned(),
+        data,
+        args: vec![],
+    };
     cluster.start_agents(&vec![start; agents as usize], &|| false)?;
     wait_online(&cluster, agents)?;
     let all_up_s = begin.elapsed().as_secs_f64();
     // Let everybody come to rest before idle memory is read.
     std::thread::sleep(Duration::from_secs(2));
-    let idle: Vec<f64> = cluster.agent_processes().iter().filter_map(|p| p.usage()).map(|u| mib(u.rss_bytes)).collect();
+    let idle: Vec<f64> = cluster
+        .agent_processes()
+        .iter()
+        .filter_map(Process::usage)
+        .map(|u| mib(u.rss_bytes))
+        .collect();
     let server_idle = cluster.server_process().usage().unwrap_or_default();
     let cpu_before = agent_cpu_s(&cluster);
 
@@ -80,7 +90,12 @@ fn measure(program: &Path, agents: u32, args: &RoundArgs) -> Result<Value> {
     let seconds = column("seconds");
     let clients_rounds = f64::from(agents) * f64::from(args.rounds);
     let server = cluster.server_process().usage().unwrap_or_default();
-    let peaks: Vec<f64> = cluster.agent_processes().iter().filter_map(|p| p.usage()).map(|u| mib(u.peak_rss_bytes)).collect();
+    let peaks: Vec<f64> = cluster
+        .agent_processes()
+        .iter()
+        .filter_map(Process::usage)
+        .map(|u| mib(u.peak_rss_bytes))
+        .collect();
     let result = json!({
         "agents": agents,
         "rounds": args.rounds,
@@ -148,7 +163,7 @@ fn write_rows(path: &Path) -> Result<()> {
 }
 
 fn agent_cpu_s(cluster: &Cluster) -> f64 {
-    cluster.agent_processes().iter().filter_map(|p| p.usage()).map(|u| u.cpu_s).sum()
+    cluster.agent_processes().iter().filter_map(Process::usage).map(|u| u.cpu_s).sum()
 }
 
 fn mib(bytes: u64) -> f64 {

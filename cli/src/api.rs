@@ -166,7 +166,11 @@ impl Api {
     /// # Errors
     /// [`ApiError`].
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ApiError> {
-        let response = self.agent.post(self.url(path)).header("authorization", &self.authorization).send_json(body);
+        let response = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", &self.authorization)
+            .send_json(body);
         self.json(self.checked(response)?)
     }
 
@@ -175,7 +179,11 @@ impl Api {
     /// # Errors
     /// [`ApiError`].
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
-        let response = self.agent.delete(self.url(path)).header("authorization", &self.authorization).call();
+        let response = self
+            .agent
+            .delete(self.url(path))
+            .header("authorization", &self.authorization)
+            .call();
         self.json(self.checked(response)?)
     }
 
@@ -210,7 +218,10 @@ impl Api {
     }
 
     fn answer(&self, reason: String) -> ApiError {
-        ApiError::Answer { what: self.service.what(), reason }
+        ApiError::Answer {
+            what: self.service.what(),
+            reason,
+        }
     }
 
     fn checked(
@@ -228,11 +239,23 @@ impl Api {
             return Ok(response);
         }
         let body = response.body_mut().with_config().limit(64 * 1024).read_json::<ErrorBody>();
-        let body = body.unwrap_or_else(|_| ErrorBody { error: format!("the service answered with status {status}"), code: String::new() });
-        Err(ApiError::Refused { status, code: body.code, text: body.error })
+        let body = body.unwrap_or_else(|_| ErrorBody {
+            error: format!("the service answered with status {status}"),
+            code: String::new(),
+        });
+        Err(ApiError::Refused {
+            status,
+            code: body.code,
+            text: body.error,
+        })
     }
 
     fn json<T: DeserializeOwned>(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<T, ApiError> {
-        response.body_mut().with_config().limit(MAX_JSON_BYTES).read_json().map_err(|e| self.answer(e.to_string()))
+        response
+            .body_mut()
+            .with_config()
+            .limit(MAX_JSON_BYTES)
+            .read_json()
+            .map_err(|e| self.answer(e.to_string()))
     }
 }

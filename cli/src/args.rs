@@ -64,8 +64,10 @@ pub(crate) struct AuthorityDir {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Updates in this version are protected by TLS alone: the aggregator could read single updates.\n\n\
-    Example:\n  aimass demo --agents 5 --rounds 30 --seed 1 --out my-run")]
+#[command(
+    after_help = "Updates in this version are protected by TLS alone: the aggregator could read single updates.\n\n\
+    Example:\n  aimass demo --agents 5 --rounds 30 --seed 1 --out my-run"
+)]
 pub(crate) struct DemoArgs {
     /// Agents to start, each a process with its own share of the data.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -82,9 +84,11 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Settings come from flags, then AIMASS_SERVER_* variables, then the file of --config, then defaults; see\n\
+#[command(
+    after_help = "Settings come from flags, then AIMASS_SERVER_* variables, then the file of --config, then defaults; see\n\
     `aimass config show --of serve`. On its first start the aggregator needs a server token, from\n\
-    `aimass token create --role server`, by --join-token-file or the variable AIMASS_JOIN_TOKEN.")]
+    `aimass token create --role server`, by --join-token-file or the variable AIMASS_JOIN_TOKEN."
+)]
 pub(crate) struct ServeArgs {
     /// Folder of the aggregator's state.
     #[arg(long, value_name = "DIR")]
@@ -117,8 +121,11 @@ pub(crate) struct ProgramArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(args_conflicts_with_subcommands = true, after_help = "Without a subcommand the authority runs; the first start makes its root key.\n\
-    Keep its folder apart from the aggregator's: whoever holds it can admit devices.")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a subcommand the authority runs; the first start makes its root key.\n\
+    Keep its folder apart from the aggregator's: whoever holds it can admit devices."
+)]
 pub(crate) struct AuthorityArgs {
     #[command(subcommand)]
     pub(crate) command: Option<AuthorityCommand>,
@@ -414,8 +421,15 @@ mod tests {
     #[test]
     fn every_argument_has_help() {
         fn walk(command: &clap::Command) {
-            assert!(command.get_about().is_some() || command.get_name() == "help", "{} has no help", command.get_name());
-            for arg in command.get_arguments().filter(|a| command.get_name() != "agent" && !a.is_hide_set()) {
+            assert!(
+                command.get_about().is_some() || command.get_name() == "help",
+                "{} has no help",
+                command.get_name()
+            );
+            for arg in command
+                .get_arguments()
+                .filter(|a| command.get_name() != "agent" && !a.is_hide_set())
+            {
                 assert!(arg.get_help().is_some(), "{} of {} has no help", arg.get_id(), command.get_name());
             }
             command.get_subcommands().for_each(walk);

@@ -105,13 +105,28 @@ impl Cluster {
         let mut contract = OsString::from(format!("{}=", agent.contract));
         contract.push(&agent.data);
         let dir = self.agent_dir(number);
-        let mut list = args([&"agent", &"--data-dir", &dir, &"run", &"--data", &contract, &"--allow-plain", &"--exit-with-parent"]);
+        let mut list = args([
+            &"agent",
+            &"--data-dir",
+            &dir,
+            &"run",
+            &"--data",
+            &contract,
+            &"--allow-plain",
+            &"--exit-with-parent",
+        ]);
         list.extend(agent.args.iter().cloned());
         self.start_process(&format!("agent-{number}"), list, vec![])
     }
 
     fn start_process(&self, name: &str, list: Vec<OsString>, env: Vec<(&str, String)>) -> Result<Process> {
-        Ok(Process::start(Start { name, program: &self.program, args: list, env, logs: &self.folder.join("logs") })?)
+        Ok(Process::start(Start {
+            name,
+            program: &self.program,
+            args: list,
+            env,
+            logs: &self.folder.join("logs"),
+        })?)
     }
 
     /// Ends the aggregator as `kill -9` does and starts it again on its folder and its address.
@@ -196,11 +211,24 @@ impl Cluster {
 
 fn start_service(program: &Path, folder: &Path, name: &str, listen: &str, token: Option<String>) -> Result<Process> {
     let subcommand = if name == "authority" { "authority" } else { "serve" };
-    let list = args([&subcommand, &"--data-dir", &folder.join(name), &"--listen", &listen, &"--exit-with-parent"]);
+    let list = args([
+        &subcommand,
+        &"--data-dir",
+        &folder.join(name),
+        &"--listen",
+        &listen,
+        &"--exit-with-parent",
+    ]);
     let env = token.map(|token| ("AIMASS_JOIN_TOKEN", token)).into_iter().collect();
     // A killed process leaves the file by which its API is found.
     let _ = std::fs::remove_file(folder.join(name).join("api.json"));
-    Ok(Process::start(Start { name, program, args: list, env, logs: &folder.join("logs") })?)
+    Ok(Process::start(Start {
+        name,
+        program,
+        args: list,
+        env,
+        logs: &folder.join("logs"),
+    })?)
 }
 
 fn wait_for(process: &mut Process, kind: Service, dir: &Path, stopped: &dyn Fn() -> bool) -> Result<(Api, String)> {

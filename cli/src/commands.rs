@@ -32,7 +32,10 @@ pub fn now() -> Timestamp {
 /// When the system has no randomness.
 pub(crate) fn system_rng() -> Result<ChaCha20Rng> {
     let mut seed = [0; 32];
-    SystemRandom::new().fill(&mut seed).ok().context("the operating system gives no randomness")?;
+    SystemRandom::new()
+        .fill(&mut seed)
+        .ok()
+        .context("the operating system gives no randomness")?;
     Ok(ChaCha20Rng::from_seed(seed))
 }
 
@@ -41,7 +44,10 @@ pub(crate) fn join_token(file: Option<&Path>) -> Result<Option<aimass_protocol::
     let text = match file {
         Some(path) if path == Path::new("-") => {
             let mut text = String::new();
-            std::io::stdin().take(4096).read_to_string(&mut text).context("can't read the token from standard input")?;
+            std::io::stdin()
+                .take(4096)
+                .read_to_string(&mut text)
+                .context("can't read the token from standard input")?;
             text
         }
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("can't read the token file {}", path.display()))?,

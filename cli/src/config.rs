@@ -33,8 +33,9 @@ where
         let text = std::fs::read_to_string(path).map_err(|e| usage(&format!("can't read the settings file {name}: {e}")))?;
         layers = layers.file(&name, &text).map_err(|e| usage(&e))?;
     }
-    // The folder is also named by flags of the commands that look for a running service.
-    layers = layers.environment(prefix, std::env::vars()).map_err(|e| usage(&e))?;
+    // A variable that is not text can't be one of ours.
+    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    layers = layers.environment(prefix, variables).map_err(|e| usage(&e))?;
     for (key, name, value) in flags {
         if let Some(value) = value {
             layers = layers.flag(key, name, value).map_err(|e| usage(&e))?;

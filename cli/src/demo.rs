@@ -12,8 +12,8 @@ use aimass_edge_agent::exit::ExitKind;
 use anyhow::{Context, Result, bail};
 
 use crate::args::DemoArgs;
-use crate::commands::job;
 use crate::cluster::{AgentStart, Cluster};
+use crate::commands::job;
 use crate::demo::report::PeakMemory;
 use crate::demo::view::View;
 use crate::example::{self, ExampleOptions};
@@ -25,9 +25,11 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<ExitKind> {
     let stop = Arc::new(AtomicBool::new(false));
     listen_for_ctrl_c(stop.clone())?;
     match train(args, &folder, &stop, out) {
-        Err(_) if stop.load(Ordering::Relaxed) => {
-            Err(Failure::new(ExitKind::Interrupted, format!("interrupted; all processes have ended, what was done is in {}", folder.display())).into())
-        }
+        Err(_) if stop.load(Ordering::Relaxed) => Err(Failure::new(
+            ExitKind::Interrupted,
+            format!("interrupted; all processes have ended, what was done is in {}", folder.display()),
+        )
+        .into()),
         Err(error) => Err(error.context(format!("the demo failed; logs are in {}", folder.join("logs").display()))),
         Ok(()) => Ok(ExitKind::Ok),
     }
@@ -36,7 +38,14 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<ExitKind> {
 fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Result<()> {
     let begin = Instant::now();
     let view = View::new(args, out);
-    let example = example::write(&folder.join("data"), ExampleOptions { agents: args.agents, rounds: args.rounds, seed: args.seed })?;
+    let example = example::write(
+        &folder.join("data"),
+        ExampleOptions {
+            agents: args.agents,
+            rounds: args.rounds,
+            seed: args.seed,
+        },
+    )?;
     view.say(&format!(
         "{} agents hold {} rows each at most, {} at least; the aggregator keeps {} for testing",
         args.agents,
@@ -48,12 +57,16 @@ fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Res
     let program = own_program().context("can't find this program's own file")?;
     let mut cluster = Cluster::start(&program, folder, &stopped)?;
     view.say("enrolment authority and aggregator are up; certificates were made for this run");
-    let start = |data: &PathBuf| AgentStart { contract: example::CONTRACT.to_owned(), data: data.clone(), args: vec![] };
+    let checked = job::read(&example.job)?;
+    let id = job::upload(cluster.server(), &checked, cluster.owner(), Default::default())?;
+    let start = |data: &PathBuf| AgentStart {
+        contract: example::CONTRACT.to_owned(),
+        data: data.clone(),
+        args: vec![],
+    };
     cluster.start_agents(&example.agents.iter().map(start).collect::<Vec<_>>(), &stopped)?;
     view.say("updates are protected by TLS alone in this version: the aggregator could read single updates");
 
-    let checked = job::read(&example.job)?;
-    let id = job::upload(cluster.server(), &checked, cluster.owner(), Default::default())?;
     let mut metrics = report::Metrics::create(folder)?;
     let server = cluster.server().clone();
     let end = job::follow(
@@ -72,12 +85,24 @@ fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Res
         },
     )?;
     if end["state"].as_str() != Some("finished") {
-        bail!("the job ended as {}: {}", end["state"], end["reason"].as_str().unwrap_or("no reason given"));
+        bail!(
+            "the job ended as {}: {}",
+            end["state"],
+            end["reason"].as_str().unwrap_or("no reason given")
+        );
     }
     let model = job::pull(cluster.server(), &id, None)?;
     let usage = PeakMemory::of(&cluster);
     cluster.stop();
-    let summary = report::finish(report::Finished { folder, args, model: &model, test: &example.test, metrics, usage, seconds: begin.elapsed().as_secs_f64() })?;
+    let summary = report::finish(report::Finished {
+        folder,
+        args,
+        model: &model,
+        test: &example.test,
+        metrics,
+        usage,
+        seconds: begin.elapsed().as_secs_f64(),
+    })?;
     view.finish(&summary, folder);
     Ok(())
 }
@@ -94,7 +119,11 @@ fn run_folder(asked: Option<&Path>) -> Result<PathBuf> {
         }
     };
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Failure::new(ExitKind::Usage, format!("{} is not empty: name a new folder with --out", folder.display())).into());
+        return Err(Failure::new(
+            ExitKind::Usage,
+            format!("{} is not empty: name a new folder with --out", folder.display()),
+        )
+        .into());
     }
     std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("can't make the folder {}", folder.display()))?;
     Ok(folder)
@@ -106,11 +135,16 @@ fn suffix(n: u32) -> String {
 
 /// Sets `stop` on ctrl-c or SIGTERM; a second one ends the program at once (children end with their input).
 fn listen_for_ctrl_c(stop: Arc<AtomicBool>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't listen for ctrl-c")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't listen for ctrl-c")?;
     std::thread::spawn(move || {
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+                return;
+            };
             for _ in 0..2 {
                 tokio::select! {
                     _ = interrupt.recv() => {}

@@ -53,7 +53,12 @@ pub struct Example {
 /// When the folder can't be written or the number of agents is out of range.
 pub fn write(dir: &Path, options: ExampleOptions) -> Result<Example> {
     if !AGENTS.contains(&options.agents) {
-        bail!("the example can be split over {} to {} agents, not {}", AGENTS.start, AGENTS.end - 1, options.agents);
+        bail!(
+            "the example can be split over {} to {} agents, not {}",
+            AGENTS.start,
+            AGENTS.end - 1,
+            options.agents
+        );
     }
     std::fs::create_dir_all(dir).with_context(|| format!("can't make the folder {}", dir.display()))?;
     let all = Dataset::from_csv_bytes("optical digits", DIGITS, &[], TARGET)?;
@@ -72,7 +77,8 @@ pub fn write(dir: &Path, options: ExampleOptions) -> Result<Example> {
             targets.push(all.targets()[row]);
         }
         let part = Dataset::new(features, targets, n).context("rows of one width")?;
-        part.write_csv(path, &columns, TARGET).with_context(|| format!("can't write {}", path.display()))
+        part.write_csv(path, &columns, TARGET)
+            .with_context(|| format!("can't write {}", path.display()))
     };
 
     let test = dir.join("test.csv");
@@ -94,7 +100,13 @@ pub fn write(dir: &Path, options: ExampleOptions) -> Result<Example> {
         .with_context(|| format!("can't write {}", model.display()))?;
     let job = dir.join("job.toml");
     std::fs::write(&job, job_file(options)).with_context(|| format!("can't write {}", job.display()))?;
-    Ok(Example { job, model, test, agents, agent_rows })
+    Ok(Example {
+        job,
+        model,
+        test,
+        agents,
+        agent_rows,
+    })
 }
 
 fn shuffled(len: usize, rng: &mut ChaCha20Rng) -> Vec<usize> {
@@ -165,11 +177,19 @@ mod tests {
 
     #[test]
     fn the_example_is_complete_and_repeats_byte_for_byte() {
-        let options = ExampleOptions { agents: 5, rounds: 3, seed: 7 };
+        let options = ExampleOptions {
+            agents: 5,
+            rounds: 3,
+            seed: 7,
+        };
         let (a, b) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let first = write(a.path(), options).expect("the example is written");
         write(b.path(), options).expect("the example is written");
-        assert_eq!(first.agent_rows.iter().sum::<usize>(), 1797 - TEST_ROWS, "every row lies with exactly one agent or the server");
+        assert_eq!(
+            first.agent_rows.iter().sum::<usize>(),
+            1797 - TEST_ROWS,
+            "every row lies with exactly one agent or the server"
+        );
         for entry in std::fs::read_dir(a.path()).expect("the folder is there") {
             let name = entry.expect("an entry").file_name();
             let read = |dir: &Path| std::fs::read(dir.join(&name)).expect("both folders hold the file");
@@ -182,7 +202,15 @@ mod tests {
     #[test]
     fn an_impossible_number_of_agents_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
-        let error = write(dir.path(), ExampleOptions { agents: 0, rounds: 1, seed: 0 }).expect_err("nobody to train");
+        let error = write(
+            dir.path(),
+            ExampleOptions {
+                agents: 0,
+                rounds: 1,
+                seed: 0,
+            },
+        )
+        .expect_err("nobody to train");
         assert!(error.to_string().contains("1 to 100 agents"), "{error}");
     }
 }

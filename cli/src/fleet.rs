@@ -85,7 +85,10 @@ impl Process {
     /// # Errors
     /// [`FleetError::Process`].
     pub fn start(start: Start<'_>) -> Result<Self, FleetError> {
-        let failed = |source| FleetError::Process { name: start.name.to_owned(), source };
+        let failed = |source| FleetError::Process {
+            name: start.name.to_owned(),
+            source,
+        };
         let log = start.logs.join(format!("{}.log", start.name));
         let out = OpenOptions::new().create(true).append(true).open(&log).map_err(failed)?;
         let err = out.try_clone().map_err(failed)?;
@@ -95,7 +98,12 @@ impl Process {
             command.env(key, value);
         }
         let child = command.spawn().map_err(failed)?;
-        Ok(Self { name: start.name.to_owned(), child, log, ended: None })
+        Ok(Self {
+            name: start.name.to_owned(),
+            child,
+            log,
+            ended: None,
+        })
     }
 
     /// Its name.
@@ -119,7 +127,10 @@ impl Process {
     /// [`FleetError::Process`].
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, FleetError> {
         if self.ended.is_none() {
-            self.ended = self.child.try_wait().map_err(|source| FleetError::Process { name: self.name.clone(), source })?;
+            self.ended = self.child.try_wait().map_err(|source| FleetError::Process {
+                name: self.name.clone(),
+                source,
+            })?;
         }
         Ok(self.ended)
     }
@@ -133,7 +144,12 @@ impl Process {
             None => Ok(()),
             Some(status) => {
                 let log_end = last_lines(&self.log, 12).unwrap_or_default();
-                Err(FleetError::Ended { name: self.name.clone(), status, log_end, log: self.log.clone() })
+                Err(FleetError::Ended {
+                    name: self.name.clone(),
+                    status,
+                    log_end,
+                    log: self.log.clone(),
+                })
             }
         }
     }
@@ -150,7 +166,11 @@ impl Process {
             }
             self.check_running()?;
             if begin.elapsed() > within {
-                return Err(FleetError::Slow { name: self.name.clone(), seconds: within.as_secs(), log: self.log.clone() });
+                return Err(FleetError::Slow {
+                    name: self.name.clone(),
+                    seconds: within.as_secs(),
+                    log: self.log.clone(),
+                });
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -167,7 +187,11 @@ impl Process {
                 return Ok(status);
             }
             if begin.elapsed() > within {
-                return Err(FleetError::Slow { name: self.name.clone(), seconds: within.as_secs(), log: self.log.clone() });
+                return Err(FleetError::Slow {
+                    name: self.name.clone(),
+                    seconds: within.as_secs(),
+                    log: self.log.clone(),
+                });
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -265,11 +289,20 @@ mod tests {
     #[test]
     fn a_process_ends_when_its_input_closes_and_its_log_is_shown_when_it_fails() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let start = |name, args| Start { name, program: Path::new("/bin/sh"), args, env: vec![], logs: dir.path() };
+        let start = |name, args| Start {
+            name,
+            program: Path::new("/bin/sh"),
+            args,
+            env: vec![],
+            logs: dir.path(),
+        };
         let mut cat = Process::start(start("cat", args([&"-c", &"cat"]))).expect("sh starts");
         cat.check_running().expect("cat waits for its input");
         cat.stop(Duration::from_secs(5));
-        assert!(cat.ended().expect("can be asked").expect("has ended").success(), "it was not killed");
+        assert!(
+            cat.ended().expect("can be asked").expect("has ended").success(),
+            "it was not killed"
+        );
 
         let mut bad = Process::start(start("bad", args([&"-c", &"echo no such luck; exit 3"]))).expect("sh starts");
         let error = bad.wait_until(Duration::from_secs(5), || None::<()>).expect_err("it ends at once");

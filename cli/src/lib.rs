@@ -38,7 +38,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Printing fails only when nobody reads; the exit code says it all the same.
             let _ = error.print();
-            return if error.use_stderr() { ExitKind::Usage.into() } else { ExitKind::Ok.into() };
+            return if error.use_stderr() {
+                ExitKind::Usage.into()
+            } else {
+                ExitKind::Ok.into()
+            };
         }
     };
     let out = output::Output::new(parsed.json);

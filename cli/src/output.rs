@@ -104,7 +104,11 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -126,10 +130,19 @@ mod tests {
 
     #[test]
     fn the_exit_code_follows_the_cause() {
-        let refused = |status| anyhow::Error::from(ApiError::Refused { status, code: String::new(), text: "no".into() });
+        let refused = |status| {
+            anyhow::Error::from(ApiError::Refused {
+                status,
+                code: String::new(),
+                text: "no".into(),
+            })
+        };
         assert_eq!(kind_of(&refused(403).context("while asking")), ExitKind::Refused);
         assert_eq!(kind_of(&refused(422)), ExitKind::BadData);
         assert_eq!(kind_of(&anyhow::anyhow!("else")), ExitKind::Failure);
-        assert_eq!(kind_of(&Failure::new(ExitKind::Interrupted, "stopped").into()), ExitKind::Interrupted);
+        assert_eq!(
+            kind_of(&Failure::new(ExitKind::Interrupted, "stopped").into()),
+            ExitKind::Interrupted
+        );
     }
 }

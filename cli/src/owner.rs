@@ -18,10 +18,20 @@ use serde_bytes::ByteBuf;
 /// When the file exists or can't be written.
 pub fn create_key(path: &Path, rng: &mut impl CryptoRng) -> Result<SigningKey> {
     let key = SigningKey::generate(rng);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(|| {
-        format!("can't make the key file {} (an existing key is never overwritten: move it away or name another with --key)", path.display())
-    })?;
-    file.write_all(key.to_pem().as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("can't write {}", path.display()))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| {
+            format!(
+                "can't make the key file {} (an existing key is never overwritten: move it away or name another with --key)",
+                path.display()
+            )
+        })?;
+    file.write_all(key.to_pem().as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("can't write {}", path.display()))?;
     Ok(key)
 }
 
@@ -30,8 +40,12 @@ pub fn create_key(path: &Path, rng: &mut impl CryptoRng) -> Result<SigningKey> {
 /// # Errors
 /// When there is none or it holds no Ed25519 key.
 pub fn read_key(path: &Path) -> Result<SigningKey> {
-    let pem = std::fs::read_to_string(path)
-        .with_context(|| format!("can't read the owner's key {} (make one with `aimass owner create`)", path.display()))?;
+    let pem = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "can't read the owner's key {} (make one with `aimass owner create`)",
+            path.display()
+        )
+    })?;
     SigningKey::from_pem(&pem).with_context(|| format!("{} is no owner's key", path.display()))
 }
 
@@ -81,5 +95,9 @@ pub fn sign_job(key: &SigningKey, parts: JobParts<'_>, rng: &mut impl CryptoRng)
     };
     let signed_job = aimass_protocol::codec::encode(&job)?;
     let signature = key.sign(SignContext::Job, &signed_job);
-    Ok(JobSubmission { signed_job, owner: *key.public().as_bytes(), signature })
+    Ok(JobSubmission {
+        signed_job,
+        owner: *key.public().as_bytes(),
+        signature,
+    })
 }

@@ -15,6 +15,7 @@ pub mod exit;
 mod fixture;
 pub mod infer;
 pub mod join;
+mod memory;
 mod platform;
 mod program;
 pub mod run;

@@ -10,13 +10,13 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Cli, Command, ConfigCommand, JoinArgs, RunArgs};
 use crate::config::{self, AgentConfig, ConfigError};
 use crate::data::RegistryError;
-use crate::doctor;
 use crate::event::{AgentEvent, Reporter};
 use crate::exit::ExitKind;
 use crate::join::{self, JoinCommandError};
 use crate::platform::now_s;
 use crate::run::{self, RunError, RunOptions};
 use crate::status::{Status, StatusError};
+use crate::{doctor, memory};
 
 const SECONDS_A_DAY: i64 = 24 * 3600;
 
@@ -64,6 +64,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    if matches!(cli.command, Command::Run(_)) {
+        memory::release_early();
+    }
     match execute(&cli) {
         Ok(kind) => kind.into(),
         Err(error) => {

@@ -7,7 +7,7 @@ mod signals;
 mod tasks;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aimass_federation::agent::Policy;
 use aimass_net::ConnectError;
@@ -21,7 +21,7 @@ use crate::data::{DataRegistry, RegistryError};
 use crate::event::Reporter;
 use crate::exit::ExitKind;
 use crate::platform::NoRandomness;
-use crate::state::{StateError, StateFolder};
+use crate::state::{FolderLock, StateError, StateFolder};
 
 /// How `run` works.
 #[derive(Debug, Clone)]
@@ -99,8 +99,10 @@ impl RunError {
 /// Blocking work finds its own thread, which goes soon after, and its memory with it.
 const MAX_BLOCKING_THREADS: usize = 4;
 const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// How long a process that was killed may take to let go of its folder.
+const PREDECESSOR: Duration = Duration::from_secs(1);
 /// How long file work that has begun may take at the end.
-const LAST_WORK: Duration = Duration::from_millis(500);
+const LAST_WORK: Duration = Duration::from_millis(300);
 
 /// Runs until it is told to stop, by a signal or by `options`.
 ///
@@ -109,7 +111,7 @@ const LAST_WORK: Duration = Duration::from_millis(500);
 pub fn run(options: RunOptions) -> Result<ExitKind, RunError> {
     capabilities::of_this_device(&options.device_class, &options.tags).check()?;
     options.data.check()?;
-    let lock = options.state.open()?;
+    let lock = open_state(&options.state)?;
     let (identity, _) = IdentityFolder::open(&options.state.identity_dir())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -124,6 +126,17 @@ pub fn run(options: RunOptions) -> Result<ExitKind, RunError> {
     runtime.shutdown_timeout(LAST_WORK);
     drop(lock);
     result
+}
+
+/// Opens the folder. A process that was just killed may hold it for a moment yet.
+fn open_state(state: &StateFolder) -> Result<FolderLock, StateError> {
+    let deadline = Instant::now() + PREDECESSOR;
+    loop {
+        match state.open() {
+            Err(StateError::InUse { .. }) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            result => return result,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -118,6 +118,7 @@ pub fn train(
         round: order.round,
         rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
     };
+    drop((model, layout, data));
     state.save_trained(order.contribution, &record, &update.delta)?;
     Ok((record, started.elapsed()))
 }

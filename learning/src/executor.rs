@@ -8,7 +8,6 @@
 //! the allocator keeps and one sleeping thread a core (rayon's, started by the first large operation).
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use burn_autodiff::Autodiff;
@@ -132,13 +131,15 @@ impl<B: Backend> Executor<B> {
         Ok(())
     }
 
-    /// Where each weight lies in the flat vector, and its values now.
-    pub(crate) fn weights(&self) -> Result<Vec<(Range<usize>, Vec<f32>)>, TrainError> {
-        let trained = self.graph.sources.iter().zip(&self.sources);
-        trained
-            .filter_map(|(source, tensor)| Some((source.weight.clone()?, tensor.clone()?)))
-            .map(|(range, tensor)| Ok((range, download::<B>(tensor)?)))
-            .collect()
+    /// Copies the weights as they are now to their places in a flat vector that is long enough for all.
+    pub(crate) fn read_weights(&self, flat: &mut [f32]) -> Result<(), TrainError> {
+        for (source, tensor) in self.graph.sources.iter().zip(&self.sources) {
+            let place = source.weight.clone().and_then(|range| flat.get_mut(range));
+            if let (Some(place), Some(tensor)) = (place, tensor.clone()) {
+                place.copy_from_slice(&download::<B>(tensor)?);
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the weights by those of a flat vector that is long enough for all.

@@ -113,9 +113,7 @@ impl Trainer {
     /// [`TrainError::Device`].
     pub fn weights(&self) -> Result<Vec<f32>, TrainError> {
         let mut flat = self.base.clone();
-        for (range, values) in self.executor.weights()? {
-            flat[range].copy_from_slice(&values);
-        }
+        self.executor.read_weights(&mut flat)?;
         Ok(flat)
     }
 

@@ -45,7 +45,7 @@ impl ClientEndpoint {
     /// [`ConnectError::Local`].
     pub fn with_congestion(congestion: Congestion) -> Result<Self, ConnectError> {
         let socket = transport::bind((Ipv6Addr::UNSPECIFIED, 0).into()).or_else(|_| transport::bind((Ipv4Addr::UNSPECIFIED, 0).into()));
-        let quic = socket.and_then(|socket| transport::endpoint(socket, None)).map_err(|e| local(&e))?;
+        let quic = socket.and_then(transport::client_endpoint).map_err(|e| local(&e))?;
         Ok(Self {
             quic,
             transport: Arc::new(transport::client(congestion)),

@@ -104,7 +104,7 @@ impl ServerEndpoint {
             _ => BindError::Address { addr, source },
         };
         let quic = transport::bind(addr)
-            .and_then(|socket| transport::endpoint(socket, Some(base.clone())))
+            .and_then(|socket| transport::server_endpoint(socket, base.clone(), &identity.reset_key()))
             .map_err(bind_error)?;
         let local = quic.local_addr().map_err(bind_error)?;
         let shared = Shared {

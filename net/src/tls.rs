@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aimass_crypto::cert;
+use aimass_crypto::hash::Sha256;
 use aimass_crypto::sign::{PublicKey, SigningKey};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -45,6 +46,14 @@ impl Identity {
     /// The chain, leaf first (DER).
     pub fn chain(&self) -> &[Vec<u8>] {
         &self.chain
+    }
+
+    /// Key of this service's stateless resets and connection ids: the same after every restart, and known to nobody else.
+    pub(crate) fn reset_key(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"aimass stateless reset v1\0");
+        hash.update(&self.key_pkcs8);
+        hash.finish()
     }
 
     /// For rustls, after checking that the leaf is ours and of this key.

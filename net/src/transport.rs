@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Survives a blackhole of a minute; 30 s did not.
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(120_000);
-/// How often a client is heard of when it has nothing to say: below the usual 30 s of a NAT's UDP binding.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How often a client is heard of when it has nothing to say: below the usual 30 s of a NAT's UDP binding, and soon enough to notice a
+/// restarted server. 10,000 clients at this pace take 4 % of a core.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Shortest pause between stateless resets: all clients of a restarted server are answered within their keep-alive.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Streams that a client may have open at once: one a request. The limit is most of what an idle connection costs.
 const CLIENT_STREAMS: VarInt = VarInt::from_u32(8);
 /// Unread bytes of one stream and of one connection: what a peer can make us hold. 512 KiB are two chunks.
@@ -85,10 +90,27 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-/// An endpoint on the running tokio runtime.
-pub(crate) fn endpoint(socket: std::net::UdpSocket, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+/// A client's endpoint on the running tokio runtime.
+pub(crate) fn client_endpoint(socket: std::net::UdpSocket) -> io::Result<Endpoint> {
+    endpoint(socket, EndpointConfig::default(), None)
+}
+
+/// A server's endpoint on the running tokio runtime.
+///
+/// `reset_key` has to be the same after a restart: only then does the new process recognise the connection ids of the old one and answer
+/// them with a stateless reset (RFC 9000, section 10.3) that its clients believe. Without it a client of a killed server waits for its
+/// idle timeout, two minutes, before it connects again.
+pub(crate) fn server_endpoint(socket: std::net::UdpSocket, server: ServerConfig, reset_key: &[u8; 32]) -> io::Result<Endpoint> {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    let id_key = u64::from_le_bytes(std::array::from_fn(|i| reset_key[i]));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config.min_reset_interval(RESET_INTERVAL);
+    endpoint(socket, config, Some(server))
+}
+
+fn endpoint(socket: std::net::UdpSocket, config: EndpointConfig, server: Option<ServerConfig>) -> io::Result<Endpoint> {
     let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("QUIC needs a tokio runtime"))?;
-    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
+    Endpoint::new(config, server, socket, runtime)
 }
 
 /// An IPv4 address that a dual-stack socket shows as IPv6, as IPv4.

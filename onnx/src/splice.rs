@@ -67,7 +67,7 @@ fn in_place<'v>(bytes: &[u8], values: &[Option<&'v [f32]>]) -> Result<Option<Vec
         let mut fields = Fields::new(bytes, tensor).filter(|field| field.as_ref().map_or(true, holds_values));
         match (fields.next().transpose()?, fields.next().transpose()?) {
             (Some(raw), None) if raw.is_bytes(RAW_DATA) && raw.value.len() == 4 * values.len() => {
-                places.push(Place { at: raw.value, values })
+                places.push(Place { at: raw.value, values });
             }
             (None, None) if values.is_empty() => {}
             _ => return Ok(None),

@@ -78,6 +78,17 @@ pub(crate) fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Mode
 
 /// A file of `testdata/`.
 pub(crate) fn testdata(name: &str) -> Vec<u8> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    macro_rules! file {
+        ($($known:literal)*) => {
+            match name {
+                $($known => include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/", $known)).to_vec(),)*
+                _ => panic!("testdata/{name} is not listed here"),
+            }
+        };
+    }
+    file!(
+        "mlp.onnx" "mixed.onnx" "bad_cycle.onnx" "bad_dangling.onnx" "bad_deep.onnx" "bad_external.onnx" "bad_ir.onnx"
+        "bad_negative_dim.onnx" "bad_opset.onnx" "bad_order.onnx" "bad_overflow.onnx" "bad_short_data.onnx" "bad_truncated.onnx"
+        "bad_twice.onnx"
+    )
 }

@@ -33,7 +33,9 @@ pub(crate) fn run(args: &AuthorityArgs, out: &Output) -> Result<ExitKind> {
         }
         Some(AuthorityCommand::RetireRoot { spki, dir }) => {
             let reply: Value = Api::find(Service::Authority, &dir.authority_dir)?.post(&format!("/v1/roots/{spki}/retire"), &json!({}))?;
-            out.result(&reply, || format!("root {spki} is not trusted any more (trust bundle {})", reply["bundle_version"]));
+            out.result(&reply, || {
+                format!("root {spki} is not trusted any more (trust bundle {})", reply["bundle_version"])
+            });
             Ok(ExitKind::Ok)
         }
     }
@@ -53,7 +55,12 @@ fn serve(args: &AuthorityRunArgs, out: &Output) -> Result<ExitKind> {
     block_on(async move {
         let ready = move |ready: &aimass_server::authority::Ready| {
             let shown = json!({ "quic_address": ready.quic_address.to_string(), "api_address": ready.api_address.to_string() });
-            out.result(&shown, || format!("authority: enrolment at {} (UDP), this machine's commands at {}", ready.quic_address, ready.api_address));
+            out.result(&shown, || {
+                format!(
+                    "authority: enrolment at {} (UDP), this machine's commands at {}",
+                    ready.quic_address, ready.api_address
+                )
+            });
         };
         aimass_server::authority::run(config, ready, shutdown(&program)).await
     })??;
@@ -65,7 +72,11 @@ fn status(reply: &Value) -> String {
     let rows: Vec<Vec<String>> = roots
         .iter()
         .map(|r| {
-            let role = if r["issuing"].as_bool() == Some(true) { "issues" } else { "trusted" };
+            let role = if r["issuing"].as_bool() == Some(true) {
+                "issues"
+            } else {
+                "trusted"
+            };
             vec![r["spki"].as_str().unwrap_or("-").to_owned(), role.to_owned()]
         })
         .collect();

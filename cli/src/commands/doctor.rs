@@ -24,7 +24,10 @@ pub(crate) fn run(args: &DoctorArgs, out: &Output) -> Result<ExitKind> {
     checks.extend(service(Service::Authority, "authority", &args.authority.authority_dir));
     checks.extend(service(Service::Aggregator, "aggregator", &args.server.server_dir));
     let good = checks.iter().all(|c| c.good);
-    let rows: Vec<Value> = checks.iter().map(|c| json!({ "check": c.name, "good": c.good, "found": c.found, "fix": c.fix })).collect();
+    let rows: Vec<Value> = checks
+        .iter()
+        .map(|c| json!({ "check": c.name, "good": c.good, "found": c.found, "fix": c.fix }))
+        .collect();
     out.result(&json!({ "good": good, "checks": rows }), || {
         let line = |c: &Check| {
             let mark = if c.good { "ok  " } else { "BAD " };
@@ -38,7 +41,12 @@ pub(crate) fn run(args: &DoctorArgs, out: &Output) -> Result<ExitKind> {
 
 fn cores() -> Check {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Check { name: "processors", good: true, found: cores.to_string(), fix: String::new() }
+    Check {
+        name: "processors",
+        good: true,
+        found: cores.to_string(),
+        fix: String::new(),
+    }
 }
 
 fn memory() -> Check {
@@ -53,7 +61,12 @@ fn memory() -> Check {
             found: format!("{} MiB", kib / 1024),
             fix: "free some: the aggregator wants 128 MiB".into(),
         },
-        None => Check { name: "free memory", good: true, found: "this system does not say".into(), fix: String::new() },
+        None => Check {
+            name: "free memory",
+            good: true,
+            found: "this system does not say".into(),
+            fix: String::new(),
+        },
     }
 }
 
@@ -76,31 +89,62 @@ fn service(service: Service, what: &'static str, folder: &Path) -> Vec<Check> {
                 ),
                 Service::Authority => format!("runs at {address}; trust bundle {}", status["bundle_version"]),
             };
-            Check { name: what, good: true, found, fix: String::new() }
+            Check {
+                name: what,
+                good: true,
+                found,
+                fix: String::new(),
+            }
         }
-        Err(error @ ApiError::NotRunning { .. }) => {
-            Check { name: what, good: false, found: format!("not running in {}", folder.display()), fix: error.to_string() }
-        }
-        Err(error) => Check { name: what, good: false, found: "does not answer".into(), fix: error.to_string() },
+        Err(error @ ApiError::NotRunning { .. }) => Check {
+            name: what,
+            good: false,
+            found: format!("not running in {}", folder.display()),
+            fix: error.to_string(),
+        },
+        Err(error) => Check {
+            name: what,
+            good: false,
+            found: "does not answer".into(),
+            fix: error.to_string(),
+        },
     });
     checks
 }
 
 fn writable(what: &'static str, folder: &Path) -> Check {
-    let name = if what == "authority" { "authority folder" } else { "aggregator folder" };
+    let name = if what == "authority" {
+        "authority folder"
+    } else {
+        "aggregator folder"
+    };
     let probe = folder.join(".doctor-probe");
     let written = std::fs::File::create(&probe).and_then(|mut f| f.write_all(&[0; 4096]).and_then(|()| f.sync_all()));
     // The probe may not be there when it could not be made.
     let _ = std::fs::remove_file(&probe);
     match written {
-        Ok(()) => Check { name, good: true, found: format!("{} is writable", folder.display()), fix: String::new() },
-        Err(e) => Check { name, good: false, found: format!("{}: {e}", folder.display()), fix: "free disk space, or give this user the folder".into() },
+        Ok(()) => Check {
+            name,
+            good: true,
+            found: format!("{} is writable", folder.display()),
+            fix: String::new(),
+        },
+        Err(e) => Check {
+            name,
+            good: false,
+            found: format!("{}: {e}", folder.display()),
+            fix: "free disk space, or give this user the folder".into(),
+        },
     }
 }
 
 fn private(what: &'static str, folder: &Path) -> Check {
     use std::os::unix::fs::PermissionsExt;
-    let name = if what == "authority" { "authority secrets" } else { "aggregator secrets" };
+    let name = if what == "authority" {
+        "authority secrets"
+    } else {
+        "aggregator secrets"
+    };
     let open: Vec<String> = ["api.token", "identity/key.pem"]
         .iter()
         .filter(|f| std::fs::metadata(folder.join(f)).is_ok_and(|m| m.permissions().mode() & 0o077 != 0))
@@ -109,7 +153,11 @@ fn private(what: &'static str, folder: &Path) -> Check {
     Check {
         name,
         good: open.is_empty(),
-        found: if open.is_empty() { "readable by their owner alone".into() } else { format!("others can read {}", open.join(", ")) },
+        found: if open.is_empty() {
+            "readable by their owner alone".into()
+        } else {
+            format!("others can read {}", open.join(", "))
+        },
         fix: format!("chmod 600 {}", open.join(" ")),
     }
 }

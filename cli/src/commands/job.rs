@@ -20,7 +20,12 @@ use crate::owner::{self, JobParts};
 pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
     match &args.command {
         JobCommand::Check { file } => check(file, out),
-        JobCommand::Submit { file, owner_key, tenant, dir } => submit(file, owner_key, tenant, &dir.server_dir, out),
+        JobCommand::Submit {
+            file,
+            owner_key,
+            tenant,
+            dir,
+        } => submit(file, owner_key, tenant, &dir.server_dir, out),
         JobCommand::List(dir) => list(&Api::find(Service::Aggregator, &dir.server_dir)?, out),
         JobCommand::Show { job, dir } => show(&Api::find(Service::Aggregator, &dir.server_dir)?, job, out),
         JobCommand::Watch { job, dir } => watch(&Api::find(Service::Aggregator, &dir.server_dir)?, job, out),
@@ -61,13 +66,28 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let text = std::fs::read_to_string(path).map_err(|e| bad(format!("can't read the job file {}: {e}", path.display())))?;
     let (file, source) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{}: {e}", path.display())))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let at = |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
+    let at =
+        |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
 
     let model_path = folder.join(&file.model.path);
-    let model = std::fs::read(&model_path).map_err(|e| at("model.path", format!("can't read {}: {e}", model_path.display()), "name an ONNX file, relative to the job file"))?;
-    let parsed = Model::from_bytes(&model).map_err(|e| at("model.path", e.to_string(), "export the model again, or check it with `onnx.checker`"))?;
+    let model = std::fs::read(&model_path).map_err(|e| {
+        at(
+            "model.path",
+            format!("can't read {}: {e}", model_path.display()),
+            "name an ONNX file, relative to the job file",
+        )
+    })?;
+    let parsed = Model::from_bytes(&model).map_err(|e| {
+        at(
+            "model.path",
+            e.to_string(),
+            "export the model again, or check it with `onnx.checker`",
+        )
+    })?;
     let rules = TrainableRules::new(&file.model.trainable).map_err(|e| at("model.trainable", e.to_string(), "correct the pattern"))?;
-    let layout = parsed.layout(&rules).map_err(|e| at("model.trainable", e.to_string(), "name initializers of the model"))?;
+    let layout = parsed
+        .layout(&rules)
+        .map_err(|e| at("model.trainable", e.to_string(), "name initializers of the model"))?;
     let loss = match file.train.loss {
         LossName::CrossEntropy => aimass_learning::Loss::CrossEntropy,
         LossName::Mse => aimass_learning::Loss::Mse,
@@ -77,18 +97,40 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         None => None,
         Some(section) => {
             let data_path = folder.join(&section.data);
-            let raw = std::fs::read(&data_path)
-                .map_err(|e| at("evaluate.data", format!("can't read {}: {e}", data_path.display()), "name a CSV file, relative to the job file"))?;
-            let data = Dataset::from_csv_bytes(&data_path.display().to_string(), &raw, &file.data.inputs, &file.data.target)
-                .map_err(|e| at("evaluate.data", e.to_string(), "correct the file, or `data.inputs` and `data.target`"))?;
-            aimass_learning::fit_check(&parsed, &layout, data.n_features(), loss, None)
-                .map_err(|e| at("data.inputs", e.to_string(), "name the columns that feed the model, or change the model"))?;
+            let raw = std::fs::read(&data_path).map_err(|e| {
+                at(
+                    "evaluate.data",
+                    format!("can't read {}: {e}", data_path.display()),
+                    "name a CSV file, relative to the job file",
+                )
+            })?;
+            let data =
+                Dataset::from_csv_bytes(&data_path.display().to_string(), &raw, &file.data.inputs, &file.data.target).map_err(|e| {
+                    at(
+                        "evaluate.data",
+                        e.to_string(),
+                        "correct the file, or `data.inputs` and `data.target`",
+                    )
+                })?;
+            aimass_learning::fit_check(&parsed, &layout, data.n_features(), loss, None).map_err(|e| {
+                at(
+                    "data.inputs",
+                    e.to_string(),
+                    "name the columns that feed the model, or change the model",
+                )
+            })?;
             aimass_learning::evaluate(&parsed, &data, loss)
                 .map_err(|e| at("evaluate.data", e.to_string(), "correct the rows, or name another target"))?;
             Some((data_path, raw))
         }
     };
-    Ok(CheckedJob { n_weights: layout.n_weights(), text, file, model, evaluation })
+    Ok(CheckedJob {
+        n_weights: layout.n_weights(),
+        text,
+        file,
+        model,
+        evaluation,
+    })
 }
 
 fn check(path: &Path, out: &Output) -> Result<ExitKind> {
@@ -110,10 +152,14 @@ fn check(path: &Path, out: &Output) -> Result<ExitKind> {
 fn submit(path: &Path, owner_key: &Path, tenant: &str, server_dir: &Path, out: &Output) -> Result<ExitKind> {
     let job = read(path)?;
     let key = owner::read_key(owner_key)?;
-    let tenant: TenantId = tenant.parse().map_err(|e| Failure::new(ExitKind::Usage, format!("--tenant: {e}")))?;
+    let tenant: TenantId = tenant
+        .parse()
+        .map_err(|e| Failure::new(ExitKind::Usage, format!("--tenant: {e}")))?;
     let api = Api::find(Service::Aggregator, server_dir)?;
     let id = upload(&api, &job, &key, tenant)?;
-    out.result(&json!({ "job": id, "name": job.file.job.name }), || format!("job {id} runs; follow it with `aimass job watch {}`", &id[..8.min(id.len())]));
+    out.result(&json!({ "job": id, "name": job.file.job.name }), || {
+        format!("job {id} runs; follow it with `aimass job watch {}`", &id[..8.min(id.len())])
+    });
     Ok(ExitKind::Ok)
 }
 
@@ -125,7 +171,13 @@ pub(crate) fn upload(api: &Api, job: &CheckedJob, key: &aimass_crypto::sign::Sig
     };
     let model = put(&job.model)?;
     let evaluation = job.evaluation.as_ref().map(|(_, raw)| put(raw)).transpose()?;
-    let parts = JobParts { tenant, job_file: &job.text, model, evaluation, signed_at: super::now() };
+    let parts = JobParts {
+        tenant,
+        job_file: &job.text,
+        model,
+        evaluation,
+        signed_at: super::now(),
+    };
     let submission = owner::sign_job(key, parts, &mut super::system_rng()?)?;
     let body = json!({
         "signed_job": hex::encode(&submission.signed_job),
@@ -153,7 +205,13 @@ fn list(api: &Api, out: &Output) -> Result<ExitKind> {
             .iter()
             .map(|j| {
                 let text = |key: &str| j[key].as_str().unwrap_or("-").to_owned();
-                vec![text("job"), text("name"), text("state"), format!("{}/{}", j["round"], j["rounds"]), text("phase")]
+                vec![
+                    text("job"),
+                    text("name"),
+                    text("state"),
+                    format!("{}/{}", j["round"], j["rounds"]),
+                    text("phase"),
+                ]
             })
             .collect();
         table(&["JOB", "NAME", "STATE", "ROUND", "PHASE"], &rows)
@@ -167,8 +225,17 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         let text = |key: &str| view[key].as_str().unwrap_or("-").to_owned();
         let mut lines = vec![
             format!("job    {} ({})", text("job"), text("name")),
-            format!("state  {}, round {} of {}, {}", text("state"), view["round"], view["rounds"], text("phase")),
-            format!("agents {} ready, {} in the cohort, {} received", view["ready"], view["members"], view["received"]),
+            format!(
+                "state  {}, round {} of {}, {}",
+                text("state"),
+                view["round"],
+                view["rounds"],
+                text("phase")
+            ),
+            format!(
+                "agents {} ready, {} in the cohort, {} received",
+                view["ready"], view["members"], view["received"]
+            ),
             format!("model  {}", text("model")),
         ];
         if let Some(reason) = view["reason"].as_str().filter(|r| !r.is_empty()) {
@@ -198,7 +265,12 @@ pub(crate) fn round_line(round: &Value) -> String {
 }
 
 /// Follows a job until it ends; `each` gets every finished round once, `idle` every answer. Returns the last view.
-pub(crate) fn follow(api: &Api, job: &str, mut each: impl FnMut(&Value) -> Result<()>, mut idle: impl FnMut(&Value) -> Result<()>) -> Result<Value> {
+pub(crate) fn follow(
+    api: &Api,
+    job: &str,
+    mut each: impl FnMut(&Value) -> Result<()>,
+    mut idle: impl FnMut(&Value) -> Result<()>,
+) -> Result<Value> {
     let mut after = 0;
     loop {
         let view: Value = api.get(&format!("/v1/jobs/{job}/watch?after={after}&wait_ms=500"))?;
@@ -224,6 +296,9 @@ fn watch(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         |_| Ok(()),
     )?;
     let state = end["state"].as_str().unwrap_or("unknown");
-    out.result(&json!({ "job": end["job"], "state": state, "reason": end["reason"], "model": end["model"] }), || format!("job {job} {state}"));
+    out.result(
+        &json!({ "job": end["job"], "state": state, "reason": end["reason"], "model": end["model"] }),
+        || format!("job {job} {state}"),
+    );
     Ok(if state == "failed" { ExitKind::Failure } else { ExitKind::Ok })
 }

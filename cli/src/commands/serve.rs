@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::{ProgramArgs, ServeArgs};
 use crate::config::{SERVER_PREFIX, resolve};
-use crate::output::Output;
+use crate::output::{Failure, Output};
 
 pub(crate) fn run(args: &ServeArgs, out: &Output) -> Result<ExitKind> {
     crate::logging::start(&args.program.log, out.is_json())?;
@@ -20,11 +20,23 @@ pub(crate) fn run(args: &ServeArgs, out: &Output) -> Result<ExitKind> {
     ];
     let config = resolve::<aimass_server::aggregator::Config>(SERVER_PREFIX, args.program.config.as_deref(), &flags)?.value;
     let token = super::join_token(args.join_token_file.as_deref())?;
+    if token.is_none() && !config.data_dir.join("identity").join("certificate.der").exists() {
+        let text = format!(
+            "{} has not joined a deployment yet: make a token with `aimass token create --role server -o server.token`, then start with --join-token-file server.token",
+            config.data_dir.display()
+        );
+        return Err(Failure::new(ExitKind::Usage, text).into());
+    }
     let out = *out;
     block_on(async move {
         let ready = move |ready: &aimass_server::aggregator::Ready| {
             let shown = json!({ "quic_address": ready.quic_address.to_string(), "api_address": ready.api_address.to_string() });
-            out.result(&shown, || format!("aggregator: agents connect to {} (UDP), this machine's commands to {}", ready.quic_address, ready.api_address));
+            out.result(&shown, || {
+                format!(
+                    "aggregator: agents connect to {} (UDP), this machine's commands to {}",
+                    ready.quic_address, ready.api_address
+                )
+            });
         };
         aimass_server::aggregator::run(config, token, ready, shutdown(&args.program)).await
     })??;
@@ -33,7 +45,11 @@ pub(crate) fn run(args: &ServeArgs, out: &Output) -> Result<ExitKind> {
 
 /// Runs a service on two threads: the heavy work is done beside the reactor.
 pub(crate) fn block_on<F: Future>(service: F) -> Result<F::Output> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("can't start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
     let result = runtime.block_on(service);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     Ok(result)

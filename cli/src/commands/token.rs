@@ -15,7 +15,14 @@ use crate::output::{Output, table};
 
 pub(crate) fn run(args: &TokenArgs, out: &Output) -> Result<ExitKind> {
     match &args.command {
-        TokenCommand::Create { role, server, tenant, expires, output, dir } => {
+        TokenCommand::Create {
+            role,
+            server,
+            tenant,
+            expires,
+            output,
+            dir,
+        } => {
             let api = Api::find(Service::Authority, &dir.authority_dir)?;
             let role = match role {
                 TokenRole::Agent => "agent",
@@ -40,9 +47,15 @@ pub(crate) fn run(args: &TokenArgs, out: &Output) -> Result<ExitKind> {
             out.result(&reply, || {
                 let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
                 let tokens = reply["tokens"].as_array().map_or(&[][..], Vec::as_slice);
-                let rows: Vec<Vec<String>> =
-                    tokens.iter().map(|t| vec![text(t, "id"), text(t, "role"), text(t, "tenant"), text(t, "state")]).collect();
-                if rows.is_empty() { "no tokens: make one with `aimass token create`".to_owned() } else { table(&["ID", "ROLE", "TENANT", "STATE"], &rows) }
+                let rows: Vec<Vec<String>> = tokens
+                    .iter()
+                    .map(|t| vec![text(t, "id"), text(t, "role"), text(t, "tenant"), text(t, "state")])
+                    .collect();
+                if rows.is_empty() {
+                    "no tokens: make one with `aimass token create`".to_owned()
+                } else {
+                    table(&["ID", "ROLE", "TENANT", "STATE"], &rows)
+                }
             });
         }
         TokenCommand::Revoke { id, dir } => {

@@ -28,7 +28,10 @@ impl PeakMemory {
     pub(crate) fn of(cluster: &Cluster) -> Self {
         let peak = |p: &Process| p.usage().unwrap_or_default().peak_rss_bytes;
         let agent_bytes = cluster.agent_processes().iter().map(peak).max().unwrap_or_default();
-        Self { server_bytes: peak(cluster.server_process()), agent_bytes }
+        Self {
+            server_bytes: peak(cluster.server_process()),
+            agent_bytes,
+        }
     }
 }
 
@@ -45,7 +48,13 @@ impl Metrics {
     pub(crate) fn create(folder: &Path) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
         let file = File::create(&path).with_context(|| format!("can't make {}", path.display()))?;
-        Ok(Self { file, points: Vec::new(), bytes_up: 0, bytes_down: 0, rounds: 0 })
+        Ok(Self {
+            file,
+            points: Vec::new(),
+            bytes_up: 0,
+            bytes_down: 0,
+            rounds: 0,
+        })
     }
 
     /// Adds a finished round.
@@ -53,7 +62,11 @@ impl Metrics {
         writeln!(self.file, "{round}").context("can't write metrics.jsonl")?;
         let number = u32::try_from(round["round"].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
         if let (Some(accuracy), Some(loss)) = (round["accuracy"].as_f64(), round["loss"].as_f64()) {
-            self.points.push(Point { round: number, accuracy, loss });
+            self.points.push(Point {
+                round: number,
+                accuracy,
+                loss,
+            });
         }
         self.bytes_up += round["bytes_up"].as_u64().unwrap_or_default();
         self.bytes_down += round["bytes_down"].as_u64().unwrap_or_default();

@@ -60,16 +60,42 @@ impl View {
             return;
         }
         println!();
-        println!("test accuracy   {:.2} % after {} rounds in {:.1} s", summary.test_accuracy * 100.0, summary.rounds, summary.seconds);
-        println!("traffic         {} up, {} down, all agents together", bytes(summary.bytes_up), bytes(summary.bytes_down));
-        println!("memory          aggregator {}, largest agent {} at their peaks", bytes(summary.peak_server_bytes), bytes(summary.peak_agent_bytes));
-        println!("parity          trainer and tract differ by {:.1e} at most on {} test rows", summary.parity_max_abs, summary.parity_rows);
-        println!("model           {} (SHA-256 {})", folder.join("model.onnx").display(), summary.model_sha256);
+        println!(
+            "test accuracy   {:.2} % after {} rounds in {:.1} s",
+            summary.test_accuracy * 100.0,
+            summary.rounds,
+            summary.seconds
+        );
+        println!(
+            "traffic         {} up, {} down, all agents together",
+            bytes(summary.bytes_up),
+            bytes(summary.bytes_down)
+        );
+        println!(
+            "memory          aggregator {}, largest agent {} at their peaks",
+            bytes(summary.peak_server_bytes),
+            bytes(summary.peak_agent_bytes)
+        );
+        let parity = if summary.parity_max_abs == 0.0 {
+            "agree to the last bit".to_owned()
+        } else {
+            format!("differ by {:.1e} at most", summary.parity_max_abs)
+        };
+        println!("parity          trainer and tract {parity} on {} test rows", summary.parity_rows);
+        println!(
+            "model           {} (SHA-256 {})",
+            folder.join("model.onnx").display(),
+            summary.model_sha256
+        );
         println!("figures         {}", folder.join("metrics.jsonl").display());
         println!("plot            {}", folder.join("accuracy.svg").display());
     }
 
     fn line(&self, text: &str) {
-        if self.bar.is_hidden() { println!("{text}") } else { self.bar.println(text) }
+        if self.bar.is_hidden() {
+            println!("{text}");
+        } else {
+            self.bar.println(text);
+        }
     }
 }

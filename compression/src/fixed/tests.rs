@@ -237,6 +237,7 @@ proptest! {
 
 /// Prints what a value costs: `cargo test --release -p aimass-compression -- --nocapture speed`.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
 fn speed_of_encode_validate_add_and_decode() {
     let n = 1_663_370;
     let codec = codec(FixedParams {

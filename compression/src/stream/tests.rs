@@ -53,6 +53,20 @@ fn residues_at_the_edges_pass_and_one_beyond_does_not() {
 }
 
 #[test]
+fn the_place_of_a_bad_residue_counts_from_the_slots_start() {
+    let plan = plan(3000, 8);
+    let mut delta = vec![255; 3000];
+    delta[2345] = 256;
+    let expected = ContributionError::Residue {
+        slot: "delta",
+        index: 2345,
+        least: 0,
+        most: 255,
+    };
+    assert_eq!(validate(&plan, &contribution(&plan, [&delta, &[0], &[1], &[0]])), Err(expected));
+}
+
+#[test]
 fn padding_must_be_zero() {
     let plan = plan(9, 8);
     // 9 values of 11 bits: 99 of 104 bits.

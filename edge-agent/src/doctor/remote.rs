@@ -31,7 +31,7 @@ pub(super) fn services(folder: &IdentityFolder, enrolment: &Enrolment) -> Vec<Ch
     })
 }
 
-const REACH: &str = "check the address, that the service runs, and that UDP to it is not blocked";
+const REACH: &str = "start the service, or let UDP through to it; if it moved, join again with a token that has its new address";
 
 /// A handshake, and one request: with TLS 1.3 a server refuses a certificate only after the handshake.
 async fn server(folder: &IdentityFolder, enrolment: &Enrolment) -> Check {

@@ -67,7 +67,7 @@ pub fn parity(model_bytes: &[u8], features: &[f32], n_features: usize) -> Result
 }
 
 /// Both `[rows, n]` row-major.
-fn compare(a: &[f32], b: &[f32], n: usize) -> Result<Parity, ParityError> {
+pub(super) fn compare(a: &[f32], b: &[f32], n: usize) -> Result<Parity, ParityError> {
     let mut parity = Parity {
         max_abs: 0.0,
         max_rel: 0.0,

@@ -17,6 +17,18 @@ fn tract_and_the_trainer_agree() {
 }
 
 #[test]
+fn two_models_that_differ_are_told_apart() {
+    let rows = features(3, 64);
+    let (trained, n) = aimass_learning::predict(&mlp(&[64, 32, 10], 7), &rows, 64).expect("predicts");
+    let (served, _) = TractModel::load(mlp(&[64, 32, 10], 8).as_bytes(), 3)
+        .expect("loads")
+        .run(&rows, 3)
+        .expect("runs");
+    let parity = parity::compare(&trained, &served, n).expect("finite");
+    assert!(parity.max_rel > 0.1, "{parity:?}");
+}
+
+#[test]
 fn a_row_does_not_depend_on_its_batch() {
     let model = mlp(&[5, 4, 3], 1);
     let rows = features(7, 5);

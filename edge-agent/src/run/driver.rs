@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aimass_federation::RequestKind;
-use aimass_federation::agent::{Config, Effect, Event, Session, Snapshot, Stage};
+use aimass_federation::agent::{Config, Effect, Event, Session, Snapshot, Stage, Warning};
 use aimass_learning::Progress;
 use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder};
 use aimass_net::{ClientEndpoint, Connection};
@@ -43,7 +43,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often training's progress is drawn.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// How long the server is given to hear that this agent goes.
-const FAREWELL: Duration = Duration::from_millis(800);
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// How the program ends.
 type End = (String, Result<ExitKind, RunError>);
@@ -148,7 +148,7 @@ impl Driver {
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
             self.session.step(now(), event, &mut effects);
-            for effect in effects.drain(..).collect::<Vec<_>>() {
+            for effect in std::mem::take(&mut effects) {
                 events.extend(self.perform(effect).await?);
             }
         }
@@ -213,6 +213,8 @@ impl Driver {
                 }
             }
             Effect::Sleep { until, reason } => self.notes.sleeping(until.since(now()), &reason),
+            // A revoked agent has been told what there is to know; what it meets while it waits is no news.
+            Effect::Warn(Warning::Unreachable { reason }) if self.network.is_revoked() => tracing::debug!("{reason}"),
             Effect::Warn(warning) => {
                 let retry = self.session.poll_timeout().map_or(Duration::ZERO, |at| at.since(now()));
                 self.notes.warn(warning, retry);

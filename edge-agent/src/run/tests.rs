@@ -67,7 +67,7 @@ fn device(owner_is_trusted: bool, faults: Faults) -> Device {
         .expect("writes");
 
     let rows = dir.path().join("rows.csv");
-    let lines: String = (0..20).map(|i| format!("{},{},{}\n", i % 7, i % 3, i % 2)).collect();
+    let lines: String = (0..20).map(|i| format!("0.00{},0.00{},{}\n", i % 7, i % 3, i % 2)).collect();
     std::fs::write(&rows, format!("x,y,label\n{lines}")).expect("writes");
     let options = RunOptions {
         state,
@@ -91,6 +91,18 @@ fn device(owner_is_trusted: bool, faults: Faults) -> Device {
     }
 }
 
+/// Runs to the end, or fails the test with what the server saw.
+fn run_to_end(device: &Device) -> Result<ExitKind, RunError> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let options = device.options.clone();
+    std::thread::spawn(move || sender.send(run(options)));
+    receiver
+        .recv_timeout(PATIENCE)
+        .unwrap_or_else(|e| panic!("{e}: {:?}", device.script.seen()))
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn held(device: &Device) -> Option<Stage> {
     let snapshot: Option<Snapshot> = device.options.state.load_session().expect("reads");
     snapshot.and_then(|s| s.held).map(|c| c.stage)
@@ -99,7 +111,7 @@ fn held(device: &Device) -> Option<Stage> {
 #[test]
 fn a_contribution_goes_all_the_way() {
     let device = device(true, Faults::default());
-    assert_eq!(run(device.options.clone()).expect("runs"), ExitKind::Ok);
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
     let seen = device.script.seen();
     let (_, manifest) = &seen.uploads[0];
     assert!(manifest.chunks().len() >= 3, "the test needs several chunks");
@@ -117,7 +129,7 @@ fn a_broken_download_goes_on_where_it_was() {
             ..Faults::default()
         },
     );
-    assert_eq!(run(device.options.clone()).expect("runs"), ExitKind::Ok);
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
     assert_eq!(device.script.seen().fetched_from, [0, 2]);
 }
 
@@ -131,7 +143,7 @@ fn a_broken_upload_goes_on_where_it_was() {
             ..Faults::default()
         },
     );
-    assert_eq!(run(device.options.clone()).expect("runs"), ExitKind::Ok);
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
     let seen = device.script.seen();
     assert_eq!(seen.uploads.iter().map(|u| u.0).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(seen.offered.len(), 1, "it is not offered again");
@@ -149,11 +161,11 @@ fn another_process_finishes_the_upload() {
             ..Faults::default()
         },
     );
-    let error = run(device.options.clone()).expect_err("is revoked");
+    let error = run_to_end(&device).expect_err("is revoked");
     assert_eq!(error.exit_kind(), ExitKind::Refused, "{error}");
     assert!(matches!(held(&device), Some(Stage::Sent { accepted: false, .. })));
 
-    assert_eq!(run(device.options.clone()).expect("runs"), ExitKind::Ok);
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
     let seen = device.script.seen();
     assert_eq!(seen.uploads.iter().map(|u| u.0).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(seen.uploads[0].1, seen.uploads[1].1);
@@ -170,7 +182,7 @@ fn a_contribution_of_a_lost_cohort_is_offered_again() {
             ..Faults::default()
         },
     );
-    assert_eq!(run(device.options.clone()).expect("runs"), ExitKind::Ok);
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
     let seen = device.script.seen();
     assert_eq!(seen.offered.len(), 2);
     assert_eq!(seen.offered[0], seen.offered[1]);
@@ -186,7 +198,7 @@ fn a_revoked_agent_stops_when_that_was_asked_for() {
             ..Faults::default()
         },
     );
-    let error = run(device.options.clone()).expect_err("is revoked");
+    let error = run_to_end(&device).expect_err("is revoked");
     assert!(matches!(error, RunError::Revoked { .. }), "{error}");
     assert_eq!(error.exit_kind(), ExitKind::Refused);
 }
@@ -195,13 +207,9 @@ fn a_revoked_agent_stops_when_that_was_asked_for() {
 fn run_until(device: &Device, done: impl Fn(&server::Seen) -> bool) {
     let (options, script) = (device.options.clone(), Arc::clone(&device.script));
     let running = std::thread::spawn(move || run(options));
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !done(&script.seen()) {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the server waits in vain: {:?}",
-            script.seen()
-        );
+        assert!(Instant::now() < deadline, "the server waits in vain: {:?}", script.seen());
         assert!(!running.is_finished(), "the agent ended");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -230,7 +238,7 @@ fn a_job_of_an_unknown_owner_is_declined_after_asking_for_a_newer_bundle() {
 fn bad_data_is_found_before_anything_else() {
     let mut device = device(true, Faults::default());
     device.options.data = DataRegistry::parse(["no/such/file.csv"]).expect("a contract");
-    let error = run(device.options.clone()).expect_err("there is no such file");
+    let error = run_to_end(&device).expect_err("there is no such file");
     assert_eq!(error.exit_kind(), ExitKind::BadData);
     assert!(device.script.seen().check_ins.is_empty());
 }

@@ -23,7 +23,7 @@ fn bundle(owner: &SigningKey) -> TrustBundle {
 #[test]
 fn a_job_of_a_trusted_owner_passes() {
     let owner = key(1);
-    let job = verify_task_of(&task_of(&owner, signed_job(JOB_FILE)), &tenant(), &bundle(&owner)).expect("is trusted");
+    let job = verify_task(&task_of(&owner, signed_job(JOB_FILE)), &tenant(), &bundle(&owner)).expect("is trusted");
     assert_eq!((job.owner.as_str(), job.file.job.name.as_str()), ("lab", "digits"));
 }
 
@@ -31,12 +31,12 @@ fn a_job_of_a_trusted_owner_passes() {
 fn a_job_of_anybody_else_does_not() {
     let owner = key(1);
     let foreign = task_of(&key(2), signed_job(JOB_FILE));
-    let error = verify_task_of(&foreign, &tenant(), &bundle(&owner)).expect_err("unknown owner");
+    let error = verify_task(&foreign, &tenant(), &bundle(&owner)).expect_err("unknown owner");
     assert!(matches!(error, TaskError::OwnerUnknown { version: 4, .. }), "{error}");
 
     let mut of_other_tenant = bundle(&owner);
     of_other_tenant.owners[0].tenant = "other".parse().expect("a tenant");
-    let error = verify_task_of(&task_of(&owner, signed_job(JOB_FILE)), &tenant(), &of_other_tenant).expect_err("another tenant's owner");
+    let error = verify_task(&task_of(&owner, signed_job(JOB_FILE)), &tenant(), &of_other_tenant).expect_err("another tenant's owner");
     assert!(matches!(error, TaskError::OwnerUnknown { .. }), "{error}");
 }
 
@@ -48,20 +48,20 @@ fn a_changed_job_does_not_pass() {
     let mut changed = good.clone();
     changed.signed_job = ByteBuf::from(signed_job(&JOB_FILE.replace("0.1", "0.2")));
     assert!(matches!(
-        verify_task_of(&changed, &tenant(), &bundle(&owner)),
+        verify_task(&changed, &tenant(), &bundle(&owner)),
         Err(TaskError::Id { .. })
     ));
 
     changed.job = job_id(&changed.signed_job);
     assert!(matches!(
-        verify_task_of(&changed, &tenant(), &bundle(&owner)),
+        verify_task(&changed, &tenant(), &bundle(&owner)),
         Err(TaskError::Signature { .. })
     ));
 
     let mut other_context = good.clone();
     other_context.signature = SignatureBytes::from_bytes(owner.sign(Context::Descriptor, &good.signed_job));
     assert!(matches!(
-        verify_task_of(&other_context, &tenant(), &bundle(&owner)),
+        verify_task(&other_context, &tenant(), &bundle(&owner)),
         Err(TaskError::Signature { .. })
     ));
 }
@@ -72,14 +72,14 @@ fn a_job_for_another_tenant_or_with_a_bad_file_does_not_pass() {
     let mut here = bundle(&owner);
     let elsewhere: TenantId = "other".parse().expect("a tenant");
     here.owners[0].tenant = elsewhere.clone();
-    let error = verify_task_of(&task_of(&owner, signed_job(JOB_FILE)), &elsewhere, &here).expect_err("the job names another tenant");
+    let error = verify_task(&task_of(&owner, signed_job(JOB_FILE)), &elsewhere, &here).expect_err("the job names another tenant");
     assert!(matches!(error, TaskError::Tenant { .. }), "{error}");
 
     let bad = task_of(&owner, signed_job(&JOB_FILE.replace("lr = 0.1", "lr = -1")));
-    assert!(matches!(verify_task_of(&bad, &tenant(), &bundle(&owner)), Err(TaskError::File(_))));
+    assert!(matches!(verify_task(&bad, &tenant(), &bundle(&owner)), Err(TaskError::File(_))));
     let no_job = task_of(&owner, b"\x01".to_vec());
     assert!(matches!(
-        verify_task_of(&no_job, &tenant(), &bundle(&owner)),
+        verify_task(&no_job, &tenant(), &bundle(&owner)),
         Err(TaskError::Malformed { .. })
     ));
 }

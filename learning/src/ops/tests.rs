@@ -91,21 +91,15 @@ fn every_gradient_agrees_with_finite_differences() {
         let mut executor = case.executor();
         let mut random = Numbers::new(11);
         let by_output: Vec<f32> = case.y.iter().map(|_| random.next()).collect();
-        let before = executor.weights().expect("weights");
-        let n: usize = before.iter().map(|(range, _)| range.end).max().expect("something trains");
-        let mut flat = vec![0.0; n];
-        for (range, values) in &before {
-            flat[range.clone()].copy_from_slice(values);
-        }
+        let layout = case.model.layout(&case.rules).expect("something trains");
+        let n = layout.n_weights();
+        let flat = case.model.weights(&layout).expect("weights");
         executor
             .step(&case.x, 1.0, &mut ChaCha20Rng::from_seed([0; 32]), |_| Ok(by_output.clone()))
             .expect("a step");
-        let mut gradient = vec![0.0; n];
-        for (range, values) in executor.weights().expect("weights") {
-            for (i, value) in range.zip(values) {
-                gradient[i] = flat[i] - value;
-            }
-        }
+        let mut after = flat.clone();
+        executor.read_weights(&mut after).expect("the CPU does not fail");
+        let gradient: Vec<f32> = flat.iter().zip(&after).map(|(before, after)| before - after).collect();
         let mut objective = |weights: &[f32]| {
             executor.set_weights(weights);
             let y = executor.forward(&case.x).expect("the CPU does not fail");

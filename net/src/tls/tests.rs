@@ -197,7 +197,7 @@ async fn offering_the_lax_protocol_too_does_not_help() {
             let mut tls = client_config(ALPN_AGENT, identity.as_ref(), &d.trust()).expect("a good identity");
             tls.alpn_protocols = offered.iter().map(|alpn| alpn.to_vec()).collect();
             let tls = Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3"));
-            let client = transport::endpoint(transport::bind(loopback()).expect("a socket"), None).expect("a runtime");
+            let client = transport::client_endpoint(transport::bind(loopback()).expect("a socket")).expect("a runtime");
             let name = dns_name("default", "server");
             let connecting = client
                 .connect_with(quinn::ClientConfig::new(tls), server.local_addr(), &name)

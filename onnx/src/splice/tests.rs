@@ -181,7 +181,8 @@ fn values_become_raw_data_in_their_place() {
     let mut file = vec![0x08, 8];
     put(&[0x3a], &graph, &mut file);
 
-    let spliced = splice(&file, &[Some(&[2.0]); 3]).expect("well formed");
+    let values: &[f32] = &[2.0];
+    let spliced = splice(&file, &[Some(values); 3]).expect("well formed");
     let mut expected = Vec::new();
     for _ in 0..3 {
         put(&[0x2a], &with(&[0x4a, 4, 0, 0, 0, 0x40]), &mut expected);

@@ -58,7 +58,7 @@ impl Driver {
         let config = coordinator::Config::default();
         Self {
             shared,
-            coordinator: Coordinator::new(config.clone()),
+            coordinator: Coordinator::new(config),
             config,
             rng,
             jobs: BTreeMap::new(),
@@ -104,7 +104,7 @@ impl Driver {
                     cohort,
                     contribution,
                 })
-                .await
+                .await;
             }
             Command::Gone { agent } => {
                 self.waiting.forget(agent);

@@ -15,9 +15,9 @@ fn files(root: &Path) -> Vec<String> {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                found.push(path.to_string_lossy().into_owned())
+                found.push(path.to_string_lossy().into_owned());
             }
         }
     }

@@ -40,6 +40,13 @@ pub(super) struct Network {
     bundle_asked: Option<Instant>,
 }
 
+impl Network {
+    /// Whether the operator has revoked this agent, as far as is known.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+}
+
 impl Driver {
     /// Renews the certificate when it is time.
     pub(super) fn maintain(&mut self) -> Result<(), RunError> {

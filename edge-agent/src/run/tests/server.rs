@@ -19,7 +19,7 @@ use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ReadyReply, SignedDescriptor, Task, UploadReply,
 };
-use aimass_protocol::{CohortId, ContributionId, Digest, ErrorCode, SignatureBytes, TenantId, Timestamp};
+use aimass_protocol::{CohortId, ContributionId, Digest, ErrorCode, SignatureBytes, TenantId};
 use serde_bytes::ByteBuf;
 
 use crate::fixture::job_file;
@@ -39,7 +39,7 @@ pub(super) struct Faults {
 }
 
 /// What the server saw.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Seen {
     pub(super) check_ins: Vec<CheckIn>,
     pub(super) fetched_from: Vec<u32>,
@@ -51,6 +51,18 @@ pub(super) struct Seen {
     pub(super) bundle_queries: usize,
     cohorts: u8,
     included: bool,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let uploads: Vec<_> = self.uploads.iter().map(|u| u.0).collect();
+        f.debug_struct("Seen")
+            .field("check_ins", &self.check_ins.len())
+            .field("fetched_from", &self.fetched_from)
+            .field("offered", &self.offered)
+            .field("uploads", &uploads)
+            .finish_non_exhaustive()
+    }
 }
 
 pub(super) struct Script {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aimass_federation::coordinator::JobEnd;
 use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -195,8 +196,8 @@ fn view(job: &JobSnapshot, after: u32) -> Value {
         "job": job.record.job,
         "name": job.name,
         "kind": job.kind,
-        "state": end.map_or("running", |end| end.state()),
-        "reason": end.map_or_else(String::new, |end| end.reason()),
+        "state": end.map_or("running", JobEnd::state),
+        "reason": end.map_or_else(String::new, JobEnd::reason),
         "round": job.view.round,
         "rounds": job.view.rounds,
         "phase": job.view.phase,

@@ -33,7 +33,9 @@ async fn a_revoked_device_is_cut_off_at_once_and_can_be_let_in_again() {
     };
     let (answer, began) = tokio::join!(waiting, revoking);
     assert_eq!(refused(answer), ErrorCode::Revoked);
-    let why = device.connection.closed().await;
+    let why = tokio::time::timeout(Duration::from_secs(5), device.connection.closed())
+        .await
+        .expect("cut off");
     assert!(
         matches!(&why, NetError::Refused(refusal) if refusal.code == ErrorCode::Revoked),
         "{why}"

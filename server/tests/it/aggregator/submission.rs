@@ -26,7 +26,7 @@ async fn a_job_is_refused_with_what_is_wrong_and_how_to_right_it() {
     unsigned["signature"] = json!("00".repeat(64));
     refused(&server, &unsigned, 403, "forbidden").await;
     let mut changed = body.clone();
-    changed["signed_job"] = json!(hex::encode(&[&bytes[..], b"x"].concat()));
+    changed["signed_job"] = json!(hex::encode([&bytes[..], b"x"].concat()));
     refused(&server, &changed, 403, "forbidden").await;
     let stranger = key(2000);
     let text = refused(&server, &signed_by(&stranger, &bytes), 403, "forbidden").await;
