@@ -12,9 +12,10 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use aimass_crypto::hash::Sha256;
 use aimass_net::identity::durable;
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
@@ -67,6 +68,8 @@ pub struct TrainedRecord {
     pub layout_digest: Digest,
     /// Floats in `delta.f32`.
     pub n_weights: usize,
+    /// SHA-256 of `delta.f32`: that file is not synced, so a power failure may have taken it.
+    pub delta_digest: Digest,
     /// Examples trained on.
     pub examples: u64,
     /// Steps done.
@@ -207,9 +210,8 @@ impl StateFolder {
     /// [`StateError::Io`].
     pub fn finish_model(&self, base: Digest) -> Result<PathBuf, StateError> {
         let (part, whole) = (self.partial_model_path(base), self.model_path(base));
-        File::open(&part).and_then(|f| f.sync_all()).map_err(|e| naming(&part, &e))?;
+        // Not synced: whoever reads it compares its digest, and fetches it again where a power failure damaged it.
         fs::rename(&part, &whole).map_err(|e| naming(&whole, &e))?;
-        durable::sync_parent(&whole)?;
         Ok(whole)
     }
 
@@ -303,17 +305,25 @@ impl StateFolder {
         Ok(())
     }
 
-    /// Keeps a trained update: first the values, then the record that vouches for them.
+    /// Keeps a trained update: first the values, then the record that vouches for them. A killed process finds both; after a power failure
+    /// [`Self::is_intact`] tells whether the values are still there.
     ///
     /// # Errors
     /// [`StateError`].
     pub fn save_trained(&self, id: ContributionId, record: &TrainedRecord, delta: &[f32]) -> Result<(), StateError> {
         let folder = self.contribution_dir(id);
         durable::create_private_dir(&folder)?;
-        let bytes: Vec<u8> = delta.iter().flat_map(|v| v.to_le_bytes()).collect();
-        durable::write(&folder.join("delta.f32"), &bytes)?;
-        write_json(&folder.join("trained.json"), record)?;
-        Ok(durable::sync_parent(&folder)?)
+        write_large(&folder.join("delta.f32"), |out| blocks_of(delta, |block| out.write_all(block)))?;
+        write_json(&folder.join("trained.json"), record)
+    }
+
+    /// Whether a contribution's record and the values that it vouches for are both there.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn is_intact(&self, id: ContributionId) -> Result<bool, StateError> {
+        let Some(record) = self.load_trained(id)? else { return Ok(false) };
+        Ok(crate::work::file_digest(&self.contribution_dir(id).join("delta.f32"))? == Some(record.delta_digest))
     }
 
     /// What training said; `None` when the contribution is not (wholly) there.
@@ -330,13 +340,23 @@ impl StateFolder {
     /// [`StateError::Damaged`] for another length.
     pub fn load_delta(&self, id: ContributionId, record: &TrainedRecord) -> Result<Vec<f32>, StateError> {
         let path = self.contribution_dir(id).join("delta.f32");
-        let bytes = fs::read(&path).map_err(|e| naming(&path, &e))?;
-        let (values, rest) = bytes.as_chunks::<4>();
-        if values.len() != record.n_weights || !rest.is_empty() {
-            let reason = format!("{} bytes do not hold {} values", bytes.len(), record.n_weights);
-            return Err(StateError::Damaged { path, reason });
-        }
-        Ok(values.iter().map(|v| f32::from_le_bytes(*v)).collect())
+        let read = || {
+            let mut file = File::open(&path)?;
+            let len = file.metadata()?.len();
+            if len != record.n_weights as u64 * 4 {
+                return Ok(Err(format!("{len} bytes do not hold {} values", record.n_weights)));
+            }
+            let mut values = Vec::with_capacity(record.n_weights);
+            let mut block = [0; 16 * 1024];
+            while values.len() < record.n_weights {
+                let wanted = (block.len() / 4).min(record.n_weights - values.len()) * 4;
+                file.read_exact(&mut block[..wanted])?;
+                values.extend(block[..wanted].as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)));
+            }
+            Ok(Ok(values))
+        };
+        let found: Result<Vec<f32>, String> = read().map_err(|e| naming(&path, &e))?;
+        found.map_err(|reason| StateError::Damaged { path, reason })
     }
 
     /// Keeps what will be uploaded: first the bytes, then the record that vouches for them.
@@ -346,7 +366,8 @@ impl StateFolder {
     pub fn save_encoded(&self, id: ContributionId, record: &EncodedRecord, packed: &[u8]) -> Result<(), StateError> {
         let folder = self.contribution_dir(id);
         durable::create_private_dir(&folder)?;
-        durable::write(&folder.join("encoded.bin"), packed)?;
+        // Not synced: it is compared with the record's digest before it is sent.
+        write_large(&folder.join("encoded.bin"), |out| out.write_all(packed))?;
         write_json(&folder.join("manifest.json"), record)
     }
 
@@ -362,6 +383,41 @@ impl StateFolder {
     pub fn encoded_path(&self, id: ContributionId) -> PathBuf {
         self.contribution_dir(id).join("encoded.bin")
     }
+}
+
+/// SHA-256 of values as `delta.f32` holds them.
+pub(crate) fn digest_of(values: &[f32]) -> Digest {
+    let mut hash = Sha256::new();
+    // Hashing can't fail.
+    let _ = blocks_of(values, |block| {
+        hash.update(block);
+        Ok(())
+    });
+    Digest::from_bytes(hash.finish())
+}
+
+/// Values as little-endian bytes, a block at a time.
+fn blocks_of(values: &[f32], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut block = [0; 16 * 1024];
+    for values in values.chunks(block.len() / 4) {
+        for (bytes, value) in block.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        each(&block[..values.len() * 4])?;
+    }
+    Ok(())
+}
+
+/// Puts a large file in its place, whole or not at all for a killed process. It is not synced: flash wears, and seconds of a slow card are
+/// dear; its digest is kept beside it instead.
+fn write_large(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StateError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let beside = path.with_file_name(name);
+    File::create(&beside)
+        .and_then(|mut file| fill(&mut file))
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(|e| naming(path, &e))
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {

@@ -13,10 +13,10 @@ use aimass_onnx::{LayoutError, Model, ReadError, TrainableRules};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::{JobFile, LossName, OptimizerName};
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
-use rand_chacha::ChaCha20Rng;
+use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
-use crate::state::{EncodedRecord, StateError, StateFolder, TrainedRecord};
+use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
 
 /// What to train.
 #[derive(Debug, Clone)]
@@ -79,18 +79,17 @@ pub enum WorkError {
 /// # Errors
 /// [`WorkError`]; nothing is kept then.
 pub fn train(
-    state: &StateFolder,
+    folder: &StateFolder,
     order: &TrainOrder,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
-    let path = state.model_path(order.base);
+    let path = folder.model_path(order.base);
     let bytes = fs::read(&path).map_err(|e| StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))?;
     if Digest::from_bytes(sha256(&bytes)) != order.base {
         return Err(WorkError::Base { base: order.base });
     }
-    let model = Model::from_bytes(&bytes)?;
-    drop(bytes);
+    let model = Model::from_shared(bytes.into())?;
     let layout = model.layout(&TrainableRules::new(&order.file.model.trainable)?)?;
     let data = Dataset::read_csv(&order.data, &order.file.data.inputs, &order.file.data.target)?;
     let fingerprint = sha256(&data.fingerprint_bytes());
@@ -112,6 +111,7 @@ pub fn train(
         base: order.base,
         layout_digest: Digest::from_bytes(sha256(&layout.canonical_bytes())),
         n_weights: update.delta.len(),
+        delta_digest: state::digest_of(&update.delta),
         examples: update.examples,
         steps: update.steps,
         train_loss: update.train_loss,
@@ -119,7 +119,7 @@ pub fn train(
         rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
     };
     drop((model, layout, data));
-    state.save_trained(order.contribution, &record, &update.delta)?;
+    folder.save_trained(order.contribution, &record, &update.delta)?;
     Ok((record, started.elapsed()))
 }
 
@@ -157,7 +157,7 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         examples: trained.examples,
         train_loss: trained.train_loss,
     };
-    let encoded = codec.encode(update, &mut ChaCha20Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
+    let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
     let manifest = aimass_net::blob::manifest_of(&mut encoded.packed.as_slice()).map_err(StateError::from)?;
     let record = EncodedRecord {
         cohort: descriptor.cohort,

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::data::shuffle;
-use crate::{Dataset, Loss, TrainError, Trainer};
+use crate::{Dataset, Loss, TrainError, Trainer, fit_check};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,16 @@ pub fn train(
     // A batch larger than the data is the whole data.
     let batch = config.batch.min(data.len());
     let config = &TrainConfig { batch, ..config.clone() };
+    if config.epochs == 0 {
+        let fit = fit_check(model, layout, data.n_features(), config.loss, None)?;
+        config.loss.check_targets(data.targets(), fit.outputs)?;
+        return Ok(LocalUpdate {
+            delta: vec![0.0; layout.n_weights()],
+            examples: data.len() as u64,
+            steps: 0,
+            train_loss: 0.0,
+        });
+    }
     let mut trainer = Trainer::new(model, layout, config, data.n_features())?;
     config.loss.check_targets(data.targets(), trainer.outputs())?;
     let base = trainer.weights()?;

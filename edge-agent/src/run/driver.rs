@@ -71,7 +71,13 @@ impl Driver {
     /// Takes up the session where it was. Must be called within a runtime.
     pub(super) fn new(options: RunOptions, identity: IdentityFolder) -> Result<Self, RunError> {
         let member = enrolment(&identity, &options)?.membership().clone();
-        let snapshot: Snapshot = options.state.load_session()?.unwrap_or_default();
+        let mut snapshot: Snapshot = options.state.load_session()?.unwrap_or_default();
+        if let Some(held) = &snapshot.held
+            && !options.state.is_intact(held.id)?
+        {
+            tracing::warn!("a held contribution did not survive a power failure; its work is done again");
+            snapshot.held = None;
+        }
         let held: Vec<ContributionId> = snapshot.held.iter().map(|c| c.id).collect();
         options.state.retain_contributions(&held)?;
         let capabilities = capabilities::of_this_device(&options.device_class, &options.tags);

@@ -7,12 +7,15 @@ fn folder() -> (tempfile::TempDir, StateFolder, FolderLock) {
     (dir, state, lock)
 }
 
+const DELTA: [f32; 3] = [1.5, -0.0, f32::MIN_POSITIVE];
+
 fn record() -> TrainedRecord {
     TrainedRecord {
         job: JobId::from_bytes([1; 16]),
         base: Digest::from_bytes([2; 32]),
         layout_digest: Digest::from_bytes([3; 32]),
         n_weights: 3,
+        delta_digest: digest_of(&DELTA),
         examples: 10,
         steps: 2,
         train_loss: 0.5,
@@ -26,13 +29,20 @@ const ID: ContributionId = ContributionId::from_bytes([7; 16]);
 #[test]
 fn a_contribution_comes_back_as_it_was() {
     let (_dir, state, _lock) = folder();
-    let delta = [1.5, -0.0, f32::MIN_POSITIVE];
-    state.save_trained(ID, &record(), &delta).expect("writes");
+    assert!(!state.is_intact(ID).expect("can be asked"), "nothing there yet");
+    state.save_trained(ID, &record(), &DELTA).expect("writes");
+    assert!(state.is_intact(ID).expect("can be asked"));
     let found = state.load_trained(ID).expect("reads").expect("is there");
     assert_eq!(found, record());
     let values = state.load_delta(ID, &found).expect("reads");
-    assert_eq!(values.map_bits(), delta.map_bits());
+    assert_eq!(values.map_bits(), DELTA.map_bits());
     assert_eq!(state.contributions().expect("lists"), [ID]);
+
+    let path = state.contribution_dir(ID).join("delta.f32");
+    for damage in [&[0; 12][..], &[0; 5]] {
+        fs::write(&path, damage).expect("writes");
+        assert!(!state.is_intact(ID).expect("can be asked"), "a power failure is noticed");
+    }
 }
 
 trait MapBits {
