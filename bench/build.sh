@@ -15,10 +15,6 @@ run_s=$((SECONDS - begin))
 begin=$SECONDS
 cargo test --release --workspace --locked --no-run --quiet
 test_after_run_s=$((SECONDS - begin))
-rm -rf "$CARGO_TARGET_DIR"
-begin=$SECONDS
-cargo test --release --workspace --locked --no-run --quiet
-test_s=$((SECONDS - begin))
 cargo build --release --locked --quiet --bin aimass-agent
 size() { stat -c %s "$1"; }
 stripped() { cp "$1" "$work/stripped" && strip "$work/stripped" && size "$work/stripped"; }
@@ -28,7 +24,6 @@ cat <<JSON | tee ${1:+"$1"}
   "what": "build from a clean clone, $(nproc) cores, $(rustc --version)",
   "build_of_run_command_s": $run_s,
   "build_of_test_command_after_it_s": $test_after_run_s,
-  "build_of_test_command_alone_s": $test_s,
   "aimass_bytes": $(size "$aimass"),
   "aimass_stripped_bytes": $(stripped "$aimass"),
   "aimass_agent_bytes": $(size "$agent"),
