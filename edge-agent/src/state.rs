@@ -414,7 +414,12 @@ fn write_large(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> R
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let beside = path.with_file_name(name);
-    File::create(&beside)
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+        .open(&beside)
         .and_then(|mut file| fill(&mut file))
         .and_then(|()| fs::rename(&beside, path))
         .map_err(|e| naming(path, &e))

@@ -83,7 +83,7 @@ pub(crate) async fn fetch(connection: &Connection, state: &StateFolder, base: Di
         received?;
         let state = state.clone();
         blocking(move || state.finish_model(base).map_err(io::Error::other)).await?;
-        return Ok(base_bytes - u64::from(from_chunk) * CHUNK_BYTES as u64);
+        return Ok(travelled(base_bytes, from_chunk));
     }
     Err(NetError::Io {
         what: "the downloaded part of the model".to_owned(),
@@ -120,7 +120,6 @@ pub(crate) async fn upload(
         // Nothing to send: the server has all of it.
         return Ok(Uploaded { bytes, sent_bytes: 0 });
     };
-    let held_bytes = u64::from(next_chunk) * CHUNK_BYTES as u64;
     if next_chunk as usize > manifest.chunks().len() {
         return Err(NetError::Protocol {
             reason: format!("the server asks for chunk {next_chunk} of {}", manifest.chunks().len()),
@@ -138,13 +137,18 @@ pub(crate) async fn upload(
     match reader.control_within::<Reply<UploadReply>>(ADDING).await? {
         Reply::Ok(UploadReply::Accepted) => Ok(Uploaded {
             bytes,
-            sent_bytes: bytes.saturating_sub(held_bytes),
+            sent_bytes: travelled(bytes, next_chunk),
         }),
         Reply::Ok(UploadReply::Resume { .. }) => Err(NetError::Protocol {
             reason: "the server asks for chunks that were sent already".to_owned(),
         }),
         Reply::Refused(refusal) => Err(refusal.into()),
     }
+}
+
+/// Bytes of a blob from chunk `from` on; none when all of it was there already (the last chunk is shorter than the others).
+fn travelled(bytes: u64, from: u32) -> u64 {
+    bytes.saturating_sub(u64::from(from) * CHUNK_BYTES as u64)
 }
 
 fn open_partial(path: &Path) -> io::Result<(File, u64)> {
@@ -178,4 +182,17 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> io::Result<T> + Send + 
         what: "state folder".to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_that_was_whole_already_does_not_travel() {
+        let chunk = CHUNK_BYTES as u64;
+        assert_eq!(travelled(2 * chunk + 5, 0), 2 * chunk + 5);
+        assert_eq!(travelled(2 * chunk + 5, 2), 5);
+        assert_eq!(travelled(2 * chunk + 5, 3), 0, "killed between the last chunk and the rename");
+    }
 }

@@ -104,8 +104,9 @@ impl Requests {
         self.next += 1;
         let (number, messages) = (self.next, self.messages.clone());
         let task = tokio::spawn(async move {
+            let fault = Fault { messages, request, number };
             let result = ask.await;
-            let _ = messages.send(Message::Answer { request, number, result });
+            let _ = fault.messages.send(Message::Answer { request, number, result });
         });
         if let Some((_, older)) = self.open.insert(request, (number, task.abort_handle())) {
             older.abort();
@@ -125,6 +126,28 @@ impl Requests {
     pub(super) fn abort_all(&mut self) {
         for (_, (_, task)) in std::mem::take(&mut self.open) {
             task.abort();
+        }
+    }
+}
+
+/// Reports a request that panics as one that failed: the session asks again instead of waiting for ever.
+struct Fault {
+    messages: mpsc::UnboundedSender<Message>,
+    request: RequestKind,
+    number: u64,
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = NetError::Broken {
+                reason: "the request met a fault of this program; its log has the details".to_owned(),
+            };
+            let _ = self.messages.send(Message::Answer {
+                request: self.request,
+                number: self.number,
+                result: Err(error),
+            });
         }
     }
 }
@@ -194,6 +217,26 @@ mod tests {
         assert_eq!(taken, [Digest::from_bytes([2; 32])]);
         assert!(!requests.take(RequestKind::Fetch, 3), "an answer is taken once");
         assert!(requests.take(RequestKind::Outcome, 1), "another kind is untouched");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_request_that_panics_is_answered_all_the_same() {
+        let (sender, mut messages) = mpsc::unbounded_channel();
+        let mut requests = Requests::new(sender);
+        requests.start(RequestKind::Fetch, async {
+            tokio::task::yield_now().await;
+            panic!("on purpose")
+        });
+        let Some(Message::Answer {
+            request: RequestKind::Fetch,
+            number,
+            result: Err(error),
+        }) = messages.recv().await
+        else {
+            panic!("the fault is reported");
+        };
+        assert!(error.to_string().contains("fault of this program"), "{error}");
+        assert!(requests.take(RequestKind::Fetch, number));
     }
 
     #[test]
