@@ -38,10 +38,10 @@ pub struct Staged {
     path: PathBuf,
 }
 
-/// The first half of [`write`]: after a crash here the old file still stands, and the leftover (`<name>.tmp`) is overwritten by the next write.
+/// The first half of [`write()`]: after a crash here the old file still stands, and the leftover (`<name>.tmp`) is overwritten by the next write.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn stage(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
     let mut name = path
         .file_name()
@@ -78,10 +78,10 @@ pub fn stage(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
 }
 
 impl Staged {
-    /// The second half of [`write`].
+    /// The second half of [`write()`].
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn commit(self) -> io::Result<()> {
         fs::rename(&self.temporary, &self.path).map_err(|e| naming(&self.path, &e))?;
         sync_parent(&self.path)
