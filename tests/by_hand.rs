@@ -152,3 +152,15 @@ fn config_show_names_the_origin_of_each_value() {
     assert!(line("tenant").contains("AIMASS_SERVER_TENANT"), "{text}");
     assert!(line("data_dir").contains("default"), "{text}");
 }
+
+#[test]
+fn services_and_commands_agree_on_the_default_folders() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (of, folder) in [("serve", "aimass-server"), ("authority", "aimass-authority")] {
+        let shown = said(&aimass(dir.path(), &["config", "show", "--of", of]));
+        let line = shown.lines().find(|l| l.starts_with("data_dir")).expect("a folder").to_owned();
+        assert!(line.contains(&format!("\"{folder}\"")), "{line}");
+        let asked = if of == "serve" { ["job", "list"] } else { ["token", "list"] };
+        assert!(said(&aimass(dir.path(), &asked)).contains(folder), "{of}");
+    }
+}

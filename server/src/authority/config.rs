@@ -22,7 +22,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data_dir: PathBuf::from("authority"),
+            data_dir: PathBuf::from("aimass-authority"),
             listen: SocketAddr::from(([127, 0, 0, 1], 4434)),
             public_address: None,
             api_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
