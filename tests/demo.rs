@@ -1,13 +1,14 @@
 //! The README's first command.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{PROGRAM, aimass, json, refused, wait};
 
-fn run(dir: &std::path::Path, out: &str, rounds: &str) -> Value {
+fn run(dir: &Path, out: &str, rounds: &str) -> Value {
     json(&aimass(
         dir,
         &["demo", "--json", "--agents", "3", "--rounds", rounds, "--seed", "5", "--out", out],
@@ -46,21 +47,29 @@ fn the_same_seed_gives_the_same_model_and_everything_promised_is_there() {
     refused(&aimass(dir.path(), &["demo", "--out", "a"]), 2, &["a is not empty", "--out"]);
 }
 
-#[test]
-fn ctrl_c_leaves_no_process_behind() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut demo = Command::new(PROGRAM)
-        .args(["demo", "--json", "--agents", "2", "--rounds", "10000", "--out", "run"])
-        .current_dir(dir.path())
+/// A demo in `dir` with two agents that has finished a round or two and would go on for long. Its folder's path is on every command line.
+fn running_demo(dir: &Path) -> Child {
+    let out = dir.join("run");
+    let demo = Command::new(PROGRAM)
+        .args(["demo", "--json", "--agents", "2", "--rounds", "10000", "--out"])
+        .arg(&out)
+        .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the demo starts");
-    let metrics = dir.path().join("run/metrics.jsonl");
+    let metrics = out.join("metrics.jsonl");
     wait("two rounds", Duration::from_secs(60), || {
         std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() >= 2)
     });
+    demo
+}
+
+#[test]
+fn ctrl_c_leaves_no_process_behind() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut demo = running_demo(dir.path());
     let marker = dir.path().display().to_string();
     assert!(processes_with(&marker) >= 4, "authority, aggregator and two agents run");
     let interrupted = Command::new("kill")
@@ -80,20 +89,7 @@ fn ctrl_c_leaves_no_process_behind() {
 #[test]
 fn a_killed_demo_leaves_no_process_behind() {
     let dir = tempfile::tempdir().expect("a folder");
-    let out = dir.path().join("run");
-    let mut demo = Command::new(PROGRAM)
-        .args(["demo", "--json", "--agents", "2", "--rounds", "10000", "--out"])
-        .arg(&out)
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the demo starts");
-    let metrics = out.join("metrics.jsonl");
-    wait("a round", Duration::from_secs(60), || {
-        std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() >= 1)
-    });
+    let mut demo = running_demo(dir.path());
     demo.kill().expect("it runs");
     demo.wait().expect("it ended");
     let marker = dir.path().display().to_string();

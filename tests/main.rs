@@ -3,5 +3,6 @@
 mod bad_input;
 mod by_hand;
 mod demo;
+mod identity;
 mod support;
 mod survive;

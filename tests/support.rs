@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use aimass_cli::cluster::{AgentStart, Cluster};
+use aimass_cli::cluster::{AgentStart, Cluster, ClusterSettings};
 use aimass_cli::example::{self, Example, ExampleOptions};
 use serde_json::Value;
 
@@ -85,10 +85,15 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Starts an authority, an aggregator and `agents` agents; the job has `rounds` rounds.
     pub(crate) fn start(agents: u32, rounds: u32) -> Self {
+        Self::start_with(agents, rounds, ClusterSettings::default())
+    }
+
+    /// The same with other settings than the defaults.
+    pub(crate) fn start_with(agents: u32, rounds: u32, settings: ClusterSettings) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let options = ExampleOptions { agents, rounds, seed: 11 };
         let example = example::write(&dir.path().join("data"), options).expect("the example is written");
-        let mut cluster = Cluster::start(Path::new(PROGRAM), dir.path(), &|| false).expect("the services start");
+        let mut cluster = Cluster::start_with(Path::new(PROGRAM), dir.path(), settings, &|| false).expect("the services start");
         let starts: Vec<AgentStart> = example.agents.iter().map(|p| agent_start(p)).collect();
         cluster.start_agents(&starts, &|| false).expect("the agents start");
         Self { dir, example, cluster }
@@ -96,7 +101,12 @@ impl Deployment {
 
     /// Submits the example's job by command; returns its id.
     pub(crate) fn submit(&self) -> String {
-        let job = self.example.job.display().to_string();
+        self.submit_file(&self.example.job)
+    }
+
+    /// Submits a job file by command; returns the job's id.
+    pub(crate) fn submit_file(&self, job: &Path) -> String {
+        let job = job.display().to_string();
         let reply = json(&aimass(
             self.dir.path(),
             &[

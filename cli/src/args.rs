@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// Run the aggregator: agents connect to it, jobs are submitted to it.
     Serve(ServeArgs),
     /// Run the enrolment authority, or manage its roots.
-    Authority(AuthorityArgs),
+    Authority(Box<AuthorityArgs>),
     /// Invite agents and servers: one-time join tokens.
     Token(TokenArgs),
     /// Keys that sign jobs.
@@ -123,7 +123,9 @@ pub(crate) struct ProgramArgs {
 #[derive(Debug, ClapArgs)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Without a subcommand the authority runs; the first start makes its root key.\n\
+    after_help = "Settings come from flags, then AIMASS_AUTHORITY_* variables, then the file of --config, then defaults; see\n\
+    `aimass config show --of authority`.\n\
+    Without a subcommand the authority runs; the first start makes its root key.\n\
     Keep its folder apart from the aggregator's: whoever holds it can admit devices."
 )]
 pub(crate) struct AuthorityArgs {
@@ -164,6 +166,12 @@ pub(crate) struct AuthorityRunArgs {
     /// Loopback address of the API that this command speaks to.
     #[arg(long, value_name = "ADDR")]
     pub(crate) api_listen: Option<String>,
+    /// How long an agent's certificate holds, in seconds; default: 30 days. It renews by itself.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) agent_certificate_s: Option<String>,
+    /// How long a server's certificate holds, in seconds; default: 30 days. It renews by itself.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) server_certificate_s: Option<String>,
     #[command(flatten)]
     pub(crate) program: ProgramArgs,
 }

@@ -15,12 +15,14 @@ use crate::owner;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(3);
+const JOIN_TOKEN: &str = "AIMASS_JOIN_TOKEN";
 
 /// Running processes. Dropping it ends them all.
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
     program: PathBuf,
+    settings: ClusterSettings,
     authority_api: Api,
     server_api: Api,
     server_address: String,
@@ -29,6 +31,17 @@ pub struct Cluster {
     agents: Vec<Process>,
     server: Process,
     authority: Process,
+}
+
+/// Settings other than the defaults, as environment variables: `AIMASS_AUTHORITY_*`, `AIMASS_SERVER_*`, `AIMASS_AGENT_*`.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterSettings {
+    /// Of the authority.
+    pub authority: Vec<(&'static str, String)>,
+    /// Of the aggregator.
+    pub server: Vec<(&'static str, String)>,
+    /// Of each agent.
+    pub agents: Vec<(&'static str, String)>,
 }
 
 /// What an agent is started with.
@@ -49,20 +62,30 @@ impl Cluster {
     /// # Errors
     /// When a process ends or is not ready in time.
     pub fn start(program: &Path, folder: &Path, stopped: &dyn Fn() -> bool) -> Result<Self> {
+        Self::start_with(program, folder, ClusterSettings::default(), stopped)
+    }
+
+    /// The same with other settings than the defaults.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_with(program: &Path, folder: &Path, settings: ClusterSettings, stopped: &dyn Fn() -> bool) -> Result<Self> {
         std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("can't make the folder {}", folder.display()))?;
         let authority_dir = folder.join("authority");
-        let mut authority = start_service(program, folder, "authority", "127.0.0.1:0", None)?;
+        let mut authority = start_service(program, folder, "authority", "127.0.0.1:0", settings.authority.clone())?;
         let authority_api = wait_for(&mut authority, Service::Authority, &authority_dir, stopped)?.0;
         let owner = owner::create_key(&folder.join("owner.key"), &mut crate::commands::system_rng()?)?;
         let registration = json!({ "tenant": "default", "name": "owner", "public_key": hex::encode(owner.public().as_bytes()) });
         let _: Value = authority_api.post("/v1/owners", &registration)?;
 
-        let token = new_token(&authority_api, "server", "")?;
-        let mut server = start_service(program, folder, "server", "127.0.0.1:0", Some(token))?;
+        let mut server_env = settings.server.clone();
+        server_env.push((JOIN_TOKEN, new_token(&authority_api, "server", "")?));
+        let mut server = start_service(program, folder, "server", "127.0.0.1:0", server_env)?;
         let (server_api, server_address) = wait_for(&mut server, Service::Aggregator, &folder.join("server"), stopped)?;
         Ok(Self {
             folder: folder.to_owned(),
             program: program.to_owned(),
+            settings,
             authority_api,
             server_api,
             server_address,
@@ -83,7 +106,7 @@ impl Cluster {
         for i in first..first + agents.len() {
             let token = new_token(&self.authority_api, "agent", &self.server_address)?;
             let list = args([&"agent", &"--data-dir", &self.agent_dir(i), &"join"]);
-            joining.push(self.start_process(&format!("agent-{i}"), list, vec![("AIMASS_JOIN_TOKEN", token)])?);
+            joining.push(self.start_process(&format!("agent-{i}"), list, vec![(JOIN_TOKEN, token)])?);
         }
         for mut process in joining {
             let status = process.wait_end(START_LIMIT)?;
@@ -116,7 +139,7 @@ impl Cluster {
             &"--exit-with-parent",
         ]);
         list.extend(agent.args.iter().cloned());
-        self.start_process(&format!("agent-{number}"), list, vec![])
+        self.start_process(&format!("agent-{number}"), list, self.settings.agents.clone())
     }
 
     fn start_process(&self, name: &str, list: Vec<OsString>, env: Vec<(&str, String)>) -> Result<Process> {
@@ -134,8 +157,22 @@ impl Cluster {
     /// # Errors
     /// When it does not come up again.
     pub fn kill_and_restart_server(&mut self) -> Result<()> {
+        self.kill_server();
+        self.restart_server()
+    }
+
+    /// Ends the aggregator as `kill -9` does.
+    pub fn kill_server(&mut self) {
         self.server.kill();
-        self.server = start_service(&self.program, &self.folder, "server", &self.server_address, None)?;
+    }
+
+    /// Starts the killed aggregator again on its folder and its address.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn restart_server(&mut self) -> Result<()> {
+        let env = self.settings.server.clone();
+        self.server = start_service(&self.program, &self.folder, "server", &self.server_address, env)?;
         let dir = self.folder.join("server");
         (self.server_api, self.server_address) = wait_for(&mut self.server, Service::Aggregator, &dir, &|| false)?;
         Ok(())
@@ -146,10 +183,36 @@ impl Cluster {
     /// # Errors
     /// When it can't be started.
     pub fn kill_and_restart_agent(&mut self, number: usize, agent: &AgentStart) -> Result<()> {
-        let index = number.checked_sub(1).filter(|i| *i < self.agents.len()).context("no such agent")?;
-        self.agents[index].kill();
-        self.agents[index] = self.start_agent(number, agent)?;
+        self.kill_agent(number)?;
+        self.restart_agent(number, agent)
+    }
+
+    /// Ends agent `number` (counted from 1) as `kill -9` does.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub fn kill_agent(&mut self, number: usize) -> Result<()> {
+        self.agent_mut(number)?.kill();
         Ok(())
+    }
+
+    /// Starts agent `number` (counted from 1), which has ended, again on its folder.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn restart_agent(&mut self, number: usize, agent: &AgentStart) -> Result<()> {
+        let process = self.start_agent(number, agent)?;
+        *self.agent_mut(number)? = process;
+        Ok(())
+    }
+
+    /// The process of agent `number`, counted from 1.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub fn agent_mut(&mut self, number: usize) -> Result<&mut Process> {
+        let index = number.checked_sub(1).context("agents are counted from 1")?;
+        self.agents.get_mut(index).context("no such agent")
     }
 
     /// State folder of agent `number`, counted from 1.
@@ -187,7 +250,7 @@ impl Cluster {
         &self.agents
     }
 
-    /// Fails when a process has ended.
+    /// Fails when a process has ended that was not killed from here.
     ///
     /// # Errors
     /// [`FleetError::Ended`](crate::fleet::FleetError::Ended) with the end of its log.
@@ -209,7 +272,7 @@ impl Cluster {
     }
 }
 
-fn start_service(program: &Path, folder: &Path, name: &str, listen: &str, token: Option<String>) -> Result<Process> {
+fn start_service(program: &Path, folder: &Path, name: &str, listen: &str, env: Vec<(&str, String)>) -> Result<Process> {
     let subcommand = if name == "authority" { "authority" } else { "serve" };
     let list = args([
         &subcommand,
@@ -219,7 +282,6 @@ fn start_service(program: &Path, folder: &Path, name: &str, listen: &str, token:
         &listen,
         &"--exit-with-parent",
     ]);
-    let env = token.map(|token| ("AIMASS_JOIN_TOKEN", token)).into_iter().collect();
     // A killed process leaves the file by which its API is found.
     let _ = std::fs::remove_file(folder.join(name).join("api.json"));
     Ok(Process::start(Start {

@@ -66,6 +66,8 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     ended: Option<ExitStatus>,
+    /// Whether it was ended from here, on purpose.
+    killed: bool,
 }
 
 /// What a process has used so far.
@@ -103,6 +105,7 @@ impl Process {
             child,
             log,
             ended: None,
+            killed: false,
         })
     }
 
@@ -135,13 +138,14 @@ impl Process {
         Ok(self.ended)
     }
 
-    /// Fails when it has ended.
+    /// Fails when it has ended, unless that was by [`Process::kill`].
     ///
     /// # Errors
     /// [`FleetError::Ended`] with the end of its log.
     pub fn check_running(&mut self) -> Result<(), FleetError> {
         match self.ended()? {
             None => Ok(()),
+            Some(_) if self.killed => Ok(()),
             Some(status) => {
                 let log_end = last_lines(&self.log, 12).unwrap_or_default();
                 Err(FleetError::Ended {
@@ -159,21 +163,10 @@ impl Process {
     /// # Errors
     /// [`FleetError::Ended`], [`FleetError::Slow`].
     pub fn wait_until<T>(&mut self, within: Duration, mut ready: impl FnMut() -> Option<T>) -> Result<T, FleetError> {
-        let begin = Instant::now();
-        loop {
-            if let Some(found) = ready() {
-                return Ok(found);
-            }
-            self.check_running()?;
-            if begin.elapsed() > within {
-                return Err(FleetError::Slow {
-                    name: self.name.clone(),
-                    seconds: within.as_secs(),
-                    log: self.log.clone(),
-                });
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.poll(within, |process| match ready() {
+            Some(found) => Ok(Some(found)),
+            None => process.check_running().map(|()| None),
+        })
     }
 
     /// Waits for its end.
@@ -181,10 +174,14 @@ impl Process {
     /// # Errors
     /// [`FleetError::Slow`] when it does not end in time.
     pub fn wait_end(&mut self, within: Duration) -> Result<ExitStatus, FleetError> {
+        self.poll(within, Self::ended)
+    }
+
+    fn poll<T>(&mut self, within: Duration, mut look: impl FnMut(&mut Self) -> Result<Option<T>, FleetError>) -> Result<T, FleetError> {
         let begin = Instant::now();
         loop {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
+            if let Some(found) = look(self)? {
+                return Ok(found);
             }
             if begin.elapsed() > within {
                 return Err(FleetError::Slow {
@@ -203,6 +200,7 @@ impl Process {
             // An error here means that it is gone already.
             let _ = self.child.kill();
             self.ended = self.child.wait().ok();
+            self.killed = true;
         }
     }
 

@@ -35,16 +35,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let parsed = match Args::try_parse_from(&args) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            // Printing fails only when nobody reads; the exit code says it all the same.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitKind::Usage.into()
-            } else {
-                ExitKind::Ok.into()
-            };
-        }
+        Err(error) => return ExitKind::of_command_line(&error).into(),
     };
+    if matches!(parsed.command, Command::Serve(_)) {
+        aimass_edge_agent::memory::restart_with(aimass_edge_agent::memory::SERVER);
+    }
     let out = output::Output::new(parsed.json);
     let result = match parsed.command {
         Command::Demo(demo) => demo::run(&demo, &out),

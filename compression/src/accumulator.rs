@@ -119,19 +119,25 @@ impl Accumulator {
         self.add_checked(&mut io::Cursor::new(packed))
     }
 
-    /// Checks a contribution wholly, then reads it again and adds it, in blocks: the memory does not depend on its length.
-    /// `reader` is read from where it stands to its end.
+    /// Checks a contribution while adding it, in blocks, so that the memory does not depend on its length. A contribution that turns out
+    /// bad is read again up to there and taken out: an honest one is read once. `reader` is read from where it stands to its end.
     ///
     /// # Errors
-    /// [`AddError`]; the sum is then as it was, unless the second reading fails, which leaves it [`AddError::Poisoned`].
+    /// [`AddError`]; the sum is then as it was, unless reading it again fails, which leaves it [`AddError::Poisoned`].
     pub fn add_checked(&mut self, reader: &mut (impl Read + Seek)) -> Result<(), AddError> {
         self.check_room(1)?;
         let start = reader.stream_position()?;
-        let mut blocks = Blocks::new(&self.plan);
-        read_blocks(reader, |bytes| blocks.push(bytes, &mut |_, _| {}))?;
-        blocks.finish()?;
-        reader.seek(SeekFrom::Start(start))?;
-        self.add_stream(reader)
+        let (n_added, result) = self.pass(reader, usize::MAX, add_to);
+        let Err(error) = result else {
+            self.count += 1;
+            return Ok(());
+        };
+        self.poisoned = n_added > 0;
+        if self.poisoned && reader.seek(SeekFrom::Start(start)).is_ok() {
+            let (n_taken, _) = self.pass(reader, n_added, subtract_from);
+            self.poisoned = n_taken != n_added;
+        }
+        Err(error)
     }
 
     /// Adds a contribution that a [`crate::Validator`] has passed before, reading it once, in blocks.
@@ -141,21 +147,28 @@ impl Accumulator {
     /// added to it or decoded from it.
     pub fn add_stream(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
         self.check_room(1)?;
-        let mut blocks = Blocks::new(&self.plan);
-        let (sums, mut n_added) = (&mut self.sums, 0);
-        let result = read_blocks(reader, |bytes| {
-            // Blocks come in order and are no more than the plan has.
-            blocks.push(bytes, &mut |_, values| {
-                add_to(&mut sums[n_added..], values);
-                n_added += values.len();
-            })
-        })
-        .and_then(|()| Ok(blocks.finish()?));
+        let (n_added, result) = self.pass(reader, usize::MAX, add_to);
         match result {
             Ok(()) => self.count += 1,
             Err(_) => self.poisoned = n_added > 0,
         }
         result
+    }
+
+    /// Puts the first `most` values of a contribution into the sums with `put`; says how many that were. Blocks come in order, are checked, and are
+    /// no more than the plan has.
+    fn pass(&mut self, reader: &mut impl Read, most: usize, put: impl Fn(&mut [u64], &[u64])) -> (usize, Result<(), AddError>) {
+        let mut blocks = Blocks::new(&self.plan);
+        let (sums, mut n_done) = (&mut self.sums, 0);
+        let result = read_blocks(reader, |bytes| {
+            blocks.push(bytes, &mut |_, values| {
+                let values = &values[..values.len().min(most - n_done)];
+                put(&mut sums[n_done..], values);
+                n_done += values.len();
+            })
+        })
+        .and_then(|()| Ok(blocks.finish()?));
+        (n_done, result)
     }
 
     /// Adds the sum of another leaf of the same cohort.
@@ -229,6 +242,11 @@ impl Accumulator {
 /// Adds `values` to the front of `sums`. It can't overflow (see [`Accumulator`]), and a loop without checks is vectorized.
 fn add_to(sums: &mut [u64], values: &[u64]) {
     sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_add(value));
+}
+
+/// Takes `values` out of the front of `sums` again.
+fn subtract_from(sums: &mut [u64], values: &[u64]) {
+    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_sub(value));
 }
 
 /// Reads to the end, giving every piece to `take`.

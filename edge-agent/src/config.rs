@@ -1,7 +1,9 @@
 //! Settings: flags over `AIMASS_AGENT_*` variables over `agent.toml` over defaults.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aimass_federation::agent::Policy;
 use aimass_settings::{Layers, Resolved, SettingsError};
@@ -16,12 +18,17 @@ pub const PREFIX: &str = "AIMASS_AGENT_";
 /// Name of the settings file in the agent's folder.
 pub const FILE_NAME: &str = "agent.toml";
 
+const TEN_MINUTES: NonZeroU64 = NonZeroU64::new(600).expect("it is not 0");
+
 /// All settings of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
     /// The agent's folder.
     pub data_dir: String,
+    /// Seconds within which a running agent follows a change of the trust bundle (a new root, an owner). So often it asks its server for a
+    /// newer bundle, besides at each connection; and so late at most it gets a certificate of a root that is new.
+    pub bundle_refresh_s: NonZeroU64,
     /// What this device is.
     pub device: DeviceConfig,
     /// The owner's rules.
@@ -74,6 +81,7 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             data_dir: "./aimass-agent".to_owned(),
+            bundle_refresh_s: TEN_MINUTES,
             device: DeviceConfig::default(),
             policy: PolicyConfig::default(),
             data: DataConfig::default(),
@@ -135,6 +143,11 @@ impl AgentConfig {
     /// The agent's folder.
     pub fn state(&self) -> StateFolder {
         StateFolder::new(&self.data_dir)
+    }
+
+    /// How soon a change of the trust bundle is followed.
+    pub fn bundle_refresh(&self) -> Duration {
+        Duration::from_secs(self.bundle_refresh_s.get())
     }
 
     /// The owner's rules.

@@ -18,8 +18,8 @@ pub enum AgentEvent {
         agent: String,
         /// Where the aggregation server listens.
         server: String,
-        /// Days until the certificate ends.
-        certificate_days: i64,
+        /// Seconds until the certificate ends.
+        certificate_s: i64,
     },
     /// The program runs and goes for work.
     Started {
@@ -136,8 +136,8 @@ pub enum AgentEvent {
     },
     /// A new certificate.
     Renewed {
-        /// Days until it ends.
-        certificate_days: i64,
+        /// Seconds until it ends.
+        certificate_s: i64,
     },
     /// A newer trust bundle.
     Bundle {
@@ -167,11 +167,12 @@ impl AgentEvent {
                 tenant,
                 agent,
                 server,
-                certificate_days,
+                certificate_s,
             } => {
                 format!(
-                    "joined tenant {tenant} as agent {}; server {server}; certificate for {certificate_days} days",
-                    short(agent)
+                    "joined tenant {tenant} as agent {}; server {server}; certificate for {}",
+                    short(agent),
+                    span(*certificate_s)
                 )
             }
             Self::Started {
@@ -215,7 +216,7 @@ impl AgentEvent {
             Self::Superseded { .. } => "the round went on without the contribution; it is dropped".to_owned(),
             Self::Refused { code, text } => format!("refused: {text} ({code})"),
             Self::Declined { job, reason, .. } => format!("job {} declined: {reason}", short(job)),
-            Self::Renewed { certificate_days } => format!("certificate renewed for {certificate_days} days"),
+            Self::Renewed { certificate_s } => format!("certificate renewed for {}", span(*certificate_s)),
             Self::Bundle { version } => format!("trust bundle is at version {version} now"),
             Self::Stopped { reason } => format!("stopped: {reason}"),
         }
@@ -223,6 +224,16 @@ impl AgentEvent {
 
     fn is_warning(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Declined { .. } | Self::Disconnected { .. })
+    }
+}
+
+/// A number of seconds for people, in the largest unit of which there are two.
+pub(crate) fn span(seconds: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(24 * 3600, "days"), (3600, "hours"), (60, "minutes")];
+    match UNITS.iter().find(|(unit_s, _)| seconds.saturating_abs() >= 2 * unit_s) {
+        // To the nearest: what was issued a moment ago for 30 days holds for 30 days.
+        Some((unit_s, name)) => format!("{:.0} {name}", seconds as f64 / *unit_s as f64),
+        None => format!("{seconds} s"),
     }
 }
 
@@ -273,6 +284,24 @@ mod tests {
         let value = serde_json::to_value(&event).expect("serialises");
         assert_eq!((&value["event"], &value["round"]), (&"included".into(), &3.into()));
         assert_eq!(serde_json::from_value::<AgentEvent>(value).expect("reads"), event);
+    }
+
+    #[test]
+    fn spans_read_well() {
+        let shown = [30 * 86_400 - 1, 2 * 86_400, 86_400, 7199, 119, 0, -90 * 60, i64::MIN].map(span);
+        assert_eq!(
+            shown,
+            [
+                "30 days",
+                "2 days",
+                "24 hours",
+                "120 minutes",
+                "119 s",
+                "0 s",
+                "-90 minutes",
+                "-106751991167301 days"
+            ]
+        );
     }
 
     #[test]

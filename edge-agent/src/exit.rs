@@ -43,6 +43,13 @@ impl ExitKind {
         5    bad input data: a data, model or job file that can't be used\n  \
         130  interrupted (ctrl-c)";
 
+    /// Prints what there is to say about a command line that is not carried out: what is wrong with it, or the help or version it asks for.
+    pub fn of_command_line(error: &clap::Error) -> Self {
+        // Printing fails only when nobody reads; the exit code says it all the same.
+        let _ = error.print();
+        if error.use_stderr() { Self::Usage } else { Self::Ok }
+    }
+
     /// The process's exit code.
     pub const fn code(self) -> u8 {
         match self {

@@ -15,7 +15,7 @@ pub mod exit;
 mod fixture;
 pub mod infer;
 pub mod join;
-mod memory;
+pub mod memory;
 mod platform;
 mod program;
 pub mod run;

@@ -18,8 +18,6 @@ use crate::run::{self, RunError, RunOptions};
 use crate::status::{Status, StatusError};
 use crate::{doctor, memory};
 
-const SECONDS_A_DAY: i64 = 24 * 3600;
-
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
@@ -54,18 +52,10 @@ impl CommandError {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Printing fails only when nobody reads; the exit code says it all the same.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitKind::Usage.into()
-            } else {
-                ExitKind::Ok.into()
-            };
-        }
+        Err(error) => return ExitKind::of_command_line(&error).into(),
     };
     if matches!(cli.command, Command::Run(_)) {
-        memory::release_early();
+        memory::restart_with(memory::AGENT);
     }
     match execute(&cli) {
         Ok(kind) => kind.into(),
@@ -118,7 +108,7 @@ fn join_deployment(args: &JoinArgs, config: &AgentConfig, reporter: Reporter) ->
         tenant: member.tenant.to_string(),
         agent: member.id.to_hex(),
         server: member.server.clone(),
-        certificate_days: (enrolment.info().not_after_s - now_s()) / SECONDS_A_DAY,
+        certificate_s: enrolment.info().not_after_s - now_s(),
     });
     Ok(ExitKind::Ok)
 }
@@ -126,6 +116,7 @@ fn join_deployment(args: &JoinArgs, config: &AgentConfig, reporter: Reporter) ->
 fn run_options(args: &RunArgs, cli: &Cli, config: &AgentConfig, reporter: Reporter) -> Result<RunOptions, CommandError> {
     Ok(RunOptions {
         state: config.state(),
+        bundle_refresh: config.bundle_refresh(),
         policy: config.policy(),
         data: config.registry()?,
         device_class: config.device.class.clone(),

@@ -28,6 +28,8 @@ use crate::state::{FolderLock, StateError, StateFolder};
 pub struct RunOptions {
     /// The agent's folder.
     pub state: StateFolder,
+    /// How soon a change of the trust bundle is followed.
+    pub bundle_refresh: Duration,
     /// The owner's rules.
     pub policy: Policy,
     /// Data files by contract.

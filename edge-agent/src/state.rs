@@ -15,7 +15,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use aimass_crypto::hash::Sha256;
 use aimass_net::identity::durable;
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
@@ -68,8 +67,8 @@ pub struct TrainedRecord {
     pub layout_digest: Digest,
     /// Floats in `delta.f32`.
     pub n_weights: usize,
-    /// SHA-256 of `delta.f32`: that file is not synced, so a power failure may have taken it.
-    pub delta_digest: Digest,
+    /// CRC-32 of `delta.f32`: that file is not synced, so a power failure may have taken it.
+    pub delta_crc32: u32,
     /// Examples trained on.
     pub examples: u64,
     /// Steps done.
@@ -89,6 +88,8 @@ pub struct EncodedRecord {
     pub cohort: CohortId,
     /// Of `encoded.bin`.
     pub manifest: Manifest,
+    /// CRC-32 of `encoded.bin`: that file is not synced, so a power failure may have taken it.
+    pub encoded_crc32: u32,
     /// Whether the update was scaled down to the clip.
     pub clipped: bool,
 }
@@ -204,7 +205,7 @@ impl StateFolder {
         Ok(())
     }
 
-    /// Moves a complete, verified download into its place.
+    /// Moves a complete download, of verified chunks, into its place.
     ///
     /// # Errors
     /// [`StateError::Io`].
@@ -323,7 +324,7 @@ impl StateFolder {
     /// [`StateError`].
     pub fn is_intact(&self, id: ContributionId) -> Result<bool, StateError> {
         let Some(record) = self.load_trained(id)? else { return Ok(false) };
-        Ok(crate::work::file_digest(&self.contribution_dir(id).join("delta.f32"))? == Some(record.delta_digest))
+        Ok(file_crc32(&self.contribution_dir(id).join("delta.f32"))? == Some(record.delta_crc32))
     }
 
     /// What training said; `None` when the contribution is not (wholly) there.
@@ -366,7 +367,7 @@ impl StateFolder {
     pub fn save_encoded(&self, id: ContributionId, record: &EncodedRecord, packed: &[u8]) -> Result<(), StateError> {
         let folder = self.contribution_dir(id);
         durable::create_private_dir(&folder)?;
-        // Not synced: it is compared with the record's digest before it is sent.
+        // Not synced: it is compared with the record before it is sent.
         write_large(&folder.join("encoded.bin"), |out| out.write_all(packed))?;
         write_json(&folder.join("manifest.json"), record)
     }
@@ -385,15 +386,38 @@ impl StateFolder {
     }
 }
 
-/// SHA-256 of values as `delta.f32` holds them.
-pub(crate) fn digest_of(values: &[f32]) -> Digest {
-    let mut hash = Sha256::new();
+/// CRC-32 of values as `delta.f32` holds them.
+pub(crate) fn crc32_of(values: &[f32]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
     // Hashing can't fail.
     let _ = blocks_of(values, |block| {
-        hash.update(block);
+        crc.update(block);
         Ok(())
     });
-    Digest::from_bytes(hash.finish())
+    crc.finalize()
+}
+
+/// CRC-32 of a file; `None` when there is no such file.
+pub(crate) fn file_crc32(path: &Path) -> Result<Option<u32>, StateError> {
+    let mut crc = crc32fast::Hasher::new();
+    let there = read_pieces(path, |piece| crc.update(piece))?;
+    Ok(there.then(|| crc.finalize()))
+}
+
+/// Gives a file's bytes to `take` in pieces; says whether there is such a file.
+pub(crate) fn read_pieces(path: &Path, mut take: impl FnMut(&[u8])) -> Result<bool, StateError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(naming(path, &e)),
+    };
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(|e| naming(path, &e))? {
+            0 => return Ok(true),
+            n => take(&buffer[..n]),
+        }
+    }
 }
 
 /// Values as little-endian bytes, a block at a time.
@@ -409,7 +433,7 @@ fn blocks_of(values: &[f32], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> i
 }
 
 /// Puts a large file in its place, whole or not at all for a killed process. It is not synced: flash wears, and seconds of a slow card are
-/// dear; its digest is kept beside it instead.
+/// dear; its CRC is kept beside it instead.
 fn write_large(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StateError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");

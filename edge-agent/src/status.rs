@@ -7,10 +7,9 @@ use aimass_net::identity::{IdentityError, IdentityFolder};
 use aimass_protocol::{AgentId, ContributionId, Digest, JobId, TenantId};
 use serde::{Deserialize, Serialize};
 
+use crate::event::span;
 use crate::platform::now_s;
 use crate::state::{StateError, StateFolder};
-
-const SECONDS_A_DAY: i64 = 24 * 3600;
 
 /// What a running agent notes for others to read. Nothing depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -77,8 +76,8 @@ pub struct IdentityStatus {
     pub server: String,
     /// Where the enrolment authority listens.
     pub authority: String,
-    /// Days until the certificate ends; negative after.
-    pub certificate_days: i64,
+    /// Seconds until the certificate ends; negative after.
+    pub certificate_s: i64,
     /// Version of the trust bundle.
     pub bundle_version: u64,
 }
@@ -122,7 +121,7 @@ impl Status {
                     agent: member.id,
                     server: member.server.clone(),
                     authority: member.authority.clone(),
-                    certificate_days: (enrolment.info().not_after_s - now_s()).div_euclid(SECONDS_A_DAY),
+                    certificate_s: enrolment.info().not_after_s - now_s(),
                     bundle_version: enrolment.bundle().version(),
                 })
             }
@@ -166,7 +165,7 @@ impl fmt::Display for Status {
                 writeln!(f, "agent        {} of tenant {}", identity.agent.to_hex(), identity.tenant)?;
                 writeln!(f, "server       {}", identity.server)?;
                 writeln!(f, "authority    {}", identity.authority)?;
-                writeln!(f, "certificate  {} days left", identity.certificate_days)?;
+                writeln!(f, "certificate  {} left", span(identity.certificate_s))?;
                 writeln!(f, "bundle       version {}", identity.bundle_version)?;
             }
         }

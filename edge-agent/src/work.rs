@@ -1,7 +1,7 @@
 //! What is done with the data: training, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use aimass_learning::{DataError, Dataset, Loss, Progress, TrainConfig, TrainErro
 use aimass_onnx::{LayoutError, Model, ReadError, TrainableRules};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::{JobFile, LossName, OptimizerName};
+use aimass_protocol::manifest::ManifestError;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
@@ -63,6 +64,9 @@ pub enum WorkError {
     /// The update can't be encoded.
     #[error(transparent)]
     Encode(#[from] aimass_compression::EncodeError),
+    /// The update is too long to be sent.
+    #[error("the encoded update: {0}")]
+    Manifest(#[from] ManifestError),
     /// The contribution is gone from the state folder.
     #[error("contribution {id} is no longer on disk")]
     Missing {
@@ -111,7 +115,7 @@ pub fn train(
         base: order.base,
         layout_digest: Digest::from_bytes(sha256(&layout.canonical_bytes())),
         n_weights: update.delta.len(),
-        delta_digest: state::digest_of(&update.delta),
+        delta_crc32: state::crc32_of(&update.delta),
         examples: update.examples,
         steps: update.steps,
         train_loss: update.train_loss,
@@ -158,10 +162,11 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         train_loss: trained.train_loss,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
-    let manifest = aimass_net::blob::manifest_of(&mut encoded.packed.as_slice()).map_err(StateError::from)?;
+    let manifest = aimass_net::blob::update_manifest(&encoded.packed)?;
     let record = EncodedRecord {
         cohort: descriptor.cohort,
         manifest,
+        encoded_crc32: crc32fast::hash(&encoded.packed),
         clipped: encoded.clipped,
     };
     state.save_encoded(id, &record, &encoded.packed)?;
@@ -176,29 +181,18 @@ pub fn encoded(state: &StateFolder, id: ContributionId, cohort: CohortId) -> Res
     let Some(record) = state.load_encoded(id)?.filter(|record| record.cohort == cohort) else {
         return Ok(None);
     };
-    let digest = file_digest(&state.encoded_path(id)).map_err(StateError::from)?;
-    Ok((digest == Some(record.manifest.digest())).then_some(record))
+    let crc = state::file_crc32(&state.encoded_path(id))?;
+    Ok((crc == Some(record.encoded_crc32)).then_some(record))
 }
 
 /// SHA-256 of a file, read in pieces; `None` when there is no such file.
 ///
 /// # Errors
 /// What the file system says, with the path.
-pub fn file_digest(path: &Path) -> io::Result<Option<Digest>> {
-    let naming = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let mut file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(naming(e)),
-    };
+pub fn file_digest(path: &Path) -> Result<Option<Digest>, StateError> {
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(naming)? {
-            0 => return Ok(Some(Digest::from_bytes(hash.finish()))),
-            n => hash.update(&buffer[..n]),
-        }
-    }
+    let there = state::read_pieces(path, |piece| hash.update(piece))?;
+    Ok(there.then(|| Digest::from_bytes(hash.finish())))
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Content-addressed files over a stream: every chunk is verified before it is written, a broken transfer goes on where it stopped.
 //!
+//! Chunks are hashed once, on arrival. What the whole is checked against depends on its name: a model is named by the SHA-256 of its bytes, which
+//! whoever opens the file compares; an update by the SHA-256 of its chunks' digests ([`names_its_chunks`]), so that its chunks are all of the proof.
+//!
 //! Reading, hashing and writing run on tokio's blocking threads while the next chunk travels: a transfer holds about two chunks in memory.
 
 mod position;
@@ -13,7 +16,7 @@ use std::sync::Arc;
 use aimass_crypto::hash::{Sha256, sha256};
 use aimass_protocol::Digest;
 use aimass_protocol::limits::{CHUNK_BYTES, MAX_BLOB_BYTES};
-use aimass_protocol::manifest::Manifest;
+use aimass_protocol::manifest::{Manifest, ManifestError};
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -44,6 +47,28 @@ pub fn manifest_of(reader: &mut impl Read) -> io::Result<Manifest> {
         chunks.push(Digest::from_bytes(sha256(&chunk)));
     }
     Manifest::new(Digest::from_bytes(whole.finish()), size_bytes, chunks).map_err(io::Error::other)
+}
+
+/// What an update is made of: its `digest` is the SHA-256 of its chunks' digests, one after the other.
+///
+/// # Errors
+/// [`ManifestError`] above [`MAX_BLOB_BYTES`].
+pub fn update_manifest(update: &[u8]) -> Result<Manifest, ManifestError> {
+    let chunks: Vec<Digest> = update.chunks(CHUNK_BYTES).map(|chunk| Digest::from_bytes(sha256(chunk))).collect();
+    Manifest::new(hash_list_root(&chunks), update.len() as u64, chunks)
+}
+
+/// Whether a manifest's `digest` is that of its list of chunks, as an update's must be.
+pub fn names_its_chunks(manifest: &Manifest) -> bool {
+    manifest.digest() == hash_list_root(manifest.chunks())
+}
+
+fn hash_list_root(chunks: &[Digest]) -> Digest {
+    let mut root = Sha256::new();
+    for chunk in chunks {
+        root.update(chunk.as_bytes());
+    }
+    Digest::from_bytes(root.finish())
 }
 
 /// How many chunks at the file's begin are those of `manifest`. Cuts off what follows them. Blocking: call it off the reactor.
@@ -99,24 +124,24 @@ pub async fn send_chunks(writer: &mut FrameWriter, file: &File, manifest: &Manif
     Ok(())
 }
 
-/// Receives the chunks from `from_chunk` on (the result of [`verified_prefix`]) and writes each into its place after it was verified; at the end
-/// checks the digest of the whole. Does not fsync, and does not look what follows on the stream. `file` must be open for reading and writing, and
-/// not in append mode.
+/// Receives the chunks from `from_chunk` on (the result of [`verified_prefix`]) and writes each into its place after it was verified. Whether the
+/// manifest speaks the truth about the whole is for the caller to check. Does not fsync, and does not look what follows on the stream. `file` must
+/// be open for writing, and not in append mode.
 ///
 /// # Errors
-/// [`NetError::Digest`] when a chunk or the whole does not match; [`NetError::Io`] (disk full); otherwise as [`FrameReader::chunk`]. The chunks
-/// before it are in the file, verified; if the whole does not match although every chunk does, the manifest is wrong and the file of no use.
+/// [`NetError::Digest`] when a chunk does not match; [`NetError::Io`] (disk full); otherwise as [`FrameReader::chunk`]. The chunks before it are in
+/// the file, verified.
 pub async fn receive_chunks(reader: &mut FrameReader, manifest: &Manifest, from_chunk: u32, file: &File) -> Result<(), NetError> {
     check_start(manifest, from_chunk)?;
     let held_bytes = offset(from_chunk).min(manifest.size_bytes());
     let file = Arc::new(file.try_clone().map_err(|e| io_error("the received file", e))?);
     let prefix = Arc::clone(&file);
-    let mut writing: JoinHandle<Result<Sha256, NetError>> =
-        spawn_blocking(move || hash_prefix(&prefix, held_bytes).map_err(|e| io_error("the received file", e)));
+    let mut writing: JoinHandle<Result<(), NetError>> =
+        spawn_blocking(move || prefix.set_len(held_bytes).map_err(|e| io_error("the received file", e)));
     for (index, digest) in (from_chunk..).zip(&manifest.chunks()[from_chunk as usize..]) {
         // The one before is written meanwhile. It is waited for in any case, so that nothing writes when this function is through.
         let chunk = reader.chunk(manifest.chunk_len(index as usize)).await;
-        let mut whole = done(writing).await?;
+        done(writing).await?;
         let (chunk, digest, file) = (chunk?, *digest, Arc::clone(&file));
         writing = spawn_blocking(move || {
             if sha256(&chunk) != *digest.as_bytes() {
@@ -124,32 +149,10 @@ pub async fn receive_chunks(reader: &mut FrameReader, manifest: &Manifest, from_
                     what: format!("chunk {index}"),
                 });
             }
-            write_all_at(&file, &chunk, offset(index)).map_err(|e| io_error("the received file", e))?;
-            whole.update(&chunk);
-            Ok(whole)
+            write_all_at(&file, &chunk, offset(index)).map_err(|e| io_error("the received file", e))
         });
     }
-    let whole = done(writing).await?;
-    if whole.finish() == *manifest.digest().as_bytes() {
-        Ok(())
-    } else {
-        Err(NetError::Digest {
-            what: "the whole blob".to_owned(),
-        })
-    }
-}
-
-/// Hashes the chunks that are there already, and cuts off what follows them.
-fn hash_prefix(file: &File, held_bytes: u64) -> io::Result<Sha256> {
-    file.set_len(held_bytes)?;
-    let (mut whole, mut block, mut at) = (Sha256::new(), vec![0; CHUNK_BYTES], 0);
-    while at < held_bytes {
-        let len = usize::try_from((held_bytes - at).min(CHUNK_BYTES as u64)).unwrap_or(CHUNK_BYTES);
-        read_exact_at(file, &mut block[..len], at)?;
-        whole.update(&block[..len]);
-        at += len as u64;
-    }
-    Ok(whole)
+    done(writing).await
 }
 
 /// A blocking task fails by itself only where the runtime stops under it.

@@ -3,6 +3,34 @@
 //! Resumption is off: a resumed handshake does not verify the client's certificate again, so a ticket from the renewal protocol (where expired
 //! certificates pass) would open every other one. Verifying again by hand costs what resumption saves, a few signature checks.
 
+/// What rustls asks of a verifier on either side in the same words: a handshake's signature is one of TLS 1.3 that ring verifies.
+macro_rules! handshake_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &super::provider().signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            super::provider().signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+
 mod client;
 mod server;
 #[cfg(test)]

@@ -137,6 +137,11 @@ impl Model {
         &self.bytes
     }
 
+    /// The same, shared instead of borrowed.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// The protobuf view.
     pub fn proto(&self) -> &proto::ModelProto {
         &self.proto

@@ -32,10 +32,10 @@ use aimass_protocol::{Digest, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::loopback;
-pub use config::Config;
+pub use config::{CertificateLifetime, Config, LifetimeError};
 pub use error::{AuthorityError, OperatorError};
 use service::Service;
-use state::State;
+use state::{Lifetimes, State};
 pub use store::StoreError;
 
 /// How long open requests may take to finish once the authority stops.
@@ -62,7 +62,11 @@ pub struct Ready {
 /// [`AuthorityError`], before `ready` is called; later only if the HTTP listener fails.
 pub async fn run(config: Config, ready: impl FnOnce(&Ready), shutdown: impl Future<Output = ()>) -> Result<(), AuthorityError> {
     let dir = config.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || State::open(&dir, now()))
+    let lifetimes = Lifetimes {
+        agent: config.agent_certificate_s.duration(),
+        server: config.server_certificate_s.duration(),
+    };
+    let opened = tokio::task::spawn_blocking(move || State::open(&dir, lifetimes, now()))
         .await
         .map_err(AuthorityError::task)?;
     let (mut state, created) = opened?;

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &AuthorityArgs, out: &Output) -> Result<ExitKind> {
             out.result(&reply, || {
                 format!(
                     "root {} issues from now on (trust bundle {}); the old root stays trusted: retire it with `aimass authority retire-root` \
-                     when all agents have renewed, 30 days at most",
+                     when all have renewed (running servers and agents do so within the hour, others when they are back)",
                     reply["root_spki"].as_str().unwrap_or("-"),
                     reply["bundle_version"]
                 )
@@ -48,6 +48,8 @@ fn serve(args: &AuthorityRunArgs, out: &Output) -> Result<ExitKind> {
         ("listen", "--listen", args.listen.clone()),
         ("public_address", "--public-address", args.public_address.clone()),
         ("api_listen", "--api-listen", args.api_listen.clone()),
+        ("agent_certificate_s", "--agent-certificate-s", args.agent_certificate_s.clone()),
+        ("server_certificate_s", "--server-certificate-s", args.server_certificate_s.clone()),
     ];
     let config = resolve::<aimass_server::authority::Config>(AUTHORITY_PREFIX, args.program.config.as_deref(), &flags)?.value;
     let out = *out;

@@ -10,6 +10,7 @@ use super::Check;
 use crate::capabilities;
 use crate::config::AgentConfig;
 use crate::data;
+use crate::event::span;
 use crate::platform::now_s;
 use crate::state::StateFolder;
 
@@ -17,7 +18,6 @@ use crate::state::StateFolder;
 const LOW_DISK_BYTES: u64 = 64 << 20;
 /// How far clocks may lie apart before it matters.
 const CLOCK_SLACK_S: i64 = 300;
-const SECONDS_A_DAY: i64 = 24 * 3600;
 
 pub(super) fn folder(state: &StateFolder) -> Check {
     let dir = state.data_dir();
@@ -98,18 +98,18 @@ pub(super) fn identity(state: &StateFolder) -> (Check, Option<(IdentityFolder, E
 }
 
 pub(super) fn certificate(enrolment: &Enrolment) -> Check {
-    let days = (enrolment.info().not_after_s - now_s()).div_euclid(SECONDS_A_DAY);
+    let left_s = enrolment.info().not_after_s - now_s();
     if enrolment.beyond_renewal(now_s()) {
         return Check::fail(
             "certificate",
-            format!("expired {} days ago, too long to be renewed", -days),
+            format!("expired {} ago, too long to be renewed", span(-left_s)),
             "join again with a new token",
         );
     }
     if enrolment.expired(now_s()) {
         return Check::warn(
             "certificate",
-            format!("expired {} days ago", -days),
+            format!("expired {} ago", span(-left_s)),
             "nothing: `run` renews it first, if the authority answers",
         );
     }
@@ -121,7 +121,7 @@ pub(super) fn certificate(enrolment: &Enrolment) -> Check {
     } else {
         ""
     };
-    Check::ok("certificate", format!("{days} days left{renewal}"))
+    Check::ok("certificate", format!("{} left{renewal}", span(left_s)))
 }
 
 /// A clock is behind if something was made after "now". Whether it is ahead shows in the handshakes.

@@ -3,6 +3,7 @@
 mod answers;
 mod network;
 mod notes;
+mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
@@ -36,8 +37,6 @@ use crate::state::StateError;
 use crate::verify::VerifiedJob;
 use crate::work::{self, TrainOrder};
 
-/// How often the certificate is looked at.
-const MAINTENANCE: Duration = Duration::from_secs(600);
 /// Longest sleep, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often training's progress is drawn.
@@ -59,6 +58,7 @@ pub(super) struct Driver {
     requests: Requests,
     training: Training,
     network: network::Network,
+    upkeep: upkeep::Upkeep,
     /// Jobs that tasks brought, verified.
     jobs: BTreeMap<JobId, VerifiedJob>,
     /// A task whose owner may be in a newer bundle.
@@ -101,6 +101,7 @@ impl Driver {
             messages,
             training: Training::default(),
             network: network::Network::default(),
+            upkeep: upkeep::Upkeep::default(),
             jobs: BTreeMap::new(),
             task_in_doubt: None,
             end: None,
@@ -110,9 +111,8 @@ impl Driver {
 
     /// Works until something ends it.
     pub(super) async fn run(mut self, signals: &mut Signals) -> Result<ExitKind, RunError> {
-        let mut maintenance = tokio::time::interval(MAINTENANCE);
         let result = match self.step(Event::Tick).await {
-            Ok(()) => self.work(signals, &mut maintenance).await,
+            Ok(()) => self.work(signals).await,
             Err(e) => ("error".to_owned(), Err(e)),
         };
         self.training.stop();
@@ -126,20 +126,21 @@ impl Driver {
         result
     }
 
-    async fn work(&mut self, signals: &mut Signals, maintenance: &mut tokio::time::Interval) -> End {
+    async fn work(&mut self, signals: &mut Signals) -> End {
         loop {
             if let Some(end) = self.end.take() {
                 return end;
             }
             let due = self.session.poll_timeout();
             let sleep = due.map_or(LONGEST_SLEEP, |at| at.since(now()).min(LONGEST_SLEEP));
+            let until_upkeep = self.until_upkeep().min(LONGEST_SLEEP);
             let result = tokio::select! {
                 Some(message) = self.messages.recv() => self.on_message(message).await,
                 () = tokio::time::sleep(sleep) => match due {
                     Some(at) if at <= now() => self.step(Event::Tick).await,
                     _ => Ok(()),
                 },
-                _ = maintenance.tick() => self.maintain(),
+                () = tokio::time::sleep(until_upkeep) => self.maintain(),
                 (reason, kind) = signals.stop() => return (reason.to_owned(), Ok(kind)),
             };
             if let Err(e) = result {

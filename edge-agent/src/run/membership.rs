@@ -16,7 +16,9 @@ use super::tasks::{ConnectFailure, Remedy};
 pub(crate) enum MembershipUpdate {
     /// A renewed certificate with the newest bundle.
     Renewed(Result<Box<Enrolment>, RenewError>),
-    /// A newer bundle, or none.
+    /// The answer to the routine question: a newer bundle, or none.
+    RoutineBundle(Result<Option<Bundle>, RenewError>),
+    /// The same after everybody was asked: what is not in it is nowhere.
     Bundle(Result<Option<Bundle>, RenewError>),
 }
 
@@ -59,7 +61,7 @@ pub(crate) async fn refresh_bundle(connection: Option<Connection>, enrolment: En
     MembershipUpdate::Bundle(enrol::fetch_bundle(&enrolment, &key).await)
 }
 
-/// Asks the server alone: for the routine question after each connection.
+/// Asks the server alone: the routine question, after each connection and now and then.
 pub(crate) async fn bundle_of_server(connection: Connection, enrolment: Enrolment) -> MembershipUpdate {
     let held = enrolment.bundle();
     let newer = match requests::bundle(&connection, held.version()).await {
@@ -67,5 +69,5 @@ pub(crate) async fn bundle_of_server(connection: Connection, enrolment: Enrolmen
         // The next connection asks again.
         Ok(None) | Err(_) => Ok(None),
     };
-    MembershipUpdate::Bundle(newer)
+    MembershipUpdate::RoutineBundle(newer)
 }

@@ -11,6 +11,7 @@ use aimass_net::enrol::Bundle;
 use aimass_net::identity::{Enrolment, Membership};
 use aimass_onnx::build::mlp;
 use aimass_protocol::bundle::TrustBundle;
+use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::Task;
 use aimass_protocol::token::Role;
 use aimass_protocol::{AgentId, Digest, ErrorCode, TenantId};
@@ -71,6 +72,7 @@ fn device(owner_is_trusted: bool, faults: Faults) -> Device {
     std::fs::write(&rows, format!("x,y,label\n{lines}")).expect("writes");
     let options = RunOptions {
         state,
+        bundle_refresh: Duration::from_secs(600),
         policy: Policy {
             allow_plain: true,
             ..Policy::default()
@@ -108,6 +110,10 @@ fn held(device: &Device) -> Option<Stage> {
     snapshot.and_then(|s| s.held).map(|c| c.stage)
 }
 
+fn manifest_of(update: &[u8]) -> Manifest {
+    aimass_net::blob::update_manifest(update).expect("short enough")
+}
+
 #[test]
 fn a_contribution_goes_all_the_way() {
     let device = device(true, Faults::default());
@@ -115,7 +121,7 @@ fn a_contribution_goes_all_the_way() {
     let seen = device.script.seen();
     let (_, manifest) = &seen.uploads[0];
     assert!(manifest.chunks().len() >= 3, "the test needs several chunks");
-    assert_eq!(Digest::from_bytes(sha256(&seen.update)), manifest.digest());
+    assert_eq!(*manifest, manifest_of(&seen.update));
     assert!(held(&device).is_none());
     assert!(device.options.state.contributions().expect("lists").is_empty());
 }
@@ -147,7 +153,7 @@ fn a_broken_upload_goes_on_where_it_was() {
     let seen = device.script.seen();
     assert_eq!(seen.uploads.iter().map(|u| u.0).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(seen.offered.len(), 1, "it is not offered again");
-    assert_eq!(Digest::from_bytes(sha256(&seen.update)), seen.uploads[0].1.digest());
+    assert_eq!(seen.uploads[0].1, manifest_of(&seen.update));
 }
 
 /// The process ends in the middle of the upload; the next one sends the rest of the very same bytes.
@@ -170,7 +176,7 @@ fn another_process_finishes_the_upload() {
     assert_eq!(seen.uploads.iter().map(|u| u.0).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(seen.uploads[0].1, seen.uploads[1].1);
     assert_eq!(seen.fetched_from, [0], "nothing is trained twice");
-    assert_eq!(Digest::from_bytes(sha256(&seen.update)), seen.uploads[0].1.digest());
+    assert_eq!(seen.uploads[0].1, manifest_of(&seen.update));
 }
 
 #[test]
@@ -232,6 +238,15 @@ fn a_job_of_an_unknown_owner_is_declined_after_asking_for_a_newer_bundle() {
     run_until(&device, |seen| seen.check_ins.iter().any(|c| c.declined == [job]));
     let seen = device.script.seen();
     assert!(seen.bundle_queries >= 1 && seen.fetched_from.is_empty());
+}
+
+#[test]
+fn a_connected_agent_asks_for_a_newer_bundle_now_and_then() {
+    let mut device = device(true, Faults::default());
+    // Nothing else happens on the connection: the only job is declined.
+    device.options.policy.allow_plain = false;
+    device.options.bundle_refresh = Duration::from_millis(100);
+    run_until(&device, |seen| seen.bundle_queries >= 4);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn record() -> TrainedRecord {
         base: Digest::from_bytes([2; 32]),
         layout_digest: Digest::from_bytes([3; 32]),
         n_weights: 3,
-        delta_digest: digest_of(&DELTA),
+        delta_crc32: crc32_of(&DELTA),
         examples: 10,
         steps: 2,
         train_loss: 0.5,
@@ -100,6 +100,7 @@ fn killed_between_encoded_bytes_and_their_record() {
     let first = EncodedRecord {
         cohort: CohortId::from_bytes([5; 16]),
         manifest,
+        encoded_crc32: 0,
         clipped: false,
     };
     state.save_encoded(ID, &first, b"old").expect("writes");
@@ -173,6 +174,7 @@ fn residues_of_another_cohort_are_not_discarded() {
     let record = EncodedRecord {
         cohort: new,
         manifest: Manifest::new(digest, 3, vec![digest]).expect("consistent"),
+        encoded_crc32: 0,
         clipped: false,
     };
     state.save_encoded(ID, &record, b"new").expect("writes");

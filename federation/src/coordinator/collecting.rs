@@ -3,7 +3,7 @@
 use aimass_protocol::message::agent::OutcomeReply;
 use aimass_protocol::{AgentId, ContributionId, ErrorCode, Timestamp};
 
-use super::cohort::{Cohort, Progress};
+use super::cohort::{Cohort, Member, Progress};
 use super::entry::Phase;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
@@ -18,9 +18,31 @@ pub(super) struct Collecting {
 
 impl Collecting {
     pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        let (deadline, cohort) = (self.cohort.terms.deadline, self.cohort.id());
+        let cohort = self.cohort.id();
+        if let Some(member) = self.awaited(cx, agent, contribution) {
+            member.progress = Progress::Uploading;
+            cx.reply(agent, AgentReply::UploadAllowed { cohort, contribution });
+        }
+    }
+
+    pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        let cohort = self.cohort.id();
+        if let Some(member) = self.awaited(cx, agent, contribution) {
+            member.progress = Progress::Adding;
+            cx.out.push(Effect::Add {
+                cohort,
+                agent,
+                contribution,
+            });
+        }
+    }
+
+    /// The member whose update may still come. Anybody else hears how things stand.
+    fn awaited<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> Option<&mut Member> {
+        let deadline = self.cohort.terms.deadline;
         let Some(member) = self.cohort.member(agent, contribution) else {
-            return not_a_member(cx, agent);
+            not_a_member(cx, agent);
+            return None;
         };
         match member.progress {
             Progress::Added => cx.reply(agent, AgentReply::Accepted),
@@ -28,32 +50,9 @@ impl Collecting {
             Progress::Adding => {}
             Progress::Dropped(code) => dropped(cx, agent, code),
             Progress::Invited | Progress::Uploading if cx.now >= deadline => late(cx, agent),
-            Progress::Invited | Progress::Uploading => {
-                member.progress = Progress::Uploading;
-                cx.reply(agent, AgentReply::UploadAllowed { cohort, contribution });
-            }
+            Progress::Invited | Progress::Uploading => return Some(member),
         }
-    }
-
-    pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        let (deadline, cohort) = (self.cohort.terms.deadline, self.cohort.id());
-        let Some(member) = self.cohort.member(agent, contribution) else {
-            return not_a_member(cx, agent);
-        };
-        match member.progress {
-            Progress::Added => cx.reply(agent, AgentReply::Accepted),
-            Progress::Adding => {}
-            Progress::Dropped(code) => dropped(cx, agent, code),
-            Progress::Invited | Progress::Uploading if cx.now >= deadline => late(cx, agent),
-            Progress::Invited | Progress::Uploading => {
-                member.progress = Progress::Adding;
-                cx.out.push(Effect::Add {
-                    cohort,
-                    agent,
-                    contribution,
-                });
-            }
-        }
+        None
     }
 
     pub(super) fn added<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {

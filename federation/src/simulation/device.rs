@@ -213,30 +213,16 @@ impl World {
         if self.fault(self.faults.lost) {
             return self.lose(agent, connection, request, kind);
         }
+        let asked = Happening::Request {
+            agent,
+            connection,
+            request,
+            kind,
+            event,
+        };
         if self.fault(self.faults.doubled) {
-            let event = event.clone();
-            self.soon(
-                5,
-                10_000,
-                Happening::Request {
-                    agent,
-                    connection,
-                    request,
-                    kind,
-                    event,
-                },
-            );
+            self.soon(5, 10_000, asked.clone());
         }
-        self.soon(
-            5,
-            500,
-            Happening::Request {
-                agent,
-                connection,
-                request,
-                kind,
-                event,
-            },
-        );
+        self.soon(5, 500, asked);
     }
 }

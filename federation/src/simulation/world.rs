@@ -318,53 +318,34 @@ impl World {
         if self.fault(self.faults.lost) {
             return self.lose(agent, connection, request, kind);
         }
+        let answer = |news, even_if_stale| Happening::Answer {
+            agent,
+            connection,
+            request,
+            kind,
+            news,
+            even_if_stale,
+        };
         if self.fault(self.faults.doubled) {
-            let news = news.clone();
-            self.soon(
-                5,
-                5000,
-                Happening::Answer {
-                    agent,
-                    connection,
-                    request,
-                    kind,
-                    news,
-                    even_if_stale: true,
-                },
-            );
+            self.soon(5, 5000, answer(news.clone(), true));
         }
-        self.soon(
-            5,
-            500,
-            Happening::Answer {
-                agent,
-                connection,
-                request,
-                kind,
-                news,
-                even_if_stale: false,
-            },
-        );
+        self.soon(5, 500, answer(news, false));
     }
 
     /// The stream is reset, and the agent notices.
     pub(super) fn lose(&mut self, agent: AgentId, connection: u64, request: u64, kind: RequestKind) {
-        let news = News::Failed {
-            request: kind,
-            reason: "reset".to_owned(),
-        };
-        self.soon(
-            500,
-            5000,
-            Happening::Answer {
-                agent,
-                connection,
-                request,
-                kind,
-                news,
-                even_if_stale: false,
+        let reset = Happening::Answer {
+            agent,
+            connection,
+            request,
+            kind,
+            news: News::Failed {
+                request: kind,
+                reason: "reset".to_owned(),
             },
-        );
+            even_if_stale: false,
+        };
+        self.soon(500, 5000, reset);
     }
 
     pub(super) fn soon(&mut self, from_ms: u64, to_ms: u64, happening: Happening) {

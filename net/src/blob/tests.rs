@@ -150,17 +150,21 @@ async fn a_bad_chunk_is_not_written() {
     assert!(content(&target) == good[..2 * CHUNK_BYTES]);
 }
 
-#[tokio::test]
-async fn chunks_that_do_not_make_the_whole_are_noticed() {
-    let pair = Deployment::new(1).pair().await;
-    let bytes = random_bytes(3 * CHUNK_BYTES, 6);
-    let good = manifest(&bytes);
-    let lying = Manifest::new(Digest::from_bytes([7; 32]), good.size_bytes(), good.chunks().to_vec()).expect("of one size");
-    for from_chunk in [0, 2, 3] {
-        let target = file_of(&bytes[..from_chunk as usize * CHUNK_BYTES]);
-        let (_, received) = transfer(&pair, (&file_of(&bytes), &good), (&target, &lying), from_chunk).await;
-        assert!(matches!(received, Err(NetError::Digest { .. })), "{received:?}");
-    }
+#[test]
+fn an_update_is_named_by_its_chunks_and_a_model_by_its_bytes() {
+    let bytes = random_bytes(2 * CHUNK_BYTES + 9, 6);
+    let update = update_manifest(&bytes).expect("a manifest");
+    assert_eq!(
+        (update.size_bytes(), update.chunks()),
+        (bytes.len() as u64, manifest(&bytes).chunks())
+    );
+    assert!(names_its_chunks(&update));
+    assert!(!names_its_chunks(&manifest(&bytes)));
+    let mut chunks = update.chunks().to_vec();
+    chunks.swap(0, 1);
+    let swapped = Manifest::new(update.digest(), update.size_bytes(), chunks).expect("of one size");
+    assert!(!names_its_chunks(&swapped));
+    assert!(names_its_chunks(&update_manifest(&[]).expect("an empty one")));
 }
 
 #[tokio::test]

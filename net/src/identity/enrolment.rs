@@ -1,12 +1,17 @@
 //! What a device or server holds once it has joined.
 
-use aimass_crypto::cert::{self, CertInfo, RENEWAL_GRACE};
+use std::time::Duration;
+
+use aimass_crypto::cert::{self, BACKDATED, CertInfo, RENEWAL_GRACE};
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::token::Role;
 use aimass_protocol::{AgentId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::enrol::Bundle;
+
+/// Shortest pause between two attempts to renew.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A certificate that does not fit the one who holds it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +59,8 @@ pub struct Enrolment {
     certificate: Vec<u8>,
     info: CertInfo,
     bundle: Bundle,
+    /// Whether the root that issues now has issued the certificate.
+    by_issuing_root: bool,
 }
 
 impl Enrolment {
@@ -73,6 +80,7 @@ impl Enrolment {
             return Err(EnrolmentError::OtherKey);
         }
         Ok(Self {
+            by_issuing_root: is_by_issuing_root(&certificate, &bundle),
             membership,
             certificate,
             info,
@@ -125,16 +133,24 @@ impl Enrolment {
         &self.bundle
     }
 
-    /// Whether it is time to renew: a third of the certificate's lifetime is left, or another root issues now and the one behind this
-    /// certificate will be retired. `now_s`: seconds since the epoch.
+    /// Whether it is time to renew: [`Enrolment::renew_at_s`] has come, or another root issues now and the one behind this certificate will
+    /// be retired. `now_s`: seconds since the epoch.
     pub fn renew_due(&self, now_s: i64) -> bool {
-        let lifetime_s = self.info.not_after_s.saturating_sub(self.info.not_before_s);
-        let by_issuing_root = self
-            .bundle
-            .roots()
-            .next()
-            .is_some_and(|root| cert::verify_issued_by(&self.certificate, root).is_ok());
-        self.info.not_after_s.saturating_sub(now_s) <= lifetime_s / 3 || !by_issuing_root
+        now_s >= self.renew_at_s() || !self.by_issuing_root
+    }
+
+    /// When a third of the certificate's lifetime is left, seconds since the epoch. It lives from its issue on; the time before that, by which
+    /// it is backdated, does not count.
+    pub fn renew_at_s(&self) -> i64 {
+        let issued_s = self.info.not_before_s.saturating_add(whole_seconds(BACKDATED));
+        let lifetime_s = self.info.not_after_s.saturating_sub(issued_s).max(0);
+        self.info.not_after_s.saturating_sub(lifetime_s / 3)
+    }
+
+    /// How long to wait before renewing is tried once more: a quarter of the time to the certificate's end, or since, and at least a second.
+    /// So attempts are most frequent where they matter most, and rare long before and long after. `now_s`: seconds since the epoch.
+    pub fn renewal_pause(&self, now_s: i64) -> Duration {
+        Duration::from_secs(self.info.not_after_s.abs_diff(now_s) / 4).max(SHORTEST_PAUSE)
     }
 
     /// Whether the certificate no longer holds (renewal may still be possible).
@@ -144,11 +160,20 @@ impl Enrolment {
 
     /// Whether it expired so long ago that only a new token helps.
     pub fn beyond_renewal(&self, now_s: i64) -> bool {
-        let grace_s = i64::try_from(RENEWAL_GRACE.as_secs()).unwrap_or(i64::MAX);
-        now_s.saturating_sub(self.info.not_after_s) > grace_s
+        now_s.saturating_sub(self.info.not_after_s) > whole_seconds(RENEWAL_GRACE)
     }
 
     pub(crate) fn set_bundle(&mut self, bundle: Bundle) {
+        self.by_issuing_root = is_by_issuing_root(&self.certificate, &bundle);
         self.bundle = bundle;
     }
+}
+
+fn is_by_issuing_root(certificate: &[u8], bundle: &Bundle) -> bool {
+    let issuing = bundle.roots().next();
+    issuing.is_some_and(|root| cert::verify_issued_by(certificate, root).is_ok())
+}
+
+fn whole_seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use aimass_crypto::cert::{CERTIFICATE_LIFETIME, Root};
 use aimass_protocol::bundle::TrustBundle;
 use aimass_protocol::token::Role;
@@ -27,8 +29,12 @@ fn bundle(version: u64, roots: &[&Root]) -> Bundle {
 }
 
 fn enrolment(root: &Root, key: &SigningKey, now_s: i64) -> Enrolment {
+    enrolment_for(CERTIFICATE_LIFETIME, root, key, now_s)
+}
+
+fn enrolment_for(lifetime: Duration, root: &Root, key: &SigningKey, now_s: i64) -> Enrolment {
     let certificate = root
-        .issue("default", "agent", &key.public(), now_s, CERTIFICATE_LIFETIME, &mut rng(7))
+        .issue("default", "agent", &key.public(), now_s, lifetime, &mut rng(7))
         .expect("a certificate");
     Enrolment::new(membership(key), certificate, bundle(1, &[root])).expect("they fit")
 }
@@ -170,10 +176,11 @@ fn a_folder_of_mixed_identities_is_refused() {
 }
 
 #[test]
-fn renewal_is_due_with_a_third_left_or_when_another_root_issues() {
+fn renewal_is_due_with_a_third_of_the_lifetime_left_or_when_another_root_issues() {
     let (_, root, first) = joined();
-    let lifetime_s = first.info().not_after_s - first.info().not_before_s;
-    let due_s = first.info().not_after_s - lifetime_s / 3;
+    // 30 days from its issue on; that it is backdated is no part of its life.
+    let due_s = NOW_S + 20 * DAY_S;
+    assert_eq!(first.renew_at_s(), due_s);
     assert!(!first.renew_due(NOW_S));
     assert!(!first.renew_due(due_s - 1));
     assert!(first.renew_due(due_s));
@@ -189,6 +196,27 @@ fn renewal_is_due_with_a_third_left_or_when_another_root_issues() {
     assert_eq!(rotated.check_issuer(), Ok(()));
     rotated.set_bundle(bundle(3, &[&next]));
     assert_eq!(rotated.check_issuer(), Err(EnrolmentError::OtherRoot));
+}
+
+#[test]
+fn a_short_lived_certificate_lives_two_thirds_of_its_time_before_it_is_due() {
+    let (root, key) = (Root::create("root", NOW_S, &mut rng(1)), SigningKey::generate(&mut rng(2)));
+    for (lifetime_s, due_after_s) in [(10, 7), (20, 14), (3600, 2400)] {
+        let lifetime = Duration::from_secs(lifetime_s);
+        let short = enrolment_for(lifetime, &root, &key, NOW_S);
+        assert_eq!(short.renew_at_s() - NOW_S, due_after_s, "{lifetime_s} s");
+        assert!(!short.renew_due(NOW_S), "{lifetime_s} s");
+    }
+}
+
+#[test]
+fn attempts_to_renew_are_most_frequent_around_the_end() {
+    let (_, _, first) = joined();
+    let end_s = first.info().not_after_s;
+    let pause_s = |now_s| first.renewal_pause(now_s).as_secs();
+    assert_eq!((pause_s(end_s - 8 * DAY_S), pause_s(end_s - 40)), (2 * 24 * 3600, 10));
+    assert_eq!((pause_s(end_s - 1), pause_s(end_s), pause_s(end_s + 1)), (1, 1, 1));
+    assert_eq!((pause_s(end_s + 40), pause_s(end_s + 8 * DAY_S)), (10, 2 * 24 * 3600));
 }
 
 #[test]

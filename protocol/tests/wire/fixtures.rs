@@ -65,6 +65,13 @@ pub(crate) fn manifest(blob: &[u8]) -> Manifest {
     Manifest::new(sha256(blob), blob.len() as u64, chunks).expect("a small blob")
 }
 
+/// An update goes by the digest of its chunks' digests.
+pub(crate) fn update_manifest(update: &[u8]) -> Manifest {
+    let chunks: Vec<Digest> = update.chunks(limits::CHUNK_BYTES).map(sha256).collect();
+    let digests: Vec<u8> = chunks.iter().flat_map(|digest| *digest.as_bytes()).collect();
+    Manifest::new(sha256(&digests), update.len() as u64, chunks).expect("a small update")
+}
+
 pub(crate) fn signed_job() -> SignedJob {
     SignedJob {
         tenant: tenant(),
@@ -233,7 +240,7 @@ pub(crate) fn upload() -> Upload {
     Upload {
         cohort: cohort(),
         contribution: contribution(),
-        manifest: manifest(UPDATE),
+        manifest: update_manifest(UPDATE),
     }
 }
 

@@ -28,8 +28,7 @@ pub(crate) fn committed(name: &str, expected: &Json) -> Json {
         let text = serde_json::to_string_pretty(expected).expect("JSON") + "\n";
         write(name, &text);
     }
-    let text = std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("testdata/v1/{name}: {e}"));
-    let found: Json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("testdata/v1/{name}: {e}"));
+    let found = stored(name);
     if found != *expected {
         let differs = differing(&found, expected, String::new());
         panic!(
@@ -37,6 +36,12 @@ pub(crate) fn committed(name: &str, expected: &Json) -> Json {
         );
     }
     found
+}
+
+/// The file as it is committed, whatever is in it.
+pub(crate) fn stored(name: &str) -> Json {
+    let text = std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("testdata/v1/{name}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("testdata/v1/{name}: {e}"))
 }
 
 fn differing(a: &Json, b: &Json, at: String) -> String {

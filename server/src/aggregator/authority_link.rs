@@ -91,11 +91,12 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, mut wishe
         let pause = match errands(&shared, &endpoint).await {
             Ok(()) => {
                 retry = FIRST_RETRY;
-                Duration::from_secs(shared.bundle_refresh_s)
+                until_renewal(&shared).min(Duration::from_secs(shared.bundle_refresh_s))
             }
             Err(error) => {
-                tracing::warn!(%error, retry_s = retry.as_secs(), "an errand at the authority failed; it will be tried again");
-                let pause = retry;
+                // The closer the certificate's end, the more often: without one no agent comes in.
+                let pause = retry.min(shared.trust.current().renewal_pause(now_s()));
+                tracing::warn!(%error, retry_s = pause.as_secs(), "an errand at the authority failed; it will be tried again");
                 retry = (retry * 2).min(LAST_RETRY);
                 pause
             }
@@ -119,20 +120,40 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: ServerEndpoint, mut wishe
 async fn errands(shared: &Arc<Shared>, endpoint: &ServerEndpoint) -> Result<(), ErrandError> {
     // First what protects others: nothing may keep a revocation from being told.
     let told = tell_revocations(shared).await;
-    let current = shared.trust.current();
-    if current.renew_due(i64::try_from(now().as_ms() / 1000).unwrap_or(i64::MAX)) {
-        let renewed = enrol::renew(&current, shared.trust.key()).await?;
-        tracing::info!(not_after_s = renewed.info().not_after_s, "certificate renewed");
-        let trust = Arc::clone(shared);
-        tokio::task::spawn_blocking(move || trust.trust.store_enrolment(renewed)).await??;
-        reload(shared, endpoint)?;
-    } else if let Some(bundle) = enrol::fetch_bundle(&current, shared.trust.key()).await? {
+    let mut current = shared.trust.current();
+    if !current.renew_due(now_s())
+        && let Some(bundle) = enrol::fetch_bundle(&current, shared.trust.key()).await?
+    {
         tracing::info!(version = bundle.version(), "newer trust bundle");
         let trust = Arc::clone(shared);
         tokio::task::spawn_blocking(move || trust.trust.store_bundle(bundle)).await??;
         reload(shared, endpoint)?;
+        current = shared.trust.current();
+    }
+    // By its time, or because the bundle says that another root issues now.
+    if current.renew_due(now_s()) {
+        let renewed = enrol::renew(&current, shared.trust.key()).await?;
+        tracing::info!(not_after_s = renewed.info().not_after_s, "certificate renewed");
+        if renewed.expired(now_s()) {
+            tracing::error!("by this machine's clock the new certificate is over already: set the clock");
+        }
+        let trust = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || trust.trust.store_enrolment(renewed)).await??;
+        reload(shared, endpoint)?;
     }
     told
+}
+
+/// How long the certificate is not due, but never so short that a clock that is ahead would make us ask without pause.
+fn until_renewal(shared: &Shared) -> Duration {
+    let current = shared.trust.current();
+    let seconds = u64::try_from(current.renew_at_s().saturating_sub(now_s())).unwrap_or(0);
+    Duration::from_secs(seconds).max(FIRST_RETRY)
+}
+
+/// Seconds since the epoch, as certificates count.
+fn now_s() -> i64 {
+    i64::try_from(now().as_ms() / 1000).unwrap_or(i64::MAX)
 }
 
 fn reload(shared: &Shared, endpoint: &ServerEndpoint) -> Result<(), ErrandError> {

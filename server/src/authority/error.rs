@@ -122,7 +122,7 @@ pub enum OperatorError {
     },
     /// The root that issues can't go.
     #[error(
-        "this root issues certificates now: rotate first, wait until devices have followed (up to 30 days, 120 for those that were away), then retire it"
+        "this root issues certificates now: rotate first, wait until every device has renewed (running ones do so within the hour, the others when they are back), then retire it"
     )]
     IssuingRoot,
     /// The bundle can't be made.

@@ -1,6 +1,6 @@
 //! Certificates: the first by token, the next by certificate, and who may not have one.
 
-use aimass_crypto::cert::{self, CERTIFICATE_LIFETIME, CertInfo, RENEWAL_GRACE};
+use aimass_crypto::cert::{self, CertInfo, RENEWAL_GRACE};
 use aimass_crypto::hash::sha256;
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::message::Refusal;
@@ -145,12 +145,16 @@ impl State {
         token: Option<Digest>,
     ) -> Result<CertificateReply, Refusal> {
         let now_s = seconds(now);
+        let lifetime = match role {
+            Role::Server => self.lifetimes.server,
+            Role::Agent | Role::Authority => self.lifetimes.agent,
+        };
         let (rng, root) = (
             &mut self.rng,
             Self::issuing(&self.roots, &self.trusted).map_err(|e| unavailable(&e))?,
         );
         let certificate = root
-            .issue(tenant.as_str(), &role.to_string(), key, now_s, CERTIFICATE_LIFETIME, rng)
+            .issue(tenant.as_str(), &role.to_string(), key, now_s, lifetime, rng)
             .map_err(|e| unavailable(&e.into()))?;
         let not_after_s = cert::parse(&certificate).map_err(|e| unavailable(&e.into()))?.not_after_s;
         let id = AgentId::from_bytes(key.fingerprint());

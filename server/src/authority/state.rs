@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use aimass_crypto::cert::{self, CERTIFICATE_LIFETIME, Root};
 use aimass_crypto::sign::SigningKey;
@@ -35,6 +36,14 @@ pub(crate) struct State {
     pub(super) tokens: BTreeMap<Digest, TokenRecord>,
     pub(super) revoked: Revoked,
     pub(super) issued: u64,
+    pub(super) lifetimes: Lifetimes,
+}
+
+/// How long the certificates hold that are issued from now on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetimes {
+    pub(crate) agent: Duration,
+    pub(crate) server: Duration,
 }
 
 /// What the QUIC endpoint shows and trusts.
@@ -55,7 +64,7 @@ impl Served {
 
 impl State {
     /// Opens the folder, making it and the first root when absent (then the second value is true).
-    pub(crate) fn open(dir: &Path, now: Timestamp) -> Result<(Self, bool), AuthorityError> {
+    pub(crate) fn open(dir: &Path, lifetimes: Lifetimes, now: Timestamp) -> Result<(Self, bool), AuthorityError> {
         let mut rng = system_rng()?;
         let Loaded {
             store,
@@ -109,6 +118,7 @@ impl State {
             tokens,
             revoked,
             issued,
+            lifetimes,
         };
         state.forget_old_tokens(now);
         Ok((state, created))

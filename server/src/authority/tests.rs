@@ -22,9 +22,13 @@ use super::*;
 const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const LIFETIMES: Lifetimes = Lifetimes {
+    agent: CERTIFICATE_LIFETIME,
+    server: CERTIFICATE_LIFETIME,
+};
 
 fn open(dir: &Path) -> State {
-    State::open(dir, START).expect("the folder opens").0
+    State::open(dir, LIFETIMES, START).expect("the folder opens").0
 }
 
 fn new_folder() -> (tempfile::TempDir, State) {
@@ -153,6 +157,25 @@ fn a_renewal_keeps_subject_and_key() {
 }
 
 #[test]
+fn certificates_hold_as_long_as_is_set_for_their_role() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let lifetimes = Lifetimes {
+        agent: HOUR,
+        server: 7 * DAY,
+    };
+    let (mut state, _) = State::open(dir.path(), lifetimes, START).expect("a new folder");
+    for (role, lifetime, seed) in [(Role::Agent, HOUR, 1), (Role::Server, 7 * DAY, 2)] {
+        let token = token(&mut state, role);
+        let first = enrol(&mut state, START, &token, &key(seed)).expect("it joins");
+        let renewed = renew(&mut state, START.after(HOUR), &member(&first), &key(seed)).expect("it renews");
+        for (reply, at) in [(first, START), (renewed, START.after(HOUR))] {
+            let info = cert::parse(&reply.certificate).expect("a certificate");
+            assert_eq!(info.not_after_s, seconds(at.after(lifetime)), "{role}");
+        }
+    }
+}
+
+#[test]
 fn an_expired_certificate_renews_for_ninety_days() {
     let (_dir, mut state) = new_folder();
     let agent = joined(&mut state, Role::Agent, &key(1));
@@ -276,7 +299,7 @@ fn a_token_is_forgotten_long_after_it_expired() {
     drop(state);
     let just_expired = START.after(HOUR);
     assert_eq!(
-        State::open(dir.path(), just_expired.after(90 * DAY))
+        State::open(dir.path(), LIFETIMES, just_expired.after(90 * DAY))
             .expect("it opens")
             .0
             .list_tokens(START)
@@ -284,7 +307,7 @@ fn a_token_is_forgotten_long_after_it_expired() {
         1
     );
     assert_eq!(
-        State::open(dir.path(), just_expired.after(91 * DAY))
+        State::open(dir.path(), LIFETIMES, just_expired.after(91 * DAY))
             .expect("it opens")
             .0
             .list_tokens(START)

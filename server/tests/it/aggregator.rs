@@ -6,4 +6,5 @@ mod device;
 mod restart;
 mod rounds;
 mod submission;
+mod transcript;
 mod uploads;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aimass_federation::agent::Event;
-use aimass_net::enrol::RenewError;
+use aimass_net::enrol::{Bundle, RenewError};
 use aimass_net::{Connection, NetError};
 use aimass_protocol::ErrorCode;
 use tokio::time::Instant;
@@ -20,8 +20,6 @@ use crate::run::tasks::{ConnectFailure, Message, Remedy};
 const REVOKED_PAUSE: Duration = Duration::from_secs(60);
 /// How long a question to the authority is not repeated.
 const AUTHORITY_PAUSE: Duration = Duration::from_secs(60);
-
-const SECONDS_A_DAY: i64 = 24 * 3600;
 
 /// The connection and what is known about its prospects.
 #[derive(Default)]
@@ -45,21 +43,17 @@ impl Network {
     pub(super) fn is_revoked(&self) -> bool {
         self.revoked
     }
+
+    /// Whether a new certificate is being asked for.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.renewing
+    }
 }
 
 impl Driver {
-    /// Renews the certificate when it is time.
-    pub(super) fn maintain(&mut self) -> Result<(), RunError> {
-        let enrolment = self.enrolment()?;
-        if enrolment.renew_due(now_s()) && !enrolment.beyond_renewal(now_s()) {
-            self.begin_renewal()?;
-        }
-        Ok(())
-    }
-
     /// Connects, after renewing the certificate if it no longer holds.
     pub(super) fn begin_connect(&mut self) -> Result<(), RunError> {
-        let enrolment = self.enrolment()?.clone();
+        let enrolment = self.enrolment()?;
         if enrolment.beyond_renewal(now_s()) {
             return Err(RenewError::TooLate.into());
         }
@@ -67,6 +61,12 @@ impl Driver {
             self.network.connect_after_renewal = true;
             return self.begin_renewal();
         }
+        self.dial()
+    }
+
+    /// Connects with the certificate that is held.
+    fn dial(&mut self) -> Result<(), RunError> {
+        let enrolment = self.enrolment()?.clone();
         let (endpoint, key, sender) = (self.endpoint.clone(), Arc::clone(self.identity.key()), self.sender.clone());
         let not_before = self.network.not_before;
         tokio::spawn(async move {
@@ -82,7 +82,7 @@ impl Driver {
         Ok(())
     }
 
-    fn begin_renewal(&mut self) -> Result<(), RunError> {
+    pub(super) fn begin_renewal(&mut self) -> Result<(), RunError> {
         if self.network.renewing {
             return Ok(());
         }
@@ -109,25 +109,32 @@ impl Driver {
         Ok(())
     }
 
+    /// Asks the server alone for a newer bundle: the routine question.
+    pub(super) fn ask_server_for_bundle(&mut self) -> Result<(), RunError> {
+        self.bundle_is_asked();
+        if let Some((_, connection)) = &self.network.connection {
+            let (connection, enrolment, sender) = (connection.clone(), self.enrolment()?.clone(), self.sender.clone());
+            tokio::spawn(async move {
+                let _ = sender.send(Message::Membership(membership::bundle_of_server(connection, enrolment).await));
+            });
+        }
+        Ok(())
+    }
+
     pub(super) async fn on_connected(&mut self, connection: Connection) -> Result<(), RunError> {
         self.network.connections += 1;
         let number = self.network.connections;
         self.network.connection = Some((number, connection.clone()));
-        let enrolment = self.enrolment()?.clone();
         self.notes.tell(&AgentEvent::Connected {
-            server: enrolment.membership().server.clone(),
+            server: self.enrolment()?.membership().server.clone(),
         });
-        let (watched, sender) = (connection.clone(), self.sender.clone());
+        let (watched, sender) = (connection, self.sender.clone());
         tokio::spawn(async move {
             let error = watched.closed().await;
             let _ = sender.send(Message::Closed { connection: number, error });
         });
         self.step(Event::Connected).await?;
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            let _ = sender.send(Message::Membership(membership::bundle_of_server(connection, enrolment).await));
-        });
-        Ok(())
+        self.ask_server_for_bundle()
     }
 
     pub(super) async fn on_not_connected(&mut self, failure: ConnectFailure) -> Result<(), RunError> {
@@ -190,19 +197,12 @@ impl Driver {
     pub(super) async fn on_membership(&mut self, update: MembershipUpdate) -> Result<(), RunError> {
         match update {
             MembershipUpdate::Renewed(result) => self.on_renewed(result.map(|e| *e)).await,
+            MembershipUpdate::RoutineBundle(result) => {
+                self.bundle_was_asked();
+                self.on_bundle(result)
+            }
             MembershipUpdate::Bundle(result) => {
-                match result {
-                    Ok(None) => {}
-                    Ok(Some(bundle)) => {
-                        // Two answers may cross; only the newer may stand.
-                        if bundle.version() > self.enrolment()?.bundle().version() {
-                            let version = bundle.version();
-                            self.identity.save_bundle(bundle)?;
-                            self.notes.tell(&AgentEvent::Bundle { version });
-                        }
-                    }
-                    Err(e) => tracing::warn!("the trust bundle could not be refreshed: {e}"),
-                }
+                self.on_bundle(result)?;
                 match self.task_in_doubt.take() {
                     Some(task) => self.on_task(task, true).await,
                     None => Ok(()),
@@ -211,19 +211,41 @@ impl Driver {
         }
     }
 
+    fn on_bundle(&mut self, result: Result<Option<Bundle>, RenewError>) -> Result<(), RunError> {
+        match result {
+            Ok(None) => {}
+            Ok(Some(bundle)) => {
+                // Two answers may cross; only the newer may stand.
+                if bundle.version() > self.enrolment()?.bundle().version() {
+                    let version = bundle.version();
+                    self.identity.save_bundle(bundle)?;
+                    self.notes.tell(&AgentEvent::Bundle { version });
+                }
+            }
+            Err(e) => tracing::warn!("the trust bundle could not be refreshed: {e}"),
+        }
+        Ok(())
+    }
+
     async fn on_renewed(&mut self, result: Result<aimass_net::identity::Enrolment, RenewError>) -> Result<(), RunError> {
         self.network.renewing = false;
         let connect = std::mem::take(&mut self.network.connect_after_renewal);
         match result {
             Ok(enrolment) => {
-                let certificate_days = (enrolment.info().not_after_s - now_s()) / SECONDS_A_DAY;
+                let certificate_s = enrolment.info().not_after_s - now_s();
                 self.identity.save(enrolment)?;
                 self.network.must_renew = false;
-                self.notes.tell(&AgentEvent::Renewed { certificate_days });
-                if connect { self.begin_connect() } else { Ok(()) }
+                self.renewal_was_tried()?;
+                self.notes.tell(&AgentEvent::Renewed { certificate_s });
+                if certificate_s < 0 {
+                    tracing::error!("by this device's clock the new certificate is over already: set the clock");
+                }
+                // Whatever that clock says: nobody has a newer certificate.
+                if connect { self.dial() } else { Ok(()) }
             }
             Err(RenewError::TooLate) if connect => Err(RenewError::TooLate.into()),
             Err(e) => {
+                self.renewal_was_tried()?;
                 if let RenewError::Revoked { text } = &e {
                     self.on_revoked(text);
                 }

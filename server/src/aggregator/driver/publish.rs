@@ -130,7 +130,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
     let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
     let made = tokio::task::spawn_blocking(move || {
         let accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
-        make(&base, &job, &work, &codec, &accumulator)
+        make(base, &job, &work, &codec, &accumulator)
     })
     .await??;
 
@@ -148,8 +148,8 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         weight: made.decoded.weight,
         train_loss: made.decoded.train_loss,
         clipped: made.decoded.clipped,
-        accuracy: made.measured.and_then(|m| m.accuracy),
-        loss: made.measured.map(|m| m.loss),
+        accuracy: made.measured.as_ref().and_then(|m| m.accuracy),
+        loss: made.measured.as_ref().map(|m| m.loss),
         bytes_up: traffic.up,
         bytes_down: traffic.down,
         seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
@@ -168,8 +168,8 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
 }
 
 /// The arithmetic of a round: seconds of it for a large model, so off the reactor.
-fn make(base: &[u8], job: &Job, work: &Work, codec: &FixedCodec, accumulator: &Accumulator) -> Result<Made, PublishError> {
-    let model = Model::from_bytes(base)?;
+fn make(base: Bytes, job: &Job, work: &Work, codec: &FixedCodec, accumulator: &Accumulator) -> Result<Made, PublishError> {
+    let model = Model::from_shared(base)?;
     let decoded = accumulator.decode(codec)?;
     let weights = strategy::apply(&model.weights(&work.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
     let model = model.with_weights(&work.layout, &weights)?;
@@ -179,7 +179,7 @@ fn make(base: &[u8], job: &Job, work: &Work, codec: &FixedCodec, accumulator: &A
         .map(|data| aimass_learning::evaluate(&model, data, work.loss))
         .transpose()?;
     Ok(Made {
-        model: Bytes::copy_from_slice(model.as_bytes()),
+        model: model.bytes(),
         decoded,
         measured,
     })

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use aimass_net::NetError;
-use aimass_net::blob::{receive_chunks, verified_prefix};
-use aimass_protocol::CohortId;
+use aimass_net::blob::{names_its_chunks, receive_chunks, verified_prefix};
 use aimass_protocol::manifest::Manifest;
+use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{Upload, UploadReply};
+use aimass_protocol::{CohortId, ErrorCode};
 use tokio::sync::OwnedMutexGuard;
 
 use super::request::Stream;
@@ -21,6 +22,10 @@ pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), Net
         contribution,
         manifest,
     } = upload;
+    if !names_its_chunks(&manifest) {
+        let text = "the manifest's digest is not that of its chunks' digests: make it as the protocol says";
+        return stream.refuse(Refusal::new(ErrorCode::Malformed, text)).await;
+    }
     let mut answers = stream.question(Ask::Upload {
         cohort,
         contribution,
@@ -58,7 +63,7 @@ pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), Net
     end(stream, answer).await
 }
 
-/// Takes the chunks that are not spooled yet. Each is verified before it is written, the whole at the end.
+/// Takes the chunks that are not spooled yet. Each is verified before it is written; the manifest's digest is that of all of them.
 async fn receive(
     stream: &mut Stream,
     cohort: CohortId,

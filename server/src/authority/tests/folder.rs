@@ -17,11 +17,11 @@ fn only_file(dir: &Path) -> PathBuf {
 #[test]
 fn the_first_start_makes_a_root_and_the_next_ones_keep_it() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (state, created) = State::open(dir.path(), START).expect("a new folder");
+    let (state, created) = State::open(dir.path(), LIFETIMES, START).expect("a new folder");
     let spki = state.issuing_spki();
     assert!(created);
     drop(state);
-    let (state, created) = State::open(dir.path(), START).expect("the same folder");
+    let (state, created) = State::open(dir.path(), LIFETIMES, START).expect("the same folder");
     assert!(!created);
     assert_eq!(state.issuing_spki(), spki);
     assert_eq!(state.current_bundle().version(), 1);
@@ -40,7 +40,7 @@ fn private_files_are_the_owners_alone() {
     assert_eq!(mode(&pem), 0o600);
     drop(state);
     fs::set_permissions(&pem, fs::Permissions::from_mode(0o644)).expect("the mode is set");
-    let error = State::open(dir.path(), START)
+    let error = State::open(dir.path(), LIFETIMES, START)
         .map(|_| ())
         .expect_err("others can read the root's key");
     assert!(error.to_string().contains("chmod 600"), "{error}");
@@ -49,7 +49,9 @@ fn private_files_are_the_owners_alone() {
 #[test]
 fn one_process_a_folder() {
     let (dir, state) = new_folder();
-    let error = State::open(dir.path(), START).map(|_| ()).expect_err("the folder is taken");
+    let error = State::open(dir.path(), LIFETIMES, START)
+        .map(|_| ())
+        .expect_err("the folder is taken");
     assert!(matches!(error, AuthorityError::Store(StoreError::Locked { .. })), "{error}");
     drop(state);
     open(dir.path());
@@ -69,7 +71,7 @@ fn a_crash_during_the_first_start_is_made_good_and_a_lost_bundle_is_not() {
     joined(&mut state, Role::Agent, &key(1));
     drop(state);
     fs::remove_file(&bundle).expect("it was there");
-    let error = State::open(dir.path(), START)
+    let error = State::open(dir.path(), LIFETIMES, START)
         .map(|_| ())
         .expect_err("the bundle of a used folder is lost");
     assert!(matches!(error, AuthorityError::Store(StoreError::Corrupt { .. })), "{error}");
@@ -125,7 +127,10 @@ fn a_damaged_file_is_named() {
             .collect();
         paths.sort();
         fs::write(&paths[0], b"damaged").expect("it is overwritten");
-        let error = State::open(dir.path(), START).map(|_| ()).expect_err("it is damaged").to_string();
+        let error = State::open(dir.path(), LIFETIMES, START)
+            .map(|_| ())
+            .expect_err("it is damaged")
+            .to_string();
         assert!(error.contains(&paths[0].display().to_string()), "{error}");
     }
 }

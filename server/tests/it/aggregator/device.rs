@@ -148,7 +148,11 @@ impl Device {
 
     /// Opens an upload; the answer says from which chunk on.
     pub(super) async fn begin(&self, cohort: CohortId, packed: &[u8]) -> Result<(u32, FrameWriter, FrameReader), NetError> {
-        let manifest = manifest_of(packed);
+        self.begin_with(cohort, manifest_of(packed)).await
+    }
+
+    /// The same with a manifest of one's own.
+    pub(super) async fn begin_with(&self, cohort: CohortId, manifest: Manifest) -> Result<(u32, FrameWriter, FrameReader), NetError> {
         let ask = AgentRequest::Upload(Upload {
             cohort,
             contribution: self.contribution,
@@ -217,7 +221,7 @@ pub(super) fn codec_of(descriptor: &Descriptor, n_weights: usize) -> FixedCodec 
 }
 
 pub(super) fn manifest_of(packed: &[u8]) -> Manifest {
-    blob::manifest_of(&mut std::io::Cursor::new(packed)).expect("a manifest")
+    blob::update_manifest(packed).expect("a manifest")
 }
 
 /// Sends the chunks from `next_chunk` on and reads the verdict.

@@ -3,11 +3,12 @@
 use aimass_onnx::build;
 use aimass_protocol::ErrorCode;
 use aimass_protocol::limits::CHUNK_BYTES;
+use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::{AgentRequest, BundleReply, OutcomeReply};
-use aimass_protocol::{CohortId, ContributionId};
+use aimass_protocol::{CohortId, ContributionId, Digest};
 
 use super::deployment::{Deployment, small_model};
-use super::device::{Device, refused, send, send_pieces};
+use super::device::{Device, manifest_of, refused, send, send_pieces};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_updates_are_refused_and_counted_and_the_round_goes_on_without_them() {
@@ -26,6 +27,15 @@ async fn bad_updates_are_refused_and_counted_and_the_round_goes_on_without_them(
     let (descriptor, ..) = tokio::join!(good.cohort(&task), other.cohort(&task), long.cohort(&task), garbage.cohort(&task));
     let cohort = descriptor.cohort;
     let packed = good.encode(&descriptor, &[0.5; 15]);
+
+    // A digest that the chunks do not have.
+    let lying = Manifest::new(
+        Digest::from_bytes([7; 32]),
+        packed.len() as u64,
+        manifest_of(&packed).chunks().to_vec(),
+    )
+    .expect("of one size");
+    assert_eq!(refused(good.begin_with(cohort, lying).await.map(|_| ())), ErrorCode::Malformed);
 
     // One byte too many is refused before anything is sent.
     let mut longer = packed.clone();
@@ -87,7 +97,7 @@ async fn bad_updates_are_refused_and_counted_and_the_round_goes_on_without_them(
         ("refused_update_length", 2),
         ("refused_update_value", 1),
         ("refused_digest_mismatch", 1),
-        ("refused_malformed", 1),
+        ("refused_malformed", 2),
         ("refused_cohort_unknown", 3),
         ("contributions_added", 2),
     ] {
