@@ -40,6 +40,14 @@ fn job_files_are_refused_with_the_line_and_the_fix() {
         &["aggregation.mode", "not available in this version"],
     );
     check(
+        &good.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 4 }"),
+        &["train.lora", "rounds can't train low-rank adapters", "aimass train"],
+    );
+    check(
+        &good.replace("lr = 0.1", "lr = 0.1\nclass_weights = [1.0, 2.0]"),
+        &["train.loss", "`class_weights` has 2 numbers for 10 classes"],
+    );
+    check(
         &good.replace("model.onnx", "nothing.onnx"),
         &[&format!("line {}", line_of("path")), "nothing.onnx"],
     );

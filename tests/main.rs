@@ -6,3 +6,4 @@ mod demo;
 mod identity;
 mod support;
 mod survive;
+mod train;

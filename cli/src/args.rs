@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use aimass_edge_agent::exit::ExitKind;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::commands::model::ModelArgs;
+use crate::commands::train::TrainArgs;
+
 /// Federated and edge learning: an aggregator, an enrolment authority, agents, and the commands to run them.
 #[derive(Debug, Parser)]
 #[command(name = "aimass", version, propagate_version = true, after_help = ExitKind::HELP)]
@@ -31,6 +34,10 @@ pub(crate) enum Command {
     Owner(OwnerArgs),
     /// Submit, watch and stop jobs; pull trained models.
     Job(JobArgs),
+    /// Make models to start from, check models, run them.
+    Model(ModelArgs),
+    /// Train a job's model in one place, on local data: what federated runs are compared with.
+    Train(TrainArgs),
     /// List, accept and revoke agents.
     Agents(AgentsArgs),
     /// The device program: the same as `aimass-agent`.

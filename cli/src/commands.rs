@@ -6,9 +6,11 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod example;
 pub(crate) mod job;
+pub(crate) mod model;
 pub(crate) mod owner;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod train;
 
 use std::io::Read;
 use std::path::Path;

@@ -19,11 +19,14 @@ use crate::demo::view::View;
 use crate::example::{self, ExampleOptions};
 use crate::fleet::own_program;
 use crate::output::{Failure, Output};
+use crate::run_folder;
 
 pub(crate) fn run(args: &DemoArgs, out: &Output) -> Result<ExitKind> {
-    let folder = run_folder(args.out.as_deref())?;
+    let folder = run_folder::fresh(args.out.as_deref(), "demo")?;
+    let logs = folder.join("logs");
+    std::fs::create_dir_all(&logs).with_context(|| format!("can't make the folder {}", logs.display()))?;
     let stop = Arc::new(AtomicBool::new(false));
-    listen_for_ctrl_c(stop.clone())?;
+    run_folder::listen_for_ctrl_c(stop.clone())?;
     match train(args, &folder, &stop, out) {
         Err(_) if stop.load(Ordering::Relaxed) => Err(Failure::new(
             ExitKind::Interrupted,
@@ -104,57 +107,5 @@ fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Res
         seconds: begin.elapsed().as_secs_f64(),
     })?;
     view.finish(&summary, folder);
-    Ok(())
-}
-
-/// The run's folder: the one asked for, which must be new or empty, or a fresh one named by time.
-fn run_folder(asked: Option<&Path>) -> Result<PathBuf> {
-    let folder = match asked {
-        Some(folder) => folder.to_owned(),
-        None => {
-            let base = format!("runs/demo-{}", crate::commands::now().as_ms() / 1000);
-            let taken = |n: &u32| Path::new(&format!("{base}{}", suffix(*n))).exists();
-            let n = (1..).find(|n| !taken(n)).unwrap_or(1);
-            PathBuf::from(format!("{base}{}", suffix(n)))
-        }
-    };
-    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Failure::new(
-            ExitKind::Usage,
-            format!("{} is not empty: name a new folder with --out", folder.display()),
-        )
-        .into());
-    }
-    std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("can't make the folder {}", folder.display()))?;
-    Ok(folder)
-}
-
-fn suffix(n: u32) -> String {
-    if n == 1 { String::new() } else { format!("-{n}") }
-}
-
-/// Sets `stop` on ctrl-c or SIGTERM; a second one ends the program at once (children end with their input).
-fn listen_for_ctrl_c(stop: Arc<AtomicBool>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("can't listen for ctrl-c")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-                return;
-            };
-            for _ in 0..2 {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if stop.swap(true, Ordering::Relaxed) {
-                    std::process::exit(i32::from(ExitKind::Interrupted.code()));
-                }
-            }
-        });
-    });
     Ok(())
 }

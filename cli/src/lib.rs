@@ -14,6 +14,7 @@ mod logging;
 mod output;
 pub mod owner;
 mod plot;
+mod run_folder;
 
 pub use commands::now;
 
@@ -48,6 +49,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => commands::token::run(&token, &out),
         Command::Owner(owner) => commands::owner::run(&owner, &out),
         Command::Job(job) => commands::job::run(&job, &out),
+        Command::Model(model) => commands::model::run(&model, &out),
+        Command::Train(train) => commands::train::run(&train, &out),
         Command::Agents(agents) => commands::agents::run(&agents, &out),
         Command::Example(example) => commands::example::run(&example, &out),
         Command::Doctor(doctor) => commands::doctor::run(&doctor, &out),

@@ -1,5 +1,7 @@
 //! Pictures of a run: accuracy and loss over rounds, as SVG.
 
+pub(crate) mod curves;
+
 use std::path::Path;
 
 use anyhow::{Result, anyhow};

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::{Sha256, sha256};
-use aimass_learning::{DataError, Dataset, Loss, Progress, TrainConfig, TrainError};
+use aimass_learning::{DataError, Dataset, Progress, TrainError};
 use aimass_onnx::{LayoutError, Model, ReadError, TrainableRules};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
-use aimass_protocol::job::{JobFile, LossName, OptimizerName};
+use aimass_protocol::job::{JobFile, NotInRounds};
 use aimass_protocol::manifest::ManifestError;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
+use crate::recipe::{self, Setting};
 use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
 
 /// What to train.
@@ -55,6 +56,9 @@ pub enum WorkError {
     /// Its parameters.
     #[error("the base model: {0}")]
     Layout(#[from] LayoutError),
+    /// The job asks for what rounds can't do; its aggregator should have refused it.
+    #[error("the job's {}: {}; its owner has to {}", .0.field, .0.problem, .0.fix)]
+    NotInRounds(NotInRounds),
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -88,6 +92,9 @@ pub fn train(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
+    if let Some(no) = order.file.not_in_rounds() {
+        return Err(WorkError::NotInRounds(no));
+    }
     let path = folder.model_path(order.base);
     let bytes = fs::read(&path).map_err(|e| StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))?;
     if Digest::from_bytes(sha256(&bytes)) != order.base {
@@ -97,18 +104,8 @@ pub fn train(
     let layout = model.layout(&TrainableRules::new(&order.file.model.trainable)?)?;
     let data = Dataset::read_csv(&order.data, &order.file.data.inputs, &order.file.data.target)?;
     let fingerprint = sha256(&data.fingerprint_bytes());
-    let train = &order.file.train;
-    let OptimizerName::Sgd = train.optimizer;
-    let config = TrainConfig {
-        loss: match train.loss {
-            LossName::CrossEntropy => Loss::CrossEntropy,
-            LossName::Mse => Loss::Mse,
-        },
-        lr: train.lr,
-        epochs: train.epochs,
-        batch: usize::try_from(train.batch).unwrap_or(usize::MAX),
-        seed: derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint),
-    };
+    let seed = derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint);
+    let config = recipe::train_config(&order.file, Setting::Round, data.len(), seed);
     let update = aimass_learning::train(&model, &layout, &data, &config, progress)?;
     let record = TrainedRecord {
         job: order.job,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aimass_protocol::descriptor::{CodecName, CodecParams};
 use aimass_protocol::job::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, LossName, ModelSection, OptimizerName,
-    RoundSection, StrategyName, StrategySection, TrainSection,
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundSection,
+    StrategyName, StrategySection, TrainSection,
 };
 use aimass_protocol::message::agent::{Capabilities, CheckIn};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, Timestamp};
@@ -63,11 +63,8 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             target: "label".to_owned(),
         },
         train: TrainSection {
-            loss: LossName::CrossEntropy,
-            optimizer: OptimizerName::Sgd,
-            lr: 0.1,
-            epochs: 1,
             batch: 10,
+            ..TrainSection::sgd(0.1)
         },
         strategy: StrategySection {
             name: StrategyName::FedAvg,

@@ -1,21 +1,34 @@
-//! Training data: rows of float features and one target.
+//! Training data: rows of features and targets, from files of several formats, in memory or read batch by batch.
 
+mod arrays;
 mod csv;
 mod error;
 mod idx;
+mod joined;
+mod npy;
+mod npz;
 mod partition;
+mod source;
+mod table;
+mod zip;
 
 use std::path::Path;
 
 pub use error::{DataError, PartitionError};
+pub use joined::Joined;
+pub use npy::{read_npy, write_npy};
+pub use npz::read_npz;
 pub(crate) use partition::shuffle;
-pub use partition::{partition_dirichlet, split};
+pub use partition::{partition_dirichlet, split, split_stratified};
+pub use source::{Source, Subset, Wanted, open};
 
 /// What a data file may hold at most. A file past a limit is refused before its content is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the file, and of its content once unpacked.
+    /// Bytes of a file that is read into memory, and of its content once unpacked.
     pub max_bytes: u64,
+    /// Bytes that [`open`] reads into memory where the format lets it read batch by batch as well. Such files have no limit of bytes.
+    pub resident_bytes: u64,
     /// Columns of a CSV, pixels of an IDX image.
     pub max_columns: usize,
     /// Rows.
@@ -23,10 +36,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 1 GiB, 100,000 columns, 20,000,000 rows.
+    /// 1 GiB (256 MiB resident), 100,000 columns, 20,000,000 rows.
     fn default() -> Self {
         Self {
             max_bytes: 1 << 30,
+            resident_bytes: 256 << 20,
             max_columns: 100_000,
             max_rows: 20_000_000,
         }
@@ -67,7 +81,15 @@ impl Dataset {
     pub fn read_csv_within(path: &Path, inputs: &[String], target: &str, limits: &Limits) -> Result<Self, DataError> {
         let name = path.display().to_string();
         let (file, _) = csv::open(path, limits)?;
-        csv::parse(&name, file, inputs, target, limits)
+        Ok(Self::one_target(csv::parse(&name, file, inputs, &[target.to_owned()], limits)?))
+    }
+
+    fn one_target(mut table: csv::Table) -> Self {
+        Self {
+            features: table.features,
+            targets: table.targets.pop().unwrap_or_default(),
+            n_features: table.n_features,
+        }
     }
 
     /// The same from bytes (`name` is for errors; gzip is recognised by its magic).
@@ -75,7 +97,8 @@ impl Dataset {
     /// # Errors
     /// [`DataError`] with file, line and column.
     pub fn from_csv_bytes(name: &str, bytes: &[u8], inputs: &[String], target: &str) -> Result<Self, DataError> {
-        csv::parse(name, bytes, inputs, target, &Limits::default())
+        let table = csv::parse(name, bytes, inputs, &[target.to_owned()], &Limits::default())?;
+        Ok(Self::one_target(table))
     }
 
     /// Reads a pair of IDX files of unsigned bytes, as MNIST is published (packed with gzip or not). Pixels become 0 to 1 (value / 255).
@@ -111,10 +134,6 @@ impl Dataset {
         })
     }
 
-    /// One row's features.
-    pub(crate) fn row(&self, row: usize) -> &[f32] {
-        &self.features[row * self.n_features..][..self.n_features]
-    }
     /// Rows.
     pub fn len(&self) -> usize {
         self.targets.len()

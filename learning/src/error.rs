@@ -1,5 +1,6 @@
 //! Why training, evaluation or prediction stopped.
 
+use crate::data::DataError;
 use crate::program::GraphError;
 
 /// Why training stopped.
@@ -18,18 +19,21 @@ pub enum TrainError {
         /// What differs, and what to do.
         reason: String,
     },
+    /// The data can't be read.
+    #[error(transparent)]
+    Source(#[from] DataError),
     /// A setting that makes no sense.
     #[error("{reason}")]
     Config {
         /// Which, and what to do.
         reason: String,
     },
-    /// The loss is not finite.
-    #[error("the loss became {loss} at step {step}; lower the learning rate or normalise the data")]
+    /// The loss, or the gradient that is to be clipped, is not finite.
+    #[error("the loss or its gradient became {loss} at step {step}; lower the learning rate or normalise the data")]
     Diverged {
         /// The step, counted from 1: the batch that brought it out.
         step: u64,
-        /// The loss.
+        /// The loss, or the norm of the gradient.
         loss: f32,
     },
     /// The caller stopped it.

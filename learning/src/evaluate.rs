@@ -2,43 +2,180 @@
 
 use aimass_onnx::{Model, ParamLayout};
 
+use crate::array::Array;
 use crate::executor::{Cpu, Executor};
+use crate::loss::View;
+use crate::metrics::{Metric, Scores};
 use crate::program::{Graph, Mode};
-use crate::{Dataset, Evaluation, Loss, TrainError};
+use crate::trainer::{nothing_trains, outputs_of};
+use crate::{Batch, Dataset, Evaluation, Head, Loss, TrainError};
 
 /// Rows that are computed at once.
 const BATCH: usize = 256;
 
-/// Evaluates `model` on all of `data`, in batches. Dropout is off; sums are kept in f64.
+/// Evaluates a model batch by batch: the loss of each head, and metrics.
+///
+/// Dropout is off, batch normalisation uses the stored statistics, sums are kept in f64. Losses over pairs ([`Loss::Contrastive`]) compare
+/// the rows of a batch, so theirs depends on the batches.
+///
+/// [`Loss::Contrastive`]: crate::Loss::Contrastive
+pub struct Evaluator {
+    executor: Executor<Cpu>,
+    heads: Vec<Measured>,
+    examples: u64,
+}
+
+/// A head, and what was seen of it.
+struct Measured {
+    head: Head,
+    scores: Scores,
+    sum: f64,
+    weight: f64,
+}
+
+impl std::fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evaluator")
+            .field("examples", &self.examples)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Evaluator {
+    /// Reads the graph. Accuracy is measured wherever there are classes or labels; each other metric by the heads that it suits.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`]; [`TrainError::Config`] for options of a loss that can't work, and metrics that suit no head.
+    pub fn new(model: &Model, heads: &[Head], metrics: &[Metric]) -> Result<Self, TrainError> {
+        if heads.is_empty() {
+            return Err(TrainError::Config {
+                reason: "there is no loss; name at least one head".to_owned(),
+            });
+        }
+        heads.iter().try_for_each(|head| head.loss.check())?;
+        if let Some(metric) = metrics.iter().find(|metric| !heads.iter().any(|head| metric.suits(&head.loss))) {
+            return Err(TrainError::Config {
+                reason: format!("the metric {metric} says nothing about this loss; leave it out, or use another loss"),
+            });
+        }
+        let measured = |head: &Head| Measured {
+            scores: Scores::new(&head.loss, metrics),
+            head: head.clone(),
+            sum: 0.0,
+            weight: 0.0,
+        };
+        Ok(Self {
+            executor: Executor::new(Graph::with_outputs(model, None, &outputs_of(model, heads)?)?),
+            heads: heads.iter().map(measured).collect(),
+            examples: 0,
+        })
+    }
+
+    /// Computes a batch and adds what it shows.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for arrays that do not fit or a target that the loss can't take; [`TrainError::Graph`] where the model can't
+    /// take shapes like these.
+    pub fn add(&mut self, batch: Batch) -> Result<(), TrainError> {
+        let rows = batch.len();
+        let Batch {
+            inputs,
+            targets,
+            weights,
+            flat,
+        } = batch;
+        if targets.len() != self.heads.len() {
+            return Err(TrainError::Data {
+                reason: format!(
+                    "{} arrays of targets for {} heads; feed one a head",
+                    targets.len(),
+                    self.heads.len()
+                ),
+            });
+        }
+        if weights.as_ref().is_some_and(|w| w.len() != rows) {
+            return Err(TrainError::Data {
+                reason: format!("the weights of the samples are not {rows}, one a row; correct the data"),
+            });
+        }
+        let inputs = if flat { self.executor.graph().conform(inputs)? } else { inputs };
+        let outputs = self.executor.forward(inputs)?;
+        for ((measured, output), targets) in self.heads.iter_mut().zip(&outputs).zip(&targets) {
+            let loss = &measured.head.loss;
+            let view = View {
+                output: output.as_floats().ok_or_else(|| TrainError::Graph {
+                    reason: "a loss needs an output of floats; choose another output".to_owned(),
+                })?,
+                shape: output.shape(),
+                targets,
+                weights: weights.as_deref(),
+            };
+            let n = loss.outputs(view.shape, rows)?;
+            loss.check_targets(targets, n)?;
+            let batch = loss.of_batch(view, 1.0, None)?;
+            measured.sum += batch.sum;
+            measured.weight += batch.weight;
+            measured.scores.add(view)?;
+        }
+        self.examples += rows as u64;
+        Ok(())
+    }
+
+    /// What all batches together show.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] when there was none.
+    pub fn finish(self) -> Result<Evaluation, TrainError> {
+        if self.examples == 0 {
+            return Err(no_rows());
+        }
+        let (mut loss, mut heads) = (0.0, Vec::with_capacity(self.heads.len()));
+        for measured in self.heads {
+            if measured.weight <= 0.0 {
+                return Err(TrainError::Data {
+                    reason: "no two rows of a batch could be compared, so the loss has no value; use data with several rows a label"
+                        .to_owned(),
+                });
+            }
+            let mean = measured.sum / measured.weight;
+            loss += f64::from(measured.head.weight) * mean;
+            heads.push(measured.scores.finish(mean));
+        }
+        Ok(Evaluation {
+            loss,
+            accuracy: heads.iter().find_map(|head| head.values.get(&Metric::Accuracy).copied()),
+            examples: self.examples,
+            heads,
+        })
+    }
+}
+
+fn no_rows() -> TrainError {
+    TrainError::Data {
+        reason: "the data has no rows; nothing can be evaluated".to_owned(),
+    }
+}
+
+/// Evaluates one head of `model`, which has one input, on all of `data`, in batches of 256: its loss, and accuracy where it has one.
 ///
 /// # Errors
-/// [`TrainError::Graph`], [`TrainError::Data`].
-pub fn evaluate(model: &Model, data: &Dataset, loss: Loss) -> Result<Evaluation, TrainError> {
+/// As [`Evaluator`]'s; every target is checked before the first batch.
+pub fn evaluate(model: &Model, data: &Dataset, head: &Head) -> Result<Evaluation, TrainError> {
     if data.is_empty() {
-        return Err(TrainError::Data {
-            reason: "the data has no rows; nothing can be evaluated".to_owned(),
-        });
+        return Err(no_rows());
     }
-    let mut executor = Executor::<Cpu>::new(Graph::new(model, None)?, data.n_features());
+    let mut evaluator = Evaluator::new(model, std::slice::from_ref(head), &[])?;
     let rows = BATCH.min(data.len());
-    let n = loss.outputs(&executor.program(rows, Mode::Inference)?.output_shape, rows)?;
-    loss.check_targets(data.targets(), n)?;
-    let (mut sum, mut correct) = (0.0f64, 0u64);
+    let executor = &mut evaluator.executor;
+    let shapes = vec![one_input(executor.graph())?.row_shape(0, rows, data.n_features())?];
+    let bound = executor.program(&shapes, Mode::Inference)?;
+    let n = head.loss.outputs(&bound.program.outputs[0].shape, rows)?;
+    head.loss.check_targets(&Array::float_list(data.targets().to_vec()), n)?;
     for (features, targets) in data.features().chunks(BATCH * data.n_features()).zip(data.targets().chunks(BATCH)) {
-        let batch = loss.of_batch(&executor.forward(features)?, n, targets, None);
-        sum += batch.sum;
-        correct += batch.correct;
+        let batch = Batch::rows(features.to_vec(), targets.to_vec()).ok_or_else(no_rows)?;
+        evaluator.add(batch)?;
     }
-    let examples = data.len() as u64;
-    let accuracy = match loss {
-        Loss::CrossEntropy => Some(correct as f64 / examples as f64),
-        Loss::Mse => None,
-    };
-    Ok(Evaluation {
-        loss: sum / examples as f64,
-        accuracy,
-        examples,
-    })
+    evaluator.finish()
 }
 
 /// The first output of `model` for rows of features, `[rows, outputs]` row-major with the number of outputs.
@@ -50,9 +187,10 @@ pub fn predict(model: &Model, features: &[f32], n_features: usize) -> Result<(Ve
         let reason = format!("{} features do not make rows of {n_features}; feed whole rows", features.len());
         return Err(TrainError::Data { reason });
     }
-    let mut executor = Executor::<Cpu>::new(Graph::new(model, None)?, n_features);
+    let mut executor = Executor::<Cpu>::new(Graph::new(model, None)?);
     let rows = features.len() / n_features;
-    let shape = executor.program(BATCH.min(rows), Mode::Inference)?.output_shape.clone();
+    let shapes = vec![one_input(executor.graph())?.row_shape(0, BATCH.min(rows), n_features)?];
+    let shape = executor.program(&shapes, Mode::Inference)?.program.outputs[0].shape.clone();
     if shape.first() != Some(&BATCH.min(rows)) {
         let reason = format!(
             "the model's output has the shape {shape:?} for a batch of {}; export it with a dynamic batch",
@@ -63,9 +201,35 @@ pub fn predict(model: &Model, features: &[f32], n_features: usize) -> Result<(Ve
     let n: usize = shape[1..].iter().product();
     let mut outputs = Vec::with_capacity(rows * n);
     for batch in features.chunks(BATCH * n_features) {
-        outputs.extend(executor.forward(batch)?);
+        let output = first_output(&mut executor, batch.to_vec(), n_features)?;
+        outputs.extend_from_slice(output.as_floats().unwrap_or_default());
     }
     Ok((outputs, n))
+}
+
+/// A model that rows of features can feed.
+fn one_input(graph: &Graph) -> Result<&Graph, TrainError> {
+    if graph.inputs.len() == 1 {
+        return Ok(graph);
+    }
+    let names: Vec<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
+    Err(TrainError::Graph {
+        reason: format!(
+            "the model has the inputs {}, rows of features can feed one; use data with an array for each",
+            names.join(", ")
+        ),
+    })
+}
+
+/// The first output for rows of features.
+fn first_output(executor: &mut Executor<Cpu>, features: Vec<f32>, n_features: usize) -> Result<Array, TrainError> {
+    let rows = features.len() / n_features;
+    let array = Array::floats(vec![rows, n_features], features);
+    let inputs = executor.graph().conform(array.into_iter().collect())?;
+    let output = executor.forward(inputs)?.into_iter().next();
+    output.filter(|o| o.as_floats().is_some()).ok_or_else(|| TrainError::Graph {
+        reason: "the model's first output is not made of floats; export it with a float output first".to_owned(),
+    })
 }
 
 /// What [`fit_check`] found.
@@ -82,22 +246,23 @@ pub struct Fit {
 ///
 /// # Errors
 /// [`TrainError::Graph`] with node, op and what to do; [`TrainError::Data`] where model and data differ.
-pub fn fit_check(model: &Model, layout: &ParamLayout, n_features: usize, loss: Loss, classes: Option<usize>) -> Result<Fit, TrainError> {
+pub fn fit_check(model: &Model, layout: &ParamLayout, n_features: usize, head: &Head, classes: Option<usize>) -> Result<Fit, TrainError> {
     // 3 rows and 2: a batch that was frozen into the graph fits at most one of them.
     const ROWS: [usize; 2] = [3, 2];
-    let graph = Graph::new(model, Some(layout))?;
-    if graph.sources.iter().all(|s| s.weight.is_none()) {
-        let reason = format!(
-            "no weight reaches the output `{}`, so nothing would train; check the model or [model] trainable",
-            graph.output
-        );
-        return Err(TrainError::Graph { reason });
+    head.loss.check()?;
+    let graph = Graph::with_outputs(model, Some(layout), &outputs_of(model, std::slice::from_ref(head))?)?;
+    if !graph.trains() {
+        return Err(nothing_trains(&graph));
     }
     let mut outputs = 0;
     for rows in ROWS {
-        outputs = loss.outputs(&graph.plan(rows, n_features, Mode::Training)?.output_shape, rows)?;
+        let shapes = [one_input(&graph)?.row_shape(0, rows, n_features)?];
+        let program = graph.plan(&shapes, Mode::Training { batch_statistics: true })?;
+        let shape = &program.outputs[0].shape;
+        outputs = head.loss.outputs(shape, rows)?;
+        head.loss.check_shapes(shape, &[rows])?;
     }
-    if loss == Loss::CrossEntropy
+    if matches!(head.loss, Loss::CrossEntropy(_))
         && let Some(classes) = classes
         && classes > outputs
     {
@@ -109,3 +274,6 @@ pub fn fit_check(model: &Model, layout: &ParamLayout, n_features: usize, loss: L
         weights: layout.n_weights(),
     })
 }
+
+#[cfg(test)]
+mod tests;

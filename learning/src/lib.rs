@@ -5,23 +5,38 @@
 //! burn's dynamic-rank backend API with autodiff. burn's types stay in here: what is public speaks slices of f32, so that a second
 //! executor fits behind it.
 
+mod array;
+mod backend;
+mod batch;
+pub mod checkpoint;
 pub mod data;
+mod engine;
 mod error;
 mod evaluate;
 mod executor;
+pub mod inspect;
 mod loss;
 pub mod metrics;
 mod ops;
+mod optimizer;
 mod program;
+pub mod remote;
 #[cfg(test)]
 mod testing;
 mod train;
 mod trainer;
+pub mod training;
 
+pub use array::{Array, Values};
+pub use backend::{AnyTrainer, BackendChoice, BackendConfig};
+pub use batch::Batch;
 pub use data::{DataError, Dataset};
+pub use engine::Engine;
 pub use error::TrainError;
-pub use evaluate::{Fit, evaluate, fit_check, predict};
-pub use loss::Loss;
-pub use metrics::Evaluation;
-pub use train::{LocalUpdate, Progress, TrainConfig, train};
-pub use trainer::Trainer;
+pub use evaluate::{Evaluator, Fit, evaluate, fit_check, predict};
+pub use executor::Cpu;
+pub use loss::{BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Huber, Loss, Pairwise};
+pub use metrics::{Evaluation, Metric};
+pub use optimizer::{OptimizerConfig, Rule, Schedule};
+pub use train::{BatchNorm, Head, LocalUpdate, Progress, TrainConfig, train};
+pub use trainer::{StepReport, Trainer};

@@ -1,98 +1,259 @@
 //! The ONNX ops that run here, a file a family. Each has a planner (node -> checked kernel with its shape) and a kernel (tensors ->
-//! tensor, over any burn backend). Planners refuse what kernels can't do, so kernels don't fail.
+//! tensors, over any burn backend). Planners refuse what kernels can't do, so kernels don't fail.
 
 mod activation;
+mod batch_norm;
+mod compare;
 mod conv;
+mod conv_transpose;
+mod device;
+mod dropout;
+mod einsum;
 mod elementwise;
+mod fill;
+mod gather;
+mod layer_norm;
 mod linear;
-mod norm;
+mod lp_norm;
+mod movement;
+mod order;
+pub(crate) mod picks;
+pub(crate) mod places;
 mod pool;
+mod recurrent;
 mod reduce;
+mod resize;
+mod scatter;
+mod scratch;
+mod select;
 mod shape;
+pub(crate) mod shapes;
+mod slice;
+mod softmax;
+mod space;
+mod unary;
 mod window;
 
-use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, Shape};
+use burn_autodiff::Autodiff;
+use burn_backend::Backend;
 use rand_chacha::ChaCha20Rng;
 
-use crate::program::{NodeView, Planned, Problem, refuse};
+pub(crate) use device::{DeviceTensor, Operands};
+
+use crate::program::{NodeView, Planned, Problem, host, refuse};
 
 /// One kernel call with everything resolved but the tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kernel {
     Activation(activation::Activation),
+    PRelu(activation::PRelu),
     Binary(elementwise::Binary),
     Scalar(elementwise::Scalar),
     Clip(elementwise::Clip),
     Gemm(linear::Gemm),
     MatMul(linear::MatMul),
     Conv(conv::Conv),
+    ConvTranspose(conv_transpose::ConvTranspose),
     Pool(pool::Pool),
-    Softmax(norm::Softmax),
-    BatchNorm(norm::BatchNorm),
+    Softmax(softmax::Softmax),
+    BatchNorm(batch_norm::BatchNorm),
+    Normalise(layer_norm::Normalise),
+    Recurrent(Box<recurrent::Recurrent>),
+    LpNorm(lp_norm::LpNorm),
+    Lrn(lp_norm::Lrn),
     Reduce(reduce::Reduce),
-    Dropout(activation::Dropout),
+    Dropout(dropout::Dropout),
+    Unary(unary::Unary),
+    Variadic(elementwise::Variadic),
+    Compare(compare::Compare),
+    Test(compare::Test),
+    Where(select::Where),
+    OneHot,
+    Arg(order::Arg),
+    TopK(order::TopK),
+    CumSum(order::CumSum),
     Reshape(Vec<usize>),
     Permute(Vec<usize>),
+    Shuffle(space::Shuffle),
+    Expand(Vec<usize>),
+    Pick(slice::Pick),
+    Split(slice::Split),
+    Pad(slice::Pad),
     Concat(usize),
+    Gather(gather::Gather),
+    Scatter(scatter::Scatter),
+    Resize(resize::Resize),
+    Einsum(Box<einsum::Einsum>),
+    /// Integers or booleans as floats.
+    ToFloat,
+    /// Floats or integers as booleans.
+    IsNonZero,
+    /// Floats or booleans as integers.
+    ToInt,
 }
 
 type Planner = fn(&NodeView<'_>) -> Result<Planned, Problem>;
 
 /// Every op, by name (besides `Constant`, which graphs resolve when they are read).
 const TABLE: &[(&str, Planner)] = &[
+    ("Abs", unary::unary),
+    ("Acos", unary::unary),
+    ("Acosh", unary::unary),
     ("Add", elementwise::binary),
+    ("And", compare::compare),
+    ("ArgMax", order::arg),
+    ("ArgMin", order::arg),
+    ("Asin", unary::unary),
+    ("Asinh", unary::unary),
+    ("Atan", unary::unary),
+    ("Atanh", unary::unary),
     ("AveragePool", pool::pool),
-    ("BatchNormalization", norm::batch_norm),
+    ("BatchNormalization", batch_norm::batch_norm),
     ("Cast", shape::cast),
+    ("CastLike", shape::cast_like),
+    ("Ceil", unary::unary),
+    ("Celu", activation::activation),
     ("Clip", elementwise::clip),
+    ("Compress", gather::compress),
     ("Concat", shape::concat),
+    ("ConstantOfShape", fill::constant_of_shape),
     ("Conv", conv::conv),
+    ("ConvTranspose", conv_transpose::conv_transpose),
+    ("Cos", unary::unary),
+    ("Cosh", unary::unary),
+    ("CumSum", order::cumulative_sum),
+    ("DepthToSpace", space::shuffle),
     ("Div", elementwise::binary),
-    ("Dropout", activation::dropout),
+    ("Dropout", dropout::dropout),
+    ("Einsum", einsum::einsum),
+    ("Elu", activation::activation),
+    ("Equal", compare::compare),
     ("Erf", activation::activation),
     ("Exp", activation::activation),
+    ("Expand", slice::expand),
+    ("EyeLike", fill::eye_like),
     ("Flatten", shape::flatten),
-    ("Gather", shape::gather),
+    ("Floor", unary::unary),
+    ("Gather", gather::gather),
+    ("GatherElements", gather::gather_elements),
+    ("GatherND", gather::gather_nd),
     ("Gelu", activation::activation),
     ("Gemm", linear::gemm),
     ("GlobalAveragePool", pool::global_average),
+    ("GlobalLpPool", pool::global),
+    ("GlobalMaxPool", pool::global),
+    ("Greater", compare::compare),
+    ("GreaterOrEqual", compare::compare),
+    ("GroupNormalization", layer_norm::group_norm),
+    ("GRU", recurrent::recurrent),
+    ("Hardmax", softmax::softmax),
+    ("HardSigmoid", activation::activation),
+    ("HardSwish", activation::activation),
     ("Identity", shape::identity),
+    ("InstanceNormalization", layer_norm::instance_norm),
+    ("IsInf", compare::is_special),
+    ("IsNaN", compare::is_special),
+    ("LayerNormalization", layer_norm::layer_norm),
     ("LeakyRelu", activation::activation),
+    ("Less", compare::compare),
+    ("LessOrEqual", compare::compare),
     ("Log", activation::activation),
-    ("LogSoftmax", norm::softmax),
+    ("LogSoftmax", softmax::softmax),
+    ("LpNormalization", lp_norm::lp_norm),
+    ("LpPool", pool::pool),
+    ("LRN", lp_norm::lrn),
+    ("LSTM", recurrent::recurrent),
     ("MatMul", linear::matmul),
+    ("Max", elementwise::variadic),
     ("MaxPool", pool::pool),
+    ("Mean", elementwise::variadic),
+    ("Min", elementwise::variadic),
+    ("Mish", activation::activation),
+    ("Mod", elementwise::modulo),
     ("Mul", elementwise::binary),
     ("Neg", activation::activation),
+    ("Not", compare::not),
+    ("OneHot", select::one_hot),
+    ("Or", compare::compare),
+    ("Pad", slice::pad),
     ("Pow", elementwise::pow),
+    ("PRelu", activation::prelu),
+    ("Range", fill::range),
+    ("Reciprocal", unary::unary),
+    ("ReduceL1", reduce::reduce),
+    ("ReduceL2", reduce::reduce),
+    ("ReduceLogSum", reduce::reduce),
+    ("ReduceLogSumExp", reduce::reduce),
+    ("ReduceMax", reduce::reduce),
     ("ReduceMean", reduce::reduce),
+    ("ReduceMin", reduce::reduce),
+    ("ReduceProd", reduce::reduce),
     ("ReduceSum", reduce::reduce),
+    ("ReduceSumSquare", reduce::reduce),
     ("Relu", activation::activation),
     ("Reshape", shape::reshape),
+    ("Resize", resize::resize),
+    ("RMSNormalization", layer_norm::layer_norm),
+    ("RNN", recurrent::recurrent),
+    ("Round", unary::unary),
+    ("ScatterElements", scatter::scatter_elements),
+    ("ScatterND", scatter::scatter_nd),
+    ("Selu", activation::activation),
     ("Shape", shape::shape),
+    ("Shrink", activation::activation),
     ("Sigmoid", activation::activation),
-    ("Softmax", norm::softmax),
+    ("Sign", unary::unary),
+    ("Sin", unary::unary),
+    ("Sinh", unary::unary),
+    ("Size", fill::size),
+    ("Slice", slice::slice),
+    ("Softmax", softmax::softmax),
+    ("Softplus", activation::activation),
+    ("Softsign", activation::activation),
+    ("SpaceToDepth", space::shuffle),
+    ("Split", slice::split),
     ("Sqrt", activation::activation),
     ("Squeeze", shape::squeeze),
     ("Sub", elementwise::binary),
+    ("Sum", elementwise::variadic),
+    ("Swish", activation::activation),
+    ("Tan", unary::unary),
     ("Tanh", activation::activation),
+    ("ThresholdedRelu", activation::activation),
+    ("Tile", slice::tile),
+    ("TopK", order::top_k),
     ("Transpose", shape::transpose),
+    ("Trilu", select::trilu),
     ("Unsqueeze", shape::unsqueeze),
+    ("Upsample", resize::resize),
+    ("Where", select::select),
+    ("Xor", compare::compare),
 ];
 
 pub(crate) fn supported() -> Vec<&'static str> {
-    TABLE.iter().map(|(name, _)| *name).chain(["Constant"]).collect()
+    let mut names: Vec<_> = TABLE
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(host::names())
+        .chain(["Constant"])
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 pub(crate) fn is_supported(op: &str) -> bool {
-    TABLE.iter().any(|(name, _)| *name == op)
+    TABLE.iter().any(|(name, _)| *name == op) || host::names().any(|name| name == op)
 }
 
 /// Plans one node.
 pub(crate) fn plan(node: &NodeView<'_>) -> Result<Planned, Problem> {
     match TABLE.iter().find(|(name, _)| *name == node.op()) {
         Some((_, planner)) => planner(node),
+        None if host::names().any(|name| name == node.op()) => Err(refuse(
+            "it is supported on integers and booleans that follow from the model's inputs and constants, not on floats",
+            "compute it on integers, or leave it out",
+        )),
         None => Err(refuse(
             "the op is not supported",
             format!("use the ops that are: {}", supported().join(", ")),
@@ -100,41 +261,77 @@ pub(crate) fn plan(node: &NodeView<'_>) -> Result<Planned, Problem> {
     }
 }
 
-/// A kernel's operands, in the order its planner named them.
-pub(crate) struct Operands<B: Backend>(std::vec::IntoIter<FloatTensor<B>>);
-
-impl<B: Backend> Operands<B> {
-    pub(crate) fn new(tensors: Vec<FloatTensor<B>>) -> Self {
-        Self(tensors.into_iter())
-    }
-    /// The next operand, for one that the planner has always given.
-    fn next(&mut self) -> FloatTensor<B> {
-        self.0.next().expect("the planner names every operand that its kernel takes")
-    }
-    fn optional(&mut self) -> Option<FloatTensor<B>> {
-        self.0.next()
-    }
-}
-
 impl Kernel {
-    /// Runs the kernel. `noise` is drawn from by dropout alone.
-    pub(crate) fn run<B: Backend>(&self, mut operands: Operands<B>, noise: &mut ChaCha20Rng) -> FloatTensor<B> {
+    /// Whether it draws random numbers, so that two runs differ.
+    pub(crate) fn draws_noise(&self) -> bool {
+        matches!(self, Self::Dropout(_))
+    }
+
+    /// The same to be differentiated: ops whose gradients are written out bring them.
+    pub(crate) fn run_tracked<B: Backend>(
+        &self,
+        mut operands: Operands<Autodiff<B>>,
+        noise: &mut ChaCha20Rng,
+    ) -> Vec<DeviceTensor<Autodiff<B>>> {
         match self {
-            Self::Activation(op) => op.run::<B>(operands.next()),
-            Self::Binary(op) => op.run::<B>(operands.next(), operands.next()),
-            Self::Scalar(op) => op.run::<B>(operands.next()),
-            Self::Clip(op) => op.run::<B>(operands.next()),
-            Self::Gemm(op) => op.run::<B>(operands.next(), operands.next(), operands.optional()),
-            Self::MatMul(op) => op.run::<B>(operands.next(), operands.next()),
-            Self::Conv(op) => op.run::<B>(operands.next(), operands.next(), operands.optional()),
-            Self::Pool(op) => op.run::<B>(operands.next()),
-            Self::Softmax(op) => op.run::<B>(operands.next()),
-            Self::BatchNorm(op) => op.run::<B>([operands.next(), operands.next(), operands.next(), operands.next(), operands.next()]),
-            Self::Reduce(op) => op.run::<B>(operands.next()),
-            Self::Dropout(op) => op.run::<B>(operands.next(), noise),
-            Self::Reshape(shape) => B::float_reshape(operands.next(), Shape::from(shape.clone())),
-            Self::Permute(axes) => B::float_permute(operands.next(), axes),
-            Self::Concat(axis) => B::float_cat(operands.0.collect(), *axis),
+            Self::Recurrent(op) => op.run_tracked::<B>(&mut operands).into_iter().map(DeviceTensor::Float).collect(),
+            _ => self.run::<Autodiff<B>>(operands, noise),
+        }
+    }
+
+    /// Runs the kernel: one tensor for each output that its planner names. `noise` is drawn from by dropout alone.
+    pub(crate) fn run<B: Backend>(&self, mut operands: Operands<B>, noise: &mut ChaCha20Rng) -> Vec<DeviceTensor<B>> {
+        let o = &mut operands;
+        let one = |tensor| vec![DeviceTensor::Float(tensor)];
+        match self {
+            Self::Activation(op) => one(op.run::<B>(o.next())),
+            Self::PRelu(op) => one(op.run::<B>(o.next(), o.next())),
+            Self::Binary(op) => one(op.run::<B>(o.next(), o.next_as_float())),
+            Self::Scalar(op) => one(op.run::<B>(o.next())),
+            Self::Clip(op) => one(op.run::<B>(o)),
+            Self::Gemm(op) => one(op.run::<B>(o.next(), o.next(), o.optional())),
+            Self::MatMul(op) => one(op.run::<B>(o.next(), o.next())),
+            Self::Conv(op) => one(op.run::<B>(o.next(), o.next(), o.optional())),
+            Self::ConvTranspose(op) => one(op.run::<B>(o.next(), o.next(), o.optional())),
+            Self::Pool(op) => one(op.run::<B>(o.next())),
+            Self::Softmax(op) => one(op.run::<B>(o.next())),
+            Self::BatchNorm(op) => {
+                let tensors = op.run::<B>([o.next(), o.next(), o.next(), o.next(), o.next()]);
+                tensors.into_iter().map(DeviceTensor::Float).collect()
+            }
+            Self::Normalise(op) => {
+                let tensors = op.run::<B>(o.next(), o.next(), o.optional());
+                tensors.into_iter().map(DeviceTensor::Float).collect()
+            }
+            Self::Recurrent(op) => op.run::<B>(o).into_iter().map(DeviceTensor::Float).collect(),
+            Self::LpNorm(op) => one(op.run::<B>(o.next())),
+            Self::Lrn(op) => one(op.run::<B>(o.next())),
+            Self::Reduce(op) => one(op.run::<B>(o.next())),
+            Self::Dropout(op) => op.run::<B>(o.next(), noise),
+            Self::Unary(op) => one(op.run::<B>(o.next())),
+            Self::Variadic(op) => one(op.run::<B>(o.rest())),
+            Self::Compare(op) => vec![DeviceTensor::Bool(op.run::<B>(o))],
+            Self::Test(op) => vec![DeviceTensor::Bool(op.run::<B>(o.any()))],
+            Self::Where(op) => vec![op.run::<B>(o)],
+            Self::OneHot => one(select::run_one_hot::<B>(o.next_bool(), o.next())),
+            Self::Arg(op) => vec![DeviceTensor::Int(op.run::<B>(o.next()))],
+            Self::TopK(op) => op.run::<B>(o.next()),
+            Self::CumSum(op) => one(op.run::<B>(o.next())),
+            Self::Reshape(to) => vec![o.any().reshape(to)],
+            Self::Permute(axes) => vec![o.any().permute(axes)],
+            Self::Shuffle(op) => vec![op.run::<B>(o.any())],
+            Self::Expand(to) => vec![o.any().expand(to)],
+            Self::Pick(op) => vec![op.run::<B>(o)],
+            Self::Split(op) => op.run::<B>(&o.any()),
+            Self::Pad(op) => vec![op.run::<B>(o.any())],
+            Self::Concat(axis) => vec![DeviceTensor::cat(o.all(), *axis)],
+            Self::Gather(op) => vec![op.run::<B>(o.any(), o.next_int())],
+            Self::Scatter(op) => one(op.run::<B>(o.next(), o.next_int(), o.next())),
+            Self::Resize(op) => one(op.run::<B>(o)),
+            Self::Einsum(op) => one(op.run::<B>(o.rest())),
+            Self::ToFloat => one(o.next_as_float()),
+            Self::IsNonZero => vec![DeviceTensor::Bool(device::is_non_zero::<B>(o.any()))],
+            Self::ToInt => vec![DeviceTensor::Int(device::to_int::<B>(o.any()))],
         }
     }
 }

@@ -1,31 +1,52 @@
 //! A graph with every shape known: a flat list of kernels over numbered slots, which any executor can run or compile.
 //!
-//! A [`Graph`] is read from the model once. [`Graph::plan`] binds it to a number of rows: it computes every shape, evaluates the
-//! integer side (Shape, Gather, Concat, ... that make up the targets of Reshape) apart on the CPU, and refuses what can't run, by
-//! node name and op. What comes out holds no names to look up and nothing left to check, so that executors have no error paths of
-//! their own.
+//! A [`Graph`] is read from the model once. [`Graph::plan`] binds it to the shapes of a batch: it computes every shape and refuses what
+//! can't run, by node name and op. What comes out holds no names to look up, so that executors have no error paths of their own.
+//!
+//! Floats live on the device. Integers and booleans that do not depend on floats live on the host: those that follow from shapes and
+//! constants (Shape, Gather, Concat, ... that make up the targets of Reshape) are evaluated while planning; those that follow from a
+//! batch's integer inputs (token ids, edges, masks) are evaluated by [`Program::feed`] before the device starts, with every index
+//! checked, and uploaded where a kernel reads them. Booleans and indices that come from floats (comparisons, ArgMax) stay on the device.
 
+mod feed;
 mod graph;
-mod integer;
+pub(crate) mod host;
+mod indexing;
 mod node;
 mod plan;
+mod value;
 
-pub(crate) use graph::Graph;
-pub(crate) use integer::Ints;
-pub(crate) use node::{NodeView, Problem, Tensor, Value, refuse};
-pub(crate) use plan::{Mode, Planned, broadcast};
+pub(crate) use feed::Feed;
+pub(crate) use graph::{Graph, Role, Source as GraphSource, obstacles};
+pub(crate) use indexing::Indexing;
+pub(crate) use node::{Attributes, NodeView, Problem, axis, missing, refuse};
+pub(crate) use plan::{Mode, Output, Planned, Source, broadcast};
+pub(crate) use value::{Element, Host, Tensor, Value};
 
+use crate::array::Array;
 use crate::ops::Kernel;
 
-/// Where a value lives during a run. 0 is the input, then the graph's sources, then what the steps make.
+/// Where a device value lives during a run: the graph's inputs, its sources, then what uploads, constants and steps make.
 pub(crate) type Slot = usize;
+/// Where a host value lives during a run.
+pub(crate) type HostSlot = usize;
 
-/// Small constants that planning made (for instance a shape cast to float).
+/// A value that planning made (for instance a shape cast to float, or a mask).
 #[derive(Debug)]
 pub(crate) struct Constant {
     pub(crate) slot: Slot,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) values: Vec<f32>,
+    pub(crate) array: Array,
+}
+
+/// A host value that a kernel reads.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) from: HostSlot,
+    pub(crate) slot: Slot,
+    /// For indices: what they point into.
+    pub(crate) indexing: Option<Indexing>,
+    /// For messages.
+    pub(crate) node: String,
 }
 
 /// An input of a step.
@@ -41,21 +62,55 @@ pub(crate) struct Operand {
 pub(crate) struct Step {
     pub(crate) kernel: Kernel,
     pub(crate) inputs: Vec<Operand>,
-    pub(crate) output: Slot,
+    /// One for each output of the kernel; `None` for those that nothing reads.
+    pub(crate) outputs: Vec<Option<Slot>>,
+    /// The node that it comes from, by its place in the graph.
+    pub(crate) node: usize,
 }
 
-/// A graph bound to a number of rows.
+/// One evaluation on the host.
+#[derive(Debug)]
+pub(crate) struct HostStep {
+    /// The node, by its place in the graph.
+    pub(crate) node: usize,
+    /// Known values, or slots; `None` for inputs left out.
+    pub(crate) inputs: Vec<Option<Host>>,
+    pub(crate) outputs: Vec<HostSlot>,
+}
+
+/// Where an output of the program comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct ProgramOutput {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) from: From,
+}
+
+/// See [`ProgramOutput`].
+#[derive(Debug, Clone)]
+pub(crate) enum From {
+    Device(Slot),
+    Host(HostSlot),
+    Known(Array),
+}
+
+/// A graph bound to the shapes of a batch.
 #[derive(Debug)]
 pub(crate) struct Program {
     /// Slots in all.
     pub(crate) slots: usize,
-    /// Shape of the input, `[rows, ...]`.
-    pub(crate) input_shape: Vec<usize>,
+    pub(crate) host_slots: usize,
+    /// One for each input of the graph.
+    pub(crate) input_shapes: Vec<Vec<usize>>,
     pub(crate) constants: Vec<Constant>,
+    pub(crate) host_steps: Vec<HostStep>,
+    pub(crate) uploads: Vec<Upload>,
     pub(crate) steps: Vec<Step>,
-    pub(crate) output: Slot,
-    /// Shape of the first output, `[rows, ...]`.
-    pub(crate) output_shape: Vec<usize>,
+    /// One for each output of the graph.
+    pub(crate) outputs: Vec<ProgramOutput>,
+    /// Running statistics that a training step replaces: source and slot of its new value.
+    pub(crate) buffers: Vec<(usize, Slot)>,
+    /// Shape of every slot: for estimates.
+    pub(crate) shapes: Vec<Vec<usize>>,
 }
 
 /// Why a graph can't run here.

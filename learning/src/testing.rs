@@ -6,7 +6,7 @@ use aimass_onnx::proto::{
 };
 use aimass_onnx::{Model, ParamLayout, TrainableRules};
 
-use crate::{Dataset, Loss, TrainConfig};
+use crate::{Batch, BatchNorm, Dataset, Loss, OptimizerConfig, TrainConfig};
 
 pub(crate) fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
@@ -110,12 +110,18 @@ pub(crate) fn layout(model: &Model) -> ParamLayout {
 
 pub(crate) fn config(loss: Loss) -> TrainConfig {
     TrainConfig {
-        loss,
-        lr: 0.1,
+        heads: vec![loss.into()],
+        optimizer: OptimizerConfig::sgd(0.1),
+        batch_norm: BatchNorm::Batch,
         epochs: 1,
         batch: 4,
         seed: [7; 32],
     }
+}
+
+/// The whole of a data set.
+pub(crate) fn batch(data: &Dataset) -> Batch {
+    Batch::rows(data.features().to_vec(), data.targets().to_vec()).expect("whole rows")
 }
 
 /// Deterministic numbers in -1..1.

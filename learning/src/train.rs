@@ -3,19 +3,52 @@
 use std::ops::ControlFlow;
 
 use aimass_onnx::{Model, ParamLayout};
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 
-use crate::data::shuffle;
-use crate::{Dataset, Loss, TrainError, Trainer, fit_check};
+use crate::data::Source;
+use crate::training::{Stepped, Training};
+use crate::{Loss, OptimizerConfig, TrainError};
+
+/// One output that a loss reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// Name of the model's output; the first where absent.
+    pub output: Option<String>,
+    /// The loss.
+    pub loss: Loss,
+    /// How much it counts beside the other heads.
+    pub weight: f32,
+}
+
+impl From<Loss> for Head {
+    /// The first output alone.
+    fn from(loss: Loss) -> Self {
+        Self {
+            output: None,
+            loss,
+            weight: 1.0,
+        }
+    }
+}
+
+/// What batch normalisation uses while training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchNorm {
+    /// The statistics of the batch; the stored ones move with them.
+    #[default]
+    Batch,
+    /// The stored statistics, which stay: for rounds whose updates hold weights alone.
+    Stored,
+}
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainConfig {
-    /// The loss.
-    pub loss: Loss,
-    /// SGD's learning rate.
-    pub lr: f32,
+    /// What is learnt: at least one.
+    pub heads: Vec<Head>,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// What batch normalisation uses.
+    pub batch_norm: BatchNorm,
     /// Passes over the data; 0 trains nothing and returns a zero delta.
     pub epochs: u32,
     /// Examples a step; the last batch of a pass may be smaller.
@@ -27,13 +60,17 @@ pub struct TrainConfig {
 impl TrainConfig {
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         let refuse = |reason: String| Err(TrainError::Config { reason });
+        if self.heads.is_empty() {
+            return refuse("there is no loss; name at least one head".to_owned());
+        }
+        if let Some(head) = self.heads.iter().find(|h| !h.weight.is_finite() || h.weight < 0.0) {
+            return refuse(format!("a head's weight is {}; use a finite number, 0 or more", head.weight));
+        }
+        self.heads.iter().try_for_each(|head| head.loss.check())?;
         if self.batch == 0 {
             return refuse("the batch is 0; use 1 or more examples a step".to_owned());
         }
-        if !self.lr.is_finite() || self.lr < 0.0 {
-            return refuse(format!("the learning rate is {}; use a finite number, 0 or more", self.lr));
-        }
-        Ok(())
+        self.optimizer.check()
     }
 }
 
@@ -61,76 +98,39 @@ pub struct LocalUpdate {
     pub train_loss: f32,
 }
 
-/// Trains `model` on `data` with stochastic gradient descent: each pass goes over the examples in a new order drawn from the seed.
-/// Everything is checked before the first step. The same arguments give the same bytes on the same machine, whatever the number of
-/// threads.
+/// Trains `model` on the rows of `data`: each pass goes over the examples in a new order drawn from the seed. Everything is checked before
+/// the first step. The same arguments give the same bytes on the same machine, whatever the number of threads.
 ///
 /// # Errors
 /// [`TrainError`]; then nothing of the training is returned.
 pub fn train(
     model: &Model,
     layout: &ParamLayout,
-    data: &Dataset,
+    data: &dyn Source,
     config: &TrainConfig,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<LocalUpdate, TrainError> {
-    if data.is_empty() {
-        return Err(TrainError::Data {
-            reason: "the data has no rows; nothing can be trained".to_owned(),
-        });
-    }
-    config.check()?;
-    // A batch larger than the data is the whole data.
-    let batch = config.batch.min(data.len());
-    let config = &TrainConfig { batch, ..config.clone() };
-    if config.epochs == 0 {
-        let fit = fit_check(model, layout, data.n_features(), config.loss, None)?;
-        config.loss.check_targets(data.targets(), fit.outputs)?;
-        return Ok(LocalUpdate {
-            delta: vec![0.0; layout.n_weights()],
-            examples: data.len() as u64,
-            steps: 0,
-            train_loss: 0.0,
-        });
-    }
-    let mut trainer = Trainer::new(model, layout, config, data.n_features())?;
-    config.loss.check_targets(data.targets(), trainer.outputs())?;
-    let base = trainer.weights()?;
-    let steps = (data.len().div_ceil(batch) as u64).saturating_mul(u64::from(config.epochs));
-    let mut order: Vec<usize> = (0..data.len()).collect();
-    let mut rng = ChaCha20Rng::from_seed(config.seed);
+    let mut training = Training::new(model, layout, data, config)?;
+    let base = training.weights()?.weights;
     let mut train_loss = 0.0;
-    let (mut features, mut targets) = (Vec::new(), Vec::new());
-    for _ in 0..config.epochs {
-        shuffle(&mut order, &mut rng);
-        let mut sum = 0.0f64;
-        for rows in order.chunks(batch) {
-            features.clear();
-            targets.clear();
-            for &row in rows {
-                features.extend_from_slice(data.row(row));
-                targets.push(data.targets()[row]);
-            }
-            let loss = trainer.step(&features, &targets)?;
-            sum += f64::from(loss) * rows.len() as f64;
-            let step = trainer.steps();
-            if progress(Progress { step, steps, loss }).is_break() {
-                return Err(TrainError::Stopped { step });
-            }
+    while let Some(Stepped {
+        step,
+        steps,
+        loss,
+        epoch_loss,
+        ..
+    }) = training.step()?
+    {
+        if progress(Progress { step, steps, loss }).is_break() {
+            return Err(TrainError::Stopped { step });
         }
-        train_loss = (sum / data.len() as f64) as f32;
+        train_loss = epoch_loss.map_or(train_loss, |loss| loss as f32);
     }
-    let delta: Vec<f32> = trainer.weights()?.iter().zip(&base).map(|(after, before)| after - before).collect();
-    if delta.iter().any(|d| !d.is_finite()) {
-        return Err(TrainError::Diverged {
-            step: trainer.steps(),
-            loss: f32::INFINITY,
-        });
-    }
+    let trained = training.weights()?.weights;
     Ok(LocalUpdate {
-        delta,
+        delta: trained.iter().zip(&base).map(|(after, before)| after - before).collect(),
         examples: data.len() as u64,
-        steps: trainer.steps(),
+        steps: training.step_count(),
         train_loss,
     })
 }

@@ -1,72 +1,118 @@
 //! A model being trained, step by step.
 
 use aimass_onnx::{Model, ParamLayout};
+use burn_backend::Backend;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use crate::executor::{Cpu, Executor};
-use crate::program::{Graph, Mode};
-use crate::{Loss, TrainConfig, TrainError};
+use crate::array::Array;
+use crate::executor::{Cpu, Executor, check_memory};
+use crate::loss::View;
+use crate::optimizer::Optimizer;
+use crate::program::Graph;
+use crate::{Batch, BatchNorm, Head, TrainConfig, TrainError};
 
 /// Stream of the generator that dropout draws from at step n (counted from 0) is `DROPOUT + n`; the order of examples is stream 0.
 const DROPOUT: u64 = 1;
 
 /// Holds weights and steps them. Give it any batches; [`train`](crate::train()) is the loop over a data set.
-pub struct Trainer {
-    executor: Executor<Cpu>,
-    loss: Loss,
-    lr: f32,
+///
+/// `B` is where it computes: the CPU, or a GPU in the process that is made for it.
+pub struct Trainer<B: Backend = Cpu> {
+    executor: Executor<B>,
+    optimizer: Optimizer<B>,
+    heads: Vec<Head>,
+    batch_norm: BatchNorm,
     seed: [u8; 32],
     base: Vec<f32>,
-    n_features: usize,
-    outputs: usize,
+    buffers: Vec<f32>,
     steps: u64,
 }
 
-impl std::fmt::Debug for Trainer {
+/// What one step found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean loss before the step: over the heads, each times its weight.
+    pub loss: f32,
+    /// L2 norm of the gradient before clipping, where clipping is on.
+    pub gradient_norm: Option<f64>,
+}
+
+impl<B: Backend> std::fmt::Debug for Trainer<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trainer")
-            .field("loss", &self.loss)
-            .field("lr", &self.lr)
+            .field("heads", &self.heads)
             .field("steps", &self.steps)
             .finish_non_exhaustive()
     }
 }
 
+pub(crate) fn nothing_trains(graph: &Graph) -> TrainError {
+    TrainError::Graph {
+        reason: format!(
+            "no weight reaches the output `{}`, so nothing would train; check the model or [model] trainable",
+            graph.outputs.join(", ")
+        ),
+    }
+}
+
+/// Names of the outputs that the heads read.
+pub(crate) fn outputs_of(model: &Model, heads: &[Head]) -> Result<Vec<String>, TrainError> {
+    let first = || {
+        let first = model.outputs().first().map(|output| output.name.clone());
+        first.ok_or_else(|| TrainError::Graph {
+            reason: "the model has no output; export it again".to_owned(),
+        })
+    };
+    heads.iter().map(|head| head.output.clone().map_or_else(first, Ok)).collect()
+}
+
 impl Trainer {
-    /// Checks that `model` trains on rows of `n_features` in batches of `config.batch`, before any training.
+    /// Reads the graph for the CPU, and refuses what can't train, before any data is there.
     ///
     /// # Errors
-    /// [`TrainError::Graph`], [`TrainError::Data`], [`TrainError::Config`].
-    pub fn new(model: &Model, layout: &ParamLayout, config: &TrainConfig, n_features: usize) -> Result<Self, TrainError> {
+    /// [`TrainError::Graph`], [`TrainError::Config`].
+    pub fn new(model: &Model, layout: &ParamLayout, config: &TrainConfig) -> Result<Self, TrainError> {
+        Self::on(model, layout, config)
+    }
+}
+
+impl<B: Backend> Trainer<B> {
+    /// Reads the graph for the backend's default device, and refuses what can't train, before any data is there.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`], [`TrainError::Config`].
+    pub fn on(model: &Model, layout: &ParamLayout, config: &TrainConfig) -> Result<Self, TrainError> {
         config.check()?;
-        let base = model.weights(layout).map_err(|e| TrainError::Graph { reason: e.to_string() })?;
-        let graph = Graph::new(model, Some(layout))?;
-        if graph.sources.iter().all(|s| s.weight.is_none()) {
-            let reason = format!(
-                "no weight reaches the output `{}`, so nothing would train; check the model or [model] trainable",
-                graph.output
-            );
-            return Err(TrainError::Graph { reason });
+        let of_layout = |e: aimass_onnx::LayoutError| TrainError::Graph { reason: e.to_string() };
+        let base = model.weights(layout).map_err(of_layout)?;
+        let buffers = model.values(layout, aimass_onnx::ParamKind::Buffer).map_err(of_layout)?;
+        let graph = Graph::with_outputs(model, Some(layout), &outputs_of(model, &config.heads)?)?;
+        if !graph.trains() {
+            return Err(nothing_trains(&graph));
         }
-        let mut executor = Executor::new(graph, n_features);
-        let program = executor.program(config.batch, Mode::Training)?;
-        let outputs = config.loss.outputs(&program.output_shape, config.batch)?;
         Ok(Self {
-            executor,
-            loss: config.loss,
-            lr: config.lr,
+            executor: Executor::new(graph),
+            optimizer: Optimizer::new(config.optimizer.clone()),
+            heads: config.heads.clone(),
+            batch_norm: config.batch_norm,
             seed: config.seed,
             base,
-            n_features,
-            outputs,
+            buffers,
             steps: 0,
         })
     }
 
-    /// Outputs a row: classes, or 1.
-    pub fn outputs(&self) -> usize {
-        self.outputs
+    /// Refuses from now on whatever takes more memory than this, by estimate: weights, gradients, moments, and every value that the
+    /// backward pass reads.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] when the weights alone are too many; steps fail with it for batches that are too large.
+    pub fn limit_memory(&mut self, limit_bytes: Option<u64>) -> Result<(), TrainError> {
+        let moments = self.optimizer.moments_a_weight();
+        self.executor.limit_memory(limit_bytes, moments);
+        let floats = (self.base.len() as u64).saturating_mul(2 + moments as u64);
+        check_memory(floats.saturating_mul(4), limit_bytes.unwrap_or(u64::MAX))
     }
 
     /// Steps done.
@@ -74,40 +120,54 @@ impl Trainer {
         self.steps
     }
 
-    /// One step over a batch: `features` `[rows, n_features]` row-major, `targets` `[rows]`. Returns the mean loss before the step.
+    /// One step over a batch.
     ///
     /// # Errors
-    /// [`TrainError::Data`] for slices that do not fit or a target that is no class; [`TrainError::Diverged`] when the loss is not
-    /// finite. The weights are then as they were.
-    pub fn step(&mut self, features: &[f32], targets: &[f32]) -> Result<f32, TrainError> {
-        let (rows, n) = (targets.len(), self.outputs);
-        if rows == 0 || rows.checked_mul(self.n_features) != Some(features.len()) {
-            let reason = format!(
-                "{} features do not make {rows} rows of {}; feed whole rows",
-                features.len(),
-                self.n_features
-            );
-            return Err(TrainError::Data { reason });
+    /// [`TrainError::Data`] for arrays that do not fit or a target that is no class; [`TrainError::Graph`] where the model can't take
+    /// shapes like these; [`TrainError::Diverged`] when the loss is not finite. The weights are then as they were.
+    pub fn step(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
+        let rows = batch.len();
+        let Batch {
+            inputs,
+            targets,
+            weights,
+            flat,
+        } = batch;
+        if rows == 0 {
+            return Err(TrainError::Data {
+                reason: "a batch has no rows; feed at least one".to_owned(),
+            });
         }
-        self.loss.check_targets(targets, n)?;
+        if weights.as_ref().is_some_and(|w| w.len() != rows) {
+            return Err(TrainError::Data {
+                reason: format!("the weights of the samples are not {rows}, one a row; correct the data"),
+            });
+        }
+        let inputs = if flat { self.executor.graph().conform(inputs)? } else { inputs };
         let mut noise = ChaCha20Rng::from_seed(self.seed);
         noise.set_stream(DROPOUT + self.steps);
-        let mut mean = 0.0;
-        let (loss, step) = (self.loss, self.steps + 1);
-        self.executor.step(features, self.lr, &mut noise, |outputs| {
-            let mut gradient = vec![0.0; outputs.len()];
-            mean = (loss.of_batch(outputs, n, targets, Some(&mut gradient)).sum / rows as f64) as f32;
-            if mean.is_finite() {
-                Ok(gradient)
-            } else {
-                Err(TrainError::Diverged { step, loss: mean })
-            }
-        })?;
+        let (heads, step) = (&self.heads, self.steps + 1);
+        let mut mean = 0.0f64;
+        let batch_statistics = self.batch_norm == BatchNorm::Batch;
+        let done = self
+            .executor
+            .step(inputs, batch_statistics, &mut self.optimizer, &mut noise, |outputs| {
+                let (loss, gradients) = losses(heads, outputs, &targets, weights.as_deref(), rows)?;
+                mean = loss;
+                if (mean as f32).is_finite() {
+                    Ok(gradients)
+                } else {
+                    Err(TrainError::Diverged { step, loss: mean as f32 })
+                }
+            })?;
         self.steps = step;
-        Ok(mean)
+        Ok(StepReport {
+            loss: mean as f32,
+            gradient_norm: done.gradient_norm,
+        })
     }
 
-    /// All weights now, `[layout.n_weights()]`. Those that the output does not depend on are as they were.
+    /// All weights now, `[layout.n_weights()]`. Those that the outputs do not depend on are as they were.
     ///
     /// # Errors
     /// [`TrainError::Device`].
@@ -117,23 +177,101 @@ impl Trainer {
         Ok(flat)
     }
 
+    /// All running statistics now, `[layout.n_buffers()]`.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`].
+    pub fn buffers(&self) -> Result<Vec<f32>, TrainError> {
+        let mut flat = self.buffers.clone();
+        self.executor.read_buffers(&mut flat)?;
+        Ok(flat)
+    }
+
     /// Goes on from other weights, `[layout.n_weights()]`.
     ///
     /// # Errors
     /// [`TrainError::Data`] for another length.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), TrainError> {
-        if weights.len() != self.base.len() {
-            let reason = format!(
-                "{} weights for a model of {}; they are of another model",
-                weights.len(),
-                self.base.len()
-            );
-            return Err(TrainError::Data { reason });
-        }
+        check_len(weights, self.base.len(), "weights")?;
         self.base.copy_from_slice(weights);
         self.executor.set_weights(weights);
         Ok(())
     }
+
+    /// Goes on from other running statistics, `[layout.n_buffers()]`.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for another length.
+    pub fn set_buffers(&mut self, buffers: &[f32]) -> Result<(), TrainError> {
+        check_len(buffers, self.buffers.len(), "running statistics")?;
+        self.buffers.copy_from_slice(buffers);
+        self.executor.set_buffers(buffers);
+        Ok(())
+    }
+
+    /// The optimizer's moments, flat vectors of `[layout.n_weights()]` each.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`].
+    pub fn optimizer_state(&self) -> Result<Vec<Vec<f32>>, TrainError> {
+        self.optimizer.read(&self.executor.graph().sources, self.base.len())
+    }
+
+    /// Goes on as if `steps` steps had been done and left the optimizer at `state`.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for the state of another optimizer or model.
+    pub fn restore(&mut self, steps: u64, state: &[Vec<f32>]) -> Result<(), TrainError> {
+        let (sources, device) = (&self.executor.graph().sources, self.executor.device());
+        self.optimizer.restore(sources, state, steps, device)?;
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+fn check_len(values: &[f32], expected: usize, what: &str) -> Result<(), TrainError> {
+    if values.len() == expected {
+        return Ok(());
+    }
+    Err(TrainError::Data {
+        reason: format!("{} {what} for a model of {expected}; they are of another model", values.len()),
+    })
+}
+
+/// The weighted sum of the heads' mean losses, and its gradient by each output.
+#[allow(clippy::type_complexity)]
+fn losses(
+    heads: &[Head],
+    outputs: &[Array],
+    targets: &[Array],
+    weights: Option<&[f32]>,
+    rows: usize,
+) -> Result<(f64, Vec<Option<Vec<f32>>>), TrainError> {
+    if targets.len() != heads.len() {
+        return Err(TrainError::Data {
+            reason: format!("{} arrays of targets for {} heads; feed one a head", targets.len(), heads.len()),
+        });
+    }
+    let mut total = 0.0;
+    let mut gradients = Vec::with_capacity(heads.len());
+    for ((head, output), targets) in heads.iter().zip(outputs).zip(targets) {
+        let values = output.as_floats().ok_or_else(|| TrainError::Graph {
+            reason: "a loss needs an output of floats; choose another output".to_owned(),
+        })?;
+        let n = head.loss.outputs(output.shape(), rows)?;
+        head.loss.check_targets(targets, n)?;
+        let mut gradient = vec![0.0; values.len()];
+        let scale = f64::from(head.weight);
+        let view = View {
+            output: values,
+            shape: output.shape(),
+            targets,
+            weights,
+        };
+        total += scale * head.loss.of_batch(view, scale, Some(&mut gradient))?.mean();
+        gradients.push(Some(gradient));
+    }
+    Ok((total, gradients))
 }
 
 #[cfg(test)]

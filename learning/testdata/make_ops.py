@@ -1,64 +1,14 @@
-"""Writes ops.json: one small ONNX model a case, with an input and the output that ONNX's own reference evaluator computes.
+"""Writes ops.json: cases of the ops on shapes, indices, elements and reductions, and of a few of every other family.
 
-Run it with `pip install onnx numpy` and `python make_ops.py`. The Rust tests compare outputs with these, and gradients with finite
-differences of the same models. Every model begins with `h = x + shift`, so that the gradient by the input is a weight's gradient.
+Run it with `pip install onnx numpy` and `python make_ops.py`. What a case is and what the file holds: see op_cases.py.
 """
 
-import json
-import pathlib
-
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-rng = np.random.default_rng(7)
-cases = []
+from op_cases import Cases
 
-
-def grid(shape, span=3.0):
-    """Shuffled, evenly spaced values: no two are so near that a finite difference crosses a kink between them."""
-    n = int(np.prod(shape))
-    values = (np.arange(n) + 0.5) / n * span - span / 2
-    rng.shuffle(values)
-    return values.reshape(shape).astype(np.float32)
-
-
-def case(name, nodes, x, weights=None, ints=None, opset=17, frozen=None, span=3.0, expected=None):
-    """`nodes`: (op, inputs, output, attributes); the last one's output is the model's. `expected`: in place of the evaluator's output."""
-    x = grid(x, span) if isinstance(x, tuple) else x
-    initializers = [numpy_helper.from_array(np.zeros((1,) + x.shape[1:], np.float32), "shift")]
-    for key, value in (weights or {}).items():
-        value = grid(value, 2.0) if isinstance(value, tuple) else np.asarray(value, np.float32)
-        initializers.append(numpy_helper.from_array(value, key))
-    for key, value in (ints or {}).items():
-        initializers.append(numpy_helper.from_array(np.asarray(value), key))
-    made = [helper.make_node("Add", ["x", "shift"], ["h"])]
-    for op, inputs, output, attributes in nodes:
-        made.append(helper.make_node(op, inputs, [output], name=f"{output}_{op.lower()}", **attributes))
-    dims = ["batch", *x.shape[1:]]
-    graph = helper.make_graph(
-        made,
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
-        [helper.make_tensor_value_info(nodes[-1][2], TensorProto.FLOAT, None)],
-        initializers,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    del model.graph.output[0].type.tensor_type.shape.dim[:]
-    (y,) = ReferenceEvaluator(model).run(None, {"x": x})
-    y = y if expected is None else expected(x)
-    cases.append(
-        {
-            "name": name,
-            "model": model.SerializeToString().hex(),
-            "frozen": frozen or [],
-            "x": [float(v) for v in x.ravel()],
-            "rows": x.shape[0],
-            "shape": list(y.shape),
-            "y": [float(v) for v in np.asarray(y, np.float32).ravel()],
-        }
-    )
+cases = Cases("ops.json", 7)
+case = cases.case
 
 
 # Matrix products.
@@ -197,6 +147,4 @@ case("constant_node", [("Constant", [], "k", {"value_float": 0.5}), ("Constant",
 case("used_twice", [("Tanh", ["h"], "t", {}), ("Mul", ["t", "h"], "m", {}), ("Add", ["m", "t"], "y", {})], (2, 3))
 case("layer_norm_decomposed", [("ReduceMean", ["h"], "m", {"axes": [-1]}), ("Sub", ["h", "m"], "d", {}), ("Pow", ["d", "two"], "q", {}), ("ReduceMean", ["q"], "v", {"axes": [-1]}), ("Add", ["v", "eps"], "e", {}), ("Sqrt", ["e"], "r", {}), ("Div", ["d", "r"], "n", {}), ("Mul", ["n", "g"], "s", {}), ("Add", ["s", "b"], "y", {})], (2, 3, 4), {"two": 2.0, "eps": 1e-5, "g": (4,), "b": (4,)}, frozen=["two", "eps"])
 
-path = pathlib.Path(__file__).with_name("ops.json")
-path.write_text("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
-print(len(cases), "cases,", path.stat().st_size, "bytes, onnx", onnx.__version__)
+cases.write()

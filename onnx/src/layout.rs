@@ -68,17 +68,45 @@ struct Rule {
 impl ParamLayout {
     pub(crate) fn new(model: &Model, rules: &TrainableRules) -> Result<Self, LayoutError> {
         let slots = slots::kinds(model.graph());
+        let mut matched = vec![false; rules.rules.len()];
+        let layout = Self::of_kinds(model, |name| {
+            let slot = slots.get(name).copied().unwrap_or(ParamKind::Frozen);
+            rules.kind(name, slot, &mut matched)
+        });
+        if let Some(unmatched) = matched.iter().position(|&matched| !matched) {
+            return Err(LayoutError::Unmatched {
+                glob: shown(&rules.rules[unmatched].text),
+                known: layout.first_names(),
+            });
+        }
+        if layout.n_weights == 0 {
+            return Err(LayoutError::NothingTrains);
+        }
+        Ok(layout)
+    }
+
+    /// The layout of a model whose entries are of these kinds, in the file's order: one that was made elsewhere from the same file.
+    /// `None` when the model has another number of entries.
+    pub fn with_kinds(model: &Model, kinds: &[ParamKind]) -> Option<Self> {
+        let (mut left, mut missing) = (kinds.iter(), false);
+        let layout = Self::of_kinds(model, |_| {
+            let kind = left.next().copied();
+            missing |= kind.is_none();
+            kind.unwrap_or(ParamKind::Frozen)
+        });
+        (!missing && left.next().is_none()).then_some(layout)
+    }
+
+    fn of_kinds(model: &Model, mut kind: impl FnMut(&str) -> ParamKind) -> Self {
         let mut layout = Self {
             params: Vec::new(),
             n_weights: 0,
             n_buffers: 0,
         };
         let mut n_frozen = 0;
-        let mut matched = vec![false; rules.rules.len()];
         for tensor in model.initializers().filter(|tensor| tensor.element == ElementType::F32) {
             let name = &tensor.proto.name;
-            let slot = slots.get(name.as_str()).copied().unwrap_or(ParamKind::Frozen);
-            let kind = rules.kind(name, slot, &mut matched);
+            let kind = kind(name);
             let total = match kind {
                 ParamKind::Weight => &mut layout.n_weights,
                 ParamKind::Buffer => &mut layout.n_buffers,
@@ -93,16 +121,7 @@ impl ParamLayout {
                 kind,
             });
         }
-        if let Some(unmatched) = matched.iter().position(|&matched| !matched) {
-            return Err(LayoutError::Unmatched {
-                glob: shown(&rules.rules[unmatched].text),
-                known: layout.first_names(),
-            });
-        }
-        if layout.n_weights == 0 {
-            return Err(LayoutError::NothingTrains);
-        }
-        Ok(layout)
+        layout
     }
 
     /// All entries in the file's order.

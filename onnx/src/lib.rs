@@ -7,6 +7,7 @@ pub mod build;
 mod check;
 mod error;
 mod layout;
+pub mod lora;
 mod model;
 mod node;
 pub mod proto;
@@ -16,6 +17,7 @@ mod splice;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod untie;
 mod wire;
 
 pub use error::{AttributeError, LayoutError, ReadError};

@@ -185,6 +185,16 @@ impl AttributeProto {
             ..Self::default()
         }
     }
+
+    /// A tensor attribute.
+    pub fn tensor(name: &str, value: TensorProto) -> Self {
+        Self {
+            name: name.to_owned(),
+            r#type: AttributeType::Tensor as i32,
+            t: Some(Box::new(value)),
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,45 +3,170 @@
 use std::collections::BTreeMap;
 
 use crate::ParamKind;
-use crate::proto::GraphProto;
+use crate::proto::{GraphProto, NodeProto};
 
 /// What each value that is used in a slot is to training, by name. Values that are not in it train only when a rule says so.
 ///
 /// A value reached through operators that only rename or rearrange (Identity, Transpose, Reshape, Squeeze, Unsqueeze, Flatten)
 /// counts as the value itself. One that is used as a running statistic anywhere is a buffer; else one weight slot makes a weight.
+///
+/// Besides the operators' slots: an Add's operand directly after a product is its bias, and where a normalization is made of its parts
+/// (a division by a square root, or an InstanceNormalization), the initializers that it is multiplied with and that are then added are
+/// its scale and bias, as exporters write LayerNormalization, RMSNormalization and GroupNormalization for older opsets.
 pub(crate) fn kinds(graph: &GraphProto) -> BTreeMap<&str, ParamKind> {
-    // Nodes are in order, so each value's source is known when its user comes.
-    let mut source: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut giver: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut kinds = BTreeMap::new();
-    for node in &graph.node {
-        let Some(op) = node.standard_op() else { continue };
-        let origin = |index: usize| node.input_name(index).map(|name| source.get(name).copied().unwrap_or(name));
-        for &(index, kind) in slots(op) {
-            let Some(name) = origin(index) else { continue };
-            let known = kinds.entry(name).or_insert(kind);
-            if kind == ParamKind::Buffer {
-                *known = kind;
-            }
-        }
-        if op == "Add" {
-            for (bias, other) in [(0, 1), (1, 0)] {
-                let after_product = origin(other).and_then(|name| giver.get(name)).is_some_and(|op| takes_bias(op));
-                if let Some(name) = origin(bias).filter(|_| after_product) {
-                    kinds.entry(name).or_insert(ParamKind::Weight);
-                }
-            }
-        }
-        let Some(output) = node.output.first() else { continue };
-        match origin(0).filter(|_| rearranges(op)) {
-            Some(name) => _ = source.insert(output, name),
-            None => _ = giver.insert(output, op),
-        }
-    }
-    kinds
+    let mut walk = Walk {
+        initializers: graph.initializer.iter().map(|t| (t.name.as_str(), t.dims.as_slice())).collect(),
+        ..Walk::default()
+    };
+    graph.node.iter().for_each(|node| walk.visit(node));
+    walk.finish()
 }
 
-/// Weight and buffer slots of an operator. Source: the operators' definitions in ONNX's `docs/Operators.md`.
+/// What a value was computed by, as far as it matters for the operands that come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// A product with a weight: an Add's operand is its bias.
+    Layer,
+    /// A product of computed values: an Add's operand is a bias unless it is as large as a matrix, like an attention mask.
+    Product,
+    /// A square root.
+    Root,
+    /// A quotient by a square root, by whatever way. `usize`: which instance normalization, where it is one.
+    Normalized(Option<usize>),
+    /// The same, multiplied with a scale.
+    Scaled,
+}
+
+/// An InstanceNormalization: its output, scale and bias.
+struct InstanceNorm<'a> {
+    operands: [Option<&'a str>; 2],
+    /// It is a part of a group normalization, which has scale and bias of its own; these are ones and zeros.
+    grouped: bool,
+}
+
+/// Nodes are in order, so each value's source is known when its user comes.
+#[derive(Default)]
+struct Walk<'a> {
+    /// Shapes by name.
+    initializers: BTreeMap<&'a str, &'a [i64]>,
+    /// What a rearranged value is a rearrangement of.
+    source: BTreeMap<&'a str, &'a str>,
+    given: BTreeMap<&'a str, Given>,
+    instance_norms: Vec<InstanceNorm<'a>>,
+    kinds: BTreeMap<&'a str, ParamKind>,
+}
+
+impl<'a> Walk<'a> {
+    fn visit(&mut self, node: &'a NodeProto) {
+        let Some(op) = node.standard_op() else { return };
+        for &(index, kind) in slots(op) {
+            if let Some(name) = self.origin(node, index) {
+                self.mark(name, kind);
+            }
+        }
+        let (first, second) = (self.origin(node, 0), self.origin(node, 1));
+        let Some(output) = node.output.first() else { return };
+        if let Some(name) = first.filter(|_| rearranges(op)) {
+            self.source.insert(output, name);
+            return;
+        }
+        let given = |name: Option<&str>| name.and_then(|name| self.given.get(name).copied());
+        let is_weight = |name: Option<&str>| name.is_some_and(|name| self.initializers.contains_key(name));
+        let found = match op {
+            "Conv" | "ConvTranspose" | "Gemm" => Some(Given::Layer),
+            "MatMul" | "Einsum" if is_weight(first) || is_weight(second) => Some(Given::Layer),
+            "MatMul" | "Einsum" => Some(Given::Product),
+            "Sqrt" => Some(Given::Root),
+            "Reciprocal" if given(first) == Some(Given::Root) => Some(Given::Normalized(None)),
+            "Div" if given(second) == Some(Given::Root) => Some(Given::Normalized(None)),
+            "InstanceNormalization" => {
+                self.instance_norms.push(InstanceNorm {
+                    operands: [second, self.origin(node, 2)],
+                    grouped: false,
+                });
+                Some(Given::Normalized(Some(self.instance_norms.len() - 1)))
+            }
+            "Mul" => self.scale(node, [first, second]),
+            "Add" => {
+                self.bias([first, second]);
+                None
+            }
+            _ => None,
+        };
+        if let Some(found) = found {
+            self.given.insert(output, found);
+        }
+    }
+
+    /// A product with something normalized: by its scale, or what normalizes it.
+    fn scale(&mut self, node: &NodeProto, operands: [Option<&'a str>; 2]) -> Option<Given> {
+        for (index, other) in [(0, 1), (1, 0)] {
+            let (Some(value), Some(factor)) = (operands[index], operands[other]) else {
+                continue;
+            };
+            let Some(&Given::Normalized(instance)) = self.given.get(value) else {
+                continue;
+            };
+            let Some(dims) = self.initializers.get(factor) else {
+                return Some(Given::Normalized(None));
+            };
+            if long_axes(dims) == 0 {
+                continue;
+            }
+            self.mark(factor, ParamKind::Weight);
+            // Groups were made by a Reshape, and unmade by another one after it.
+            let rearranged = node.input_name(index) != Some(value);
+            if let Some(norm) = instance.filter(|_| rearranged).and_then(|at| self.instance_norms.get_mut(at)) {
+                norm.grouped = true;
+            }
+            return Some(Given::Scaled);
+        }
+        None
+    }
+
+    fn bias(&mut self, operands: [Option<&'a str>; 2]) {
+        for (index, other) in [(0, 1), (1, 0)] {
+            let (Some(bias), Some(value)) = (operands[index], operands[other]) else {
+                continue;
+            };
+            let dims = self.initializers.get(bias);
+            let is_bias = match self.given.get(value) {
+                Some(Given::Layer) => true,
+                Some(Given::Product) => dims.is_none_or(|dims| long_axes(dims) <= 1),
+                Some(Given::Scaled) => dims.is_some_and(|dims| long_axes(dims) > 0),
+                Some(Given::Normalized(_) | Given::Root) | None => false,
+            };
+            if is_bias {
+                self.mark(bias, ParamKind::Weight);
+            }
+        }
+    }
+
+    fn finish(mut self) -> BTreeMap<&'a str, ParamKind> {
+        for norm in std::mem::take(&mut self.instance_norms).into_iter().filter(|norm| !norm.grouped) {
+            for name in norm.operands.into_iter().flatten() {
+                self.mark(name, ParamKind::Weight);
+            }
+        }
+        self.kinds
+    }
+
+    /// Input `index` of a node before it was rearranged.
+    fn origin(&self, node: &'a NodeProto, index: usize) -> Option<&'a str> {
+        let name = node.input_name(index)?;
+        Some(self.source.get(name).copied().unwrap_or(name))
+    }
+
+    fn mark(&mut self, name: &'a str, kind: ParamKind) {
+        let known = self.kinds.entry(name).or_insert(kind);
+        if kind == ParamKind::Buffer {
+            *known = kind;
+        }
+    }
+}
+
+/// Weight and buffer slots of an operator, but those of InstanceNormalization, which may be a part of another one. Source: the
+/// operators' definitions in ONNX's `docs/Operators.md`.
 fn slots(op: &str) -> &'static [(usize, ParamKind)] {
     use ParamKind::{Buffer, Weight};
     match op {
@@ -53,15 +178,15 @@ fn slots(op: &str) -> &'static [(usize, ParamKind)] {
         "GRU" | "RNN" => &[(1, Weight), (2, Weight), (3, Weight)],
         "Gather" => &[(0, Weight)],
         "BatchNormalization" => &[(1, Weight), (2, Weight), (3, Buffer), (4, Buffer)],
-        "InstanceNormalization" | "LayerNormalization" | "GroupNormalization" => &[(1, Weight), (2, Weight)],
+        "LayerNormalization" | "GroupNormalization" => &[(1, Weight), (2, Weight)],
         "RMSNormalization" | "PRelu" => &[(1, Weight)],
         _ => &[],
     }
 }
 
-/// Whether an Add directly after this operator is its bias.
-fn takes_bias(op: &str) -> bool {
-    matches!(op, "MatMul" | "Gemm" | "Conv" | "ConvTranspose" | "Einsum")
+/// Axes longer than 1.
+fn long_axes(dims: &[i64]) -> usize {
+    dims.iter().filter(|&&length| length > 1).count()
 }
 
 /// Whether output 0 has the values of input 0, each once.
@@ -70,83 +195,4 @@ fn rearranges(op: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::NodeProto;
-    use ParamKind::{Buffer, Weight};
-
-    fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-        NodeProto {
-            op_type: op.to_owned(),
-            input: inputs.iter().map(|&name| name.to_owned()).collect(),
-            output: outputs.iter().map(|&name| name.to_owned()).collect(),
-            ..NodeProto::default()
-        }
-    }
-
-    fn kinds_of(nodes: Vec<NodeProto>) -> Vec<(String, ParamKind)> {
-        let graph = GraphProto {
-            node: nodes,
-            ..GraphProto::default()
-        };
-        kinds(&graph).into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect()
-    }
-
-    #[test]
-    fn slots_make_weights_and_buffers() {
-        let found = kinds_of(vec![
-            node("Conv", &["x", "cw", "cb"], &["c"]),
-            node("BatchNormalization", &["c", "scale", "bias", "mean", "var"], &["b"]),
-            node("PRelu", &["b", "slope"], &["p"]),
-        ]);
-        let find = |name: &str| found.iter().find(|(n, _)| n == name).map(|&(_, kind)| kind);
-        for name in ["cw", "cb", "scale", "bias", "slope"] {
-            assert_eq!(find(name), Some(Weight), "{name}");
-        }
-        assert_eq!((find("mean"), find("var"), find("x")), (Some(Buffer), Some(Buffer), None));
-    }
-
-    #[test]
-    fn an_add_is_a_bias_only_directly_after_a_product() {
-        let found = kinds_of(vec![
-            node("MatMul", &["x", "w"], &["xw"]),
-            node("Reshape", &["xw", "shape"], &["r"]),
-            node("Add", &["bias", "r"], &["y"]),
-            node("Add", &["y", "offset"], &["z"]),
-        ]);
-        let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
-        assert!(names.contains(&"bias") && names.contains(&"w"), "{names:?}");
-        assert!(!names.contains(&"offset") && !names.contains(&"shape"), "{names:?}");
-    }
-
-    #[test]
-    fn weights_are_found_through_identity_and_transpose() {
-        let found = kinds_of(vec![
-            node("Identity", &["w"], &["i"]),
-            node("Transpose", &["i"], &["t"]),
-            node("Gather", &["table", "x"], &["e"]),
-            node("MatMul", &["e", "t"], &["y"]),
-        ]);
-        assert!(found.contains(&("w".to_owned(), Weight)) && found.contains(&("table".to_owned(), Weight)));
-    }
-
-    #[test]
-    fn a_running_statistic_stays_a_buffer_when_it_is_used_as_a_weight_too() {
-        for nodes in [["PRelu", "BatchNormalization"], ["BatchNormalization", "PRelu"]] {
-            let nodes = nodes.map(|op| match op {
-                "PRelu" => node("PRelu", &["x", "m"], &["p"]),
-                _ => node("BatchNormalization", &["x", "s", "b", "m", "v"], &["n"]),
-            });
-            assert!(kinds_of(nodes.to_vec()).contains(&("m".to_owned(), Buffer)));
-        }
-    }
-
-    #[test]
-    fn operators_of_other_domains_have_no_slots() {
-        let foreign = NodeProto {
-            domain: "com.example".into(),
-            ..node("Conv", &["x", "w"], &["y"])
-        };
-        assert_eq!(kinds_of(vec![foreign]), vec![]);
-    }
-}
+mod tests;

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use crate::wire::{Field, Fields, WireError, put_varint};
 
-const GRAPH: u64 = 7;
-const INITIALIZER: u64 = 5;
+pub(crate) const GRAPH: u64 = 7;
+pub(crate) const INITIALIZER: u64 = 5;
 const RAW_DATA: u64 = 9;
 /// Tag of `raw_data`.
 const RAW_DATA_TAG: u8 = (RAW_DATA << 3) as u8 | 2;
@@ -145,7 +145,7 @@ fn rewrite_tensor(bytes: &[u8], tensor: Range<usize>, values: &[f32]) -> Result<
 }
 
 /// Writes a field that has a length.
-fn put(tag: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put(tag: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(tag);
     put_varint(value.len() as u64, out);
     out.extend_from_slice(value);

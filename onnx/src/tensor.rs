@@ -1,5 +1,7 @@
 //! Constant tensors with their checks.
 
+use std::fmt;
+
 use crate::ReadError;
 use crate::error::shown;
 use crate::proto::{DataLocation, DataType, SparseTensorProto, TensorProto};
@@ -28,6 +30,23 @@ impl ElementType {
             Ok(DataType::Int32) => Self::I32,
             Ok(DataType::Bool) => Self::Bool,
             _ => Self::Other(number),
+        }
+    }
+}
+
+impl fmt::Display for ElementType {
+    /// `float32`, `int64`, `float16`, ...; `type 99` for one that ONNX does not have.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32 => f.write_str("float32"),
+            Self::I64 => f.write_str("int64"),
+            Self::I32 => f.write_str("int32"),
+            Self::Bool => f.write_str("bool"),
+            Self::Other(number) => match DataType::try_from(*number) {
+                Ok(DataType::Double) => f.write_str("float64"),
+                Ok(known) => f.write_str(&format!("{known:?}").to_lowercase()),
+                Err(_) => write!(f, "type {number}"),
+            },
         }
     }
 }
@@ -222,6 +241,17 @@ mod tests {
             data_type: data_type as i32,
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn element_types_are_called_as_numpy_calls_them() {
+        let names = [1, 6, 7, 9, 10, 11, 16, 2, 99].map(|number| ElementType::from_number(number).to_string());
+        assert_eq!(
+            names,
+            [
+                "float32", "int32", "int64", "bool", "float16", "float64", "bfloat16", "uint8", "type 99"
+            ]
+        );
     }
 
     #[test]

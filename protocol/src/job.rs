@@ -7,9 +7,12 @@ mod sections;
 mod source;
 #[cfg(test)]
 mod tests;
+mod train;
+mod training;
 
 pub use file::*;
 pub use source::JobSource;
+pub use train::*;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;

@@ -18,6 +18,7 @@ mod config;
 mod counters;
 mod driver;
 mod error;
+mod head;
 mod job;
 mod live;
 mod memory;

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
-use aimass_learning::Dataset;
+use aimass_edge_agent::recipe;
+use aimass_learning::{Dataset, TrainError};
 use aimass_onnx::{Model, TrainableRules};
-use aimass_protocol::job::{JobFile, LossName};
+use aimass_protocol::job::JobFile;
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, TenantId};
 use anyhow::{Context, Result};
@@ -77,7 +78,9 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
             "name an ONNX file, relative to the job file",
         )
     })?;
-    let parsed = Model::from_bytes(&model).map_err(|e| {
+    // Fleets train what aggregator and agents read alike: the statistics' copies are part of the model that is submitted.
+    let parsed = Model::from_shared(model.into()).and_then(|model| model.with_own_statistics());
+    let parsed = parsed.map_err(|e| {
         at(
             "model.path",
             e.to_string(),
@@ -88,10 +91,11 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let layout = parsed
         .layout(&rules)
         .map_err(|e| at("model.trainable", e.to_string(), "name initializers of the model"))?;
-    let loss = match file.train.loss {
-        LossName::CrossEntropy => aimass_learning::Loss::CrossEntropy,
-        LossName::Mse => aimass_learning::Loss::Mse,
-    };
+    if let Some(no) = file.not_in_rounds() {
+        return Err(at(no.field, no.problem.to_owned(), no.fix).into());
+    }
+    let heads = recipe::heads(&file.train);
+    let head = heads.first().context("a job file without heads is refused when it is read")?;
 
     let evaluation = match &file.evaluate {
         None => None,
@@ -112,14 +116,15 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
                         "correct the file, or `data.inputs` and `data.target`",
                     )
                 })?;
-            aimass_learning::fit_check(&parsed, &layout, data.n_features(), loss, None).map_err(|e| {
-                at(
+            aimass_learning::fit_check(&parsed, &layout, data.n_features(), head, None).map_err(|e| match e {
+                TrainError::Config { .. } => at("train.loss", e.to_string(), "correct the loss's options"),
+                _ => at(
                     "data.inputs",
                     e.to_string(),
                     "name the columns that feed the model, or change the model",
-                )
+                ),
             })?;
-            aimass_learning::evaluate(&parsed, &data, loss)
+            aimass_learning::evaluate(&parsed, &data, head)
                 .map_err(|e| at("evaluate.data", e.to_string(), "correct the rows, or name another target"))?;
             Some((data_path, raw))
         }
@@ -128,7 +133,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         n_weights: layout.n_weights(),
         text,
         file,
-        model,
+        model: parsed.as_bytes().to_vec(),
         evaluation,
     })
 }

@@ -1,5 +1,6 @@
 //! Inference: the same ONNX file that was trained, run by tract. tract's types stay in here.
 
+mod arrays;
 mod parity;
 
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use aimass_onnx::{Dim, ElementType, Model, ReadError};
 use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TypedRunnableModel, tvec};
 
+pub use arrays::run;
 pub use parity::{Parity, ParityError, parity};
 
 /// A model that tract can't run, or rows that do not fit it.
@@ -63,21 +65,7 @@ impl TractModel {
     pub fn load(bytes: &[u8], batch: usize) -> Result<Self, InferError> {
         let model = Model::from_bytes(bytes)?;
         let dims = input_dims(&model, batch.max(1))?;
-        let onnx = tract_onnx::onnx();
-        for node in &model.graph().node {
-            if !onnx.op_register.0.contains_key(&node.op_type) {
-                let node_name = if node.name.is_empty() {
-                    node.output.first().cloned().unwrap_or_default()
-                } else {
-                    node.name.clone()
-                };
-                return Err(InferError::Op {
-                    node: node_name,
-                    op: node.op_type.clone(),
-                });
-            }
-        }
-        let plan = onnx
+        let plan = check_ops(&model)?
             .model_for_read(&mut model.as_bytes())
             .and_then(|graph| graph.with_input_fact(0, InferenceFact::dt_shape(DatumType::F32, &dims)))
             .and_then(InferenceModelExt::into_optimized)
@@ -136,6 +124,25 @@ impl TractModel {
         let view = first.to_plain_array_view::<f32>().map_err(graph_error)?;
         Ok(view.iter().copied().collect())
     }
+}
+
+/// tract, once it is known to have all the model's operators.
+fn check_ops(model: &Model) -> Result<tract_onnx::Onnx, InferError> {
+    let onnx = tract_onnx::onnx();
+    for node in &model.graph().node {
+        if !onnx.op_register.0.contains_key(&node.op_type) {
+            let node_name = if node.name.is_empty() {
+                node.output.first().cloned().unwrap_or_default()
+            } else {
+                node.name.clone()
+            };
+            return Err(InferError::Op {
+                node: node_name,
+                op: node.op_type.clone(),
+            });
+        }
+    }
+    Ok(onnx)
 }
 
 /// Dimensions of a batch of the model's only input.

@@ -106,6 +106,35 @@ fn a_dry_run_changes_nothing_and_still_contributes() {
 }
 
 #[test]
+fn a_job_trains_with_the_optimizer_and_loss_that_it_names() {
+    let plain = trained(&device(1, 0.0)).1;
+    for (keys, loss) in [
+        ("optimizer = \"adam\"", "label_smoothing = 0.1"),
+        ("optimizer = \"momentum\"", "class_weights = [1.0, 4.0]"),
+    ] {
+        let text = crate::fixture::JOB_FILE.replace("optimizer = \"sgd\"", &format!("{keys}\n{loss}"));
+        let mut device = device(1, 0.0);
+        device.order.file = JobFile::parse(&text).expect("a good job file");
+        assert_ne!(trained(&device).1, plain, "{keys}");
+    }
+}
+
+#[test]
+fn what_rounds_can_not_do_is_refused_and_not_ignored() {
+    let text = crate::fixture::JOB_FILE.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }");
+    let mut device = device(1, 0.0);
+    device.order.file = JobFile::parse(&text).expect("a good job file");
+    let error = train(&device.state, &device.order, &mut |_| ControlFlow::Continue(())).expect_err("refused");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the job's train.lora: rounds can't train low-rank adapters"),
+        "{error}"
+    );
+    assert!(device.state.load_trained(device.order.contribution).expect("reads").is_none());
+}
+
+#[test]
 fn residues_for_a_cohort_are_made_once() {
     let device = device(1, 0.0);
     let (record, _) = trained(&device);

@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::{DataError, Dataset, Limits};
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A file that is within the limit, and its size.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<(File, u64), DataError> {
@@ -48,17 +48,73 @@ pub(super) fn unpacked<'a>(name: &str, content: impl Read + 'a, limits: &Limits)
 }
 
 /// Where each wanted column lies, and the names for messages.
-struct Columns {
+#[derive(Debug)]
+pub(super) struct Columns {
     names: Vec<String>,
     inputs: Vec<usize>,
-    target: usize,
+    targets: Vec<usize>,
 }
 
-pub(super) fn parse(name: &str, content: impl Read, inputs: &[String], target: &str, limits: &Limits) -> Result<Dataset, DataError> {
-    let mut reader = csv::ReaderBuilder::new()
+/// Rows in memory, with a column of targets for each that was asked for.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) features: Vec<f32>,
+    pub(super) targets: Vec<Vec<f32>>,
+    pub(super) n_features: usize,
+}
+
+impl Table {
+    fn new(columns: &Columns) -> Self {
+        Self {
+            features: Vec::new(),
+            targets: vec![Vec::new(); columns.targets.len()],
+            n_features: columns.inputs.len(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.targets.first().map_or(0, Vec::len)
+    }
+}
+
+/// A reader of rows; what differs from a plain one is said in one place.
+pub(super) fn reader<R: Read>(has_headers: bool, content: R) -> csv::Reader<R> {
+    csv::ReaderBuilder::new()
+        .has_headers(has_headers)
         .flexible(false)
         .trim(csv::Trim::All)
-        .from_reader(unpacked(name, content, limits)?);
+        .from_reader(content)
+}
+
+/// Reads everything into memory.
+pub(super) fn parse(name: &str, content: impl Read, inputs: &[String], targets: &[String], limits: &Limits) -> Result<Table, DataError> {
+    let mut table = None;
+    let content = unpacked(name, content, limits)?;
+    let past_limit = |reader: &csv::Reader<Take<Box<dyn Read + '_>>>| reader.get_ref().limit() == 0;
+    let columns = scan(
+        name,
+        reader(true, content),
+        (inputs, targets),
+        limits,
+        past_limit,
+        |columns, record, line, _| {
+            let table = table.get_or_insert_with(|| Table::new(columns));
+            columns.read(name, record, line, table)
+        },
+    )?;
+    Ok(table.unwrap_or_else(|| Table::new(&columns)))
+}
+
+/// Goes over all rows; `each` gets the record, its line and the byte that it begins at. `past_limit` says whether the limit of bytes cut
+/// the content off.
+pub(super) fn scan<R: Read>(
+    name: &str,
+    mut reader: csv::Reader<R>,
+    (inputs, targets): (&[String], &[String]),
+    limits: &Limits,
+    past_limit: impl Fn(&csv::Reader<R>) -> bool,
+    mut each: impl FnMut(&Columns, &StringRecord, u64, u64) -> Result<(), DataError>,
+) -> Result<Columns, DataError> {
     let header = reader.headers().map_err(|e| from_csv(name, e))?.clone();
     if header.is_empty() {
         return Err(DataError::parse(
@@ -76,42 +132,52 @@ pub(super) fn parse(name: &str, content: impl Read, inputs: &[String], target: &
         );
         return Err(DataError::parse(name, 1, 0, problem));
     }
-    let columns = resolve(name, &header, inputs, target)?;
-    let mut dataset = Dataset {
-        features: Vec::new(),
-        targets: Vec::new(),
-        n_features: columns.inputs.len(),
-    };
+    let columns = resolve(name, &header, inputs, targets)?;
     let mut record = StringRecord::new();
+    let mut rows = 0;
     loop {
         let more = reader.read_record(&mut record);
         let line = reader.position().line();
         // Before anything else, as the limit may have cut a row in two.
-        if reader.get_ref().limit() == 0 {
+        if past_limit(&reader) {
             return Err(DataError::parse(name, line, 0, too_large(limits)));
         }
         if !more.map_err(|e| from_csv(name, e))? {
             break;
         }
-        let line = record.position().map_or(line, csv::Position::line);
-        if dataset.targets.len() == limits.max_rows {
+        let (line, byte) = record.position().map_or((line, 0), |p| (p.line(), p.byte()));
+        if rows == limits.max_rows {
             let problem = format!("more than {} rows, the limit; split the file or raise the limit", limits.max_rows);
             return Err(DataError::parse(name, line, 0, problem));
         }
-        for &column in &columns.inputs {
-            let value = number(name, &record, line, column, &columns)?;
-            dataset.features.push(value);
-        }
-        let value = number(name, &record, line, columns.target, &columns)?;
-        dataset.targets.push(value);
+        rows += 1;
+        each(&columns, &record, line, byte)?;
     }
-    if dataset.is_empty() {
+    if rows == 0 {
         return Err(DataError::parse(name, 2, 0, "there are no rows below the header"));
     }
-    Ok(dataset)
+    Ok(columns)
 }
 
-fn resolve(name: &str, header: &StringRecord, inputs: &[String], target: &str) -> Result<Columns, DataError> {
+impl Columns {
+    /// Reads the wanted fields of a row.
+    pub(super) fn read(&self, name: &str, record: &StringRecord, line: u64, into: &mut Table) -> Result<(), DataError> {
+        for &column in &self.inputs {
+            into.features.push(number(name, record, line, column, self)?);
+        }
+        for (targets, &column) in into.targets.iter_mut().zip(&self.targets) {
+            targets.push(number(name, record, line, column, self)?);
+        }
+        Ok(())
+    }
+
+    /// A table for a batch of these columns.
+    pub(super) fn table(&self) -> Table {
+        Table::new(self)
+    }
+}
+
+fn resolve(name: &str, header: &StringRecord, inputs: &[String], targets: &[String]) -> Result<Columns, DataError> {
     let names: Vec<String> = header.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
     for (i, column) in names.iter().enumerate() {
         if let Some(first) = names[..i].iter().position(|other| other == column) {
@@ -122,43 +188,35 @@ fn resolve(name: &str, header: &StringRecord, inputs: &[String], target: &str) -
             return Err(DataError::parse(name, 1, i + 1, problem));
         }
     }
-    let find = |wanted: &str| {
+    let find = |wanted: &String| {
         names.iter().position(|n| n == wanted).ok_or_else(|| {
             let problem = format!("there is no column `{wanted}`; the file has {}", listed(&names));
             DataError::parse(name, 1, 0, problem)
         })
     };
-    let target_at = find(target)?;
+    let targets = targets.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let inputs: Vec<usize> = if inputs.is_empty() {
-        (0..names.len()).filter(|&i| i != target_at).collect()
+        (0..names.len()).filter(|i| !targets.contains(i)).collect()
     } else {
-        inputs.iter().map(|wanted| find(wanted)).collect::<Result<_, _>>()?
+        inputs.iter().map(find).collect::<Result<_, _>>()?
     };
     if inputs.is_empty() {
-        return Err(DataError::parse(
-            name,
-            1,
-            0,
-            format!("there is no column beside the target `{target}`; a row needs at least one feature"),
-        ));
+        let titles: Vec<&str> = targets.iter().map(|&i| names[i].as_str()).collect();
+        let problem = format!(
+            "there is no column beside the target `{}`; a row needs at least one feature",
+            titles.join("`, `")
+        );
+        return Err(DataError::parse(name, 1, 0, problem));
     }
-    if inputs.contains(&target_at) {
-        return Err(DataError::parse(
-            name,
-            1,
-            target_at + 1,
-            format!("the target `{target}` is also an input; take it out of the inputs"),
-        ));
+    if let Some(&both) = targets.iter().find(|i| inputs.contains(i)) {
+        let problem = format!("the target `{}` is also an input; take it out of the inputs", names[both]);
+        return Err(DataError::parse(name, 1, both + 1, problem));
     }
-    Ok(Columns {
-        names,
-        inputs,
-        target: target_at,
-    })
+    Ok(Columns { names, inputs, targets })
 }
 
 /// At most 20 names, so that a message stays readable.
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 20;
     let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
     let more = names.len().saturating_sub(SHOWN);
@@ -195,7 +253,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-fn from_csv(name: &str, error: csv::Error) -> DataError {
+pub(super) fn from_csv(name: &str, error: csv::Error) -> DataError {
     let line = error.position().map_or(0, csv::Position::line);
     match error.into_kind() {
         ErrorKind::Io(source) => DataError::io(name, source),

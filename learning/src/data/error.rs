@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum DataError {
     /// A place in the file that does not parse. `line` and `column` count from 1; 0 where the format has none.
-    #[error("{file}:{line}:{column}: {problem}")]
+    #[error("{file}{}: {problem}", place(*line, *column))]
     Parse {
         /// The file.
         file: String,
@@ -30,6 +30,11 @@ pub enum DataError {
         /// What differs, and what to do.
         problem: String,
     },
+}
+
+/// Nothing for formats without lines.
+fn place(line: u64, column: usize) -> String {
+    if line == 0 { String::new() } else { format!(":{line}:{column}") }
 }
 
 impl DataError {

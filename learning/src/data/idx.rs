@@ -1,10 +1,12 @@
 //! IDX files of unsigned bytes: MNIST and its kin.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::csv::{open, unpacked};
-use super::{DataError, Dataset, Limits};
+use super::{DataError, Dataset, Limits, Source};
+use crate::Batch;
+use crate::array::Array;
 
 /// "Unsigned byte" in the header's third byte.
 const UBYTE: u8 = 0x08;
@@ -17,7 +19,75 @@ struct Idx {
     values: Vec<u8>,
 }
 
+/// A pixel as a feature.
+fn feature(pixel: u8) -> f32 {
+    f32::from(pixel) / 255.0
+}
+
 pub(super) fn read(images: &Path, labels: &Path, limits: &Limits) -> Result<Dataset, DataError> {
+    let IdxRows { pixels, labels, n_pixels } = IdxRows::open(images, labels, limits)?;
+    let features = pixels.into_iter().map(feature).collect();
+    Dataset::new(features, labels, n_pixels).ok_or_else(|| {
+        let name = images.display().to_string();
+        DataError::parse(&name, 0, 0, "sizes and values differ")
+    })
+}
+
+/// The labels of a file of images by MNIST's names: `train-labels-idx1-ubyte.gz` beside `train-images-idx3-ubyte.gz`.
+pub(super) fn labels_beside(images: &Path) -> Result<PathBuf, DataError> {
+    let name = images.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let labels = images.with_file_name(name.replace("images", "labels").replace("idx3", "idx1"));
+    if labels != images && labels.is_file() {
+        return Ok(labels);
+    }
+    let problem = "holds images; name the file of their labels with --labels";
+    Err(DataError::parse(&images.display().to_string(), 0, 0, problem))
+}
+
+/// Images and their labels in memory, a byte a pixel.
+#[derive(Debug)]
+pub(super) struct IdxRows {
+    pixels: Vec<u8>,
+    labels: Vec<f32>,
+    n_pixels: usize,
+}
+
+impl IdxRows {
+    pub(super) fn open(images: &Path, labels: &Path, limits: &Limits) -> Result<Self, DataError> {
+        pair(images, labels, limits)
+    }
+}
+
+impl Source for IdxRows {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn batch(&self, rows: &[usize]) -> Result<Batch, DataError> {
+        let mut features = Vec::with_capacity(rows.len() * self.n_pixels);
+        for &row in rows {
+            features.extend(self.pixels[row * self.n_pixels..][..self.n_pixels].iter().map(|&p| feature(p)));
+        }
+        let labels = rows.iter().map(|&row| self.labels[row]).collect();
+        Batch::rows(features, labels).ok_or_else(|| DataError::Columns {
+            problem: "the rows have no features; nothing can be trained".to_owned(),
+        })
+    }
+
+    fn targets(&self) -> Option<Vec<Array>> {
+        Some(vec![Array::float_list(self.labels.clone())])
+    }
+
+    fn fingerprint(&self, feed: &mut dyn FnMut(&[u8])) -> Result<(), DataError> {
+        feed(b"aimass/images/1");
+        feed(&(self.n_pixels as u64).to_le_bytes());
+        feed(&self.pixels);
+        self.labels.iter().for_each(|label| feed(&label.to_le_bytes()));
+        Ok(())
+    }
+}
+
+fn pair(images: &Path, labels: &Path, limits: &Limits) -> Result<IdxRows, DataError> {
     let images_name = images.display().to_string();
     let labels_name = labels.display().to_string();
     let images = load(images, &images_name, limits)?;
@@ -58,9 +128,11 @@ pub(super) fn read(images: &Path, labels: &Path, limits: &Limits) -> Result<Data
             format!("{pixels} pixels an image, the limit is {}", limits.max_columns),
         ));
     }
-    let features = images.values.iter().map(|&v| f32::from(v) / 255.0).collect();
-    let targets = labels.values.iter().map(|&v| f32::from(v)).collect();
-    Dataset::new(features, targets, pixels).ok_or_else(|| wrong(&images_name, "sizes and values differ".to_owned()))
+    Ok(IdxRows {
+        pixels: images.values,
+        labels: labels.values.into_iter().map(f32::from).collect(),
+        n_pixels: pixels,
+    })
 }
 
 fn load(path: &Path, name: &str, limits: &Limits) -> Result<Idx, DataError> {

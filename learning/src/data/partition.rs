@@ -36,6 +36,32 @@ pub fn split(rows: usize, fraction: f64, rng: &mut impl Rng) -> (Vec<usize>, Vec
     (order, rest)
 }
 
+/// The same with each class in `first` as often as in the whole, as far as whole rows allow; at least one row of each class is in
+/// `rest`. Both are ascending.
+///
+/// # Shapes and units
+/// `labels`: `[rows]`; equal ones are a class.
+pub fn split_stratified(labels: &[f32], fraction: f64, rng: &mut impl Rng) -> (Vec<usize>, Vec<usize>) {
+    let mut by_class = std::collections::BTreeMap::<u32, Vec<usize>>::new();
+    for (row, target) in labels.iter().enumerate() {
+        by_class.entry(target.to_bits()).or_default().push(row);
+    }
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    let mut seen = 0;
+    for mut rows in by_class.into_values() {
+        shuffle(&mut rows, rng);
+        seen += rows.len();
+        // Against what is due so far, so that small classes together get their share.
+        let due = (seen as f64 * fraction.clamp(0.0, 1.0)).round() as usize;
+        let cut = due.saturating_sub(first.len()).min(rows.len() - 1);
+        rest.extend(rows.split_off(cut));
+        first.extend(rows);
+    }
+    first.sort_unstable();
+    rest.sort_unstable();
+    (first, rest)
+}
+
 /// Shares rows out so that each class is spread over the clients by its own draw from a symmetric Dirichlet(`alpha`): small `alpha`
 /// gives clients that see few classes. Every row goes to exactly one client, and every client gets at least 4 (taken from the largest).
 ///

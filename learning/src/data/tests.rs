@@ -89,7 +89,7 @@ fn limits_hold_for_the_unpacked_content_too() {
     text.extend(std::iter::repeat_n(&b"1,0\n"[..], 10_000).flatten());
     let packed = gz(&text);
     assert!(packed.len() < 1000);
-    let within = |limits: Limits| csv::parse("some.csv", &packed[..], &[], "label", &limits).map(|d| d.len());
+    let within = |limits: Limits| csv::parse("some.csv", &packed[..], &[], &names(&["label"]), &limits).map(|d| d.len());
     assert_eq!(within(Limits::default()).expect("within the limits"), 10_000);
     let error = |limits: Limits| within(limits).expect_err("past a limit").to_string();
     assert!(
@@ -245,6 +245,21 @@ fn a_split_is_seeded_and_loses_nothing() {
     assert_eq!(split(10, 0.3, &mut rng(1)).0, test);
     assert_ne!(split(100, 0.3, &mut rng(1)).0, split(100, 0.3, &mut rng(2)).0);
     assert_eq!(split(3, 2.0, &mut rng(1)).0.len(), 3);
+}
+
+#[test]
+fn a_stratified_split_keeps_the_shares_of_classes() {
+    let labels: Vec<f32> = (0..1000).map(|i| if i % 10 == 0 { 1.0 } else { 0.0 }).chain([2.0, 3.0]).collect();
+    let (first, rest) = split_stratified(&labels, 0.2, &mut rng(1));
+    assert_eq!((first.len(), rest.len()), (200, 802));
+    assert_eq!(first.iter().filter(|&&r| labels[r] == 1.0).count(), 20);
+    assert!(rest.contains(&1000) && rest.contains(&1001), "a class of one row trains");
+    let mut all = [first.clone(), rest].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..1002).collect::<Vec<_>>());
+    assert_eq!(split_stratified(&labels, 0.2, &mut rng(1)).0, first);
+    assert_ne!(split_stratified(&labels, 0.2, &mut rng(2)).0, first);
+    assert!(split_stratified(&[], 0.2, &mut rng(1)).1.is_empty());
 }
 
 #[test]

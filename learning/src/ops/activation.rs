@@ -1,81 +1,180 @@
-//! Functions of one tensor, element by element, and dropout.
+//! Functions of one tensor, element by element, and PRelu.
+//!
+//! They are put together such that their gradients stay finite where one side of a kink overflows: the exponential of Elu, for
+//! instance, is only ever taken of what is not positive.
 
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, TensorData, TensorMetadata};
-use rand_chacha::ChaCha20Rng;
-use rand_core::Rng;
+use burn_backend::{Backend, Shape, TensorMetadata, get_or_init_device_settings};
 
 use super::Kernel;
-use crate::program::{Ints, Mode, NodeView, Planned, Problem, Value, refuse};
+use crate::program::{NodeView, Planned, Problem, broadcast, refuse};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
-    Relu,
-    LeakyRelu(f32),
-    Sigmoid,
-    Tanh,
-    Exp,
-    Log,
-    Sqrt,
+    /// `alpha x + beta`
+    Affine(f32, f32),
+    /// Clevert et al. 2016 and, with a factor for the whole, Klambauer et al. 2017: `gamma (x or alpha (e^x - 1))`.
+    Elu {
+        alpha: f32,
+        gamma: f32,
+    },
+    /// Barron 2017: `max(0, x) + min(0, alpha (e^(x / alpha) - 1))`
+    Celu(f32),
     Erf,
+    Exp,
     Gelu,
     /// Hendrycks and Gimpel 2016, the tanh approximation.
     GeluTanh,
+    /// `min(max(alpha x + beta, 0), 1)`
+    HardSigmoid(f32, f32),
+    HardSwish,
+    LeakyRelu(f32),
+    Log,
+    Mish,
     Neg,
+    Relu,
+    /// `alpha tanh(beta x)`
+    ScaledTanh(f32, f32),
+    /// 0 from `-threshold` to `threshold`, else moved towards 0 by `bias`.
+    Shrink {
+        threshold: f32,
+        bias: f32,
+    },
+    Sigmoid,
+    Softplus,
+    Softsign,
+    Sqrt,
+    /// `x sigmoid(alpha x)`
+    Swish(f32),
+    Tanh,
+    /// `x` where it is more than the threshold, else 0.
+    ThresholdedRelu(f32),
 }
 
 pub(super) fn activation(node: &NodeView<'_>) -> Result<Planned, Problem> {
-    if let (Some(Value::Ints(ints)), "Neg") = (node.input(0), node.op()) {
-        return Planned::ints(ints.negated()?);
-    }
     let x = node.tensor(0)?;
-    let op = match node.op() {
-        "LeakyRelu" => {
-            node.knows(&["alpha"])?;
-            Activation::LeakyRelu(node.float("alpha").unwrap_or(0.01))
-        }
-        "Gelu" => {
-            node.knows(&["approximate"])?;
-            match node.text("approximate", "none").as_str() {
-                "none" => Activation::Gelu,
-                "tanh" => Activation::GeluTanh,
-                other => return Err(refuse(format!("its `approximate` is `{other}`"), "use none or tanh")),
-            }
-        }
-        plain => {
-            node.knows(&[])?;
-            match plain {
-                "Relu" => Activation::Relu,
-                "Sigmoid" => Activation::Sigmoid,
-                "Tanh" => Activation::Tanh,
-                "Exp" => Activation::Exp,
-                "Log" => Activation::Log,
-                "Sqrt" => Activation::Sqrt,
-                "Erf" => Activation::Erf,
-                "Neg" => Activation::Neg,
-                other => return Err(refuse(format!("`{other}` is no activation"), "report this as a defect")),
-            }
-        }
+    let float = |name: &str, default: f32| node.float(name).unwrap_or(default);
+    let known: &[&str] = match node.op() {
+        "Celu" | "Elu" | "LeakyRelu" | "Swish" | "ThresholdedRelu" => &["alpha"],
+        "Gelu" => &["approximate"],
+        "HardSigmoid" => &["alpha", "beta"],
+        "Selu" => &["alpha", "gamma"],
+        "Shrink" => &["bias", "lambd"],
+        _ => &[],
     };
+    node.knows(known)?;
+    let op = match node.op() {
+        "Celu" => Activation::Celu(float("alpha", 1.0)),
+        "Elu" => Activation::Elu {
+            alpha: float("alpha", 1.0),
+            gamma: 1.0,
+        },
+        "Erf" => Activation::Erf,
+        "Exp" => Activation::Exp,
+        "Gelu" => match node.text("approximate", "none").as_str() {
+            "none" => Activation::Gelu,
+            "tanh" => Activation::GeluTanh,
+            other => return Err(refuse(format!("its `approximate` is `{other}`"), "use none or tanh")),
+        },
+        "HardSigmoid" => Activation::HardSigmoid(float("alpha", 0.2), float("beta", 0.5)),
+        "HardSwish" => Activation::HardSwish,
+        "LeakyRelu" => Activation::LeakyRelu(float("alpha", 0.01)),
+        "Log" => Activation::Log,
+        "Mish" => Activation::Mish,
+        "Neg" => Activation::Neg,
+        "Relu" => Activation::Relu,
+        "Selu" => Activation::Elu {
+            alpha: float("alpha", 1.673_263_2),
+            gamma: float("gamma", 1.050_701),
+        },
+        "Shrink" => Activation::Shrink {
+            threshold: float("lambd", 0.5),
+            bias: float("bias", 0.0),
+        },
+        "Sigmoid" => Activation::Sigmoid,
+        "Softplus" => Activation::Softplus,
+        "Softsign" => Activation::Softsign,
+        "Sqrt" => Activation::Sqrt,
+        "Swish" => Activation::Swish(float("alpha", 1.0)),
+        "Tanh" => Activation::Tanh,
+        "ThresholdedRelu" => Activation::ThresholdedRelu(float("alpha", 1.0)),
+        other => return Err(refuse(format!("`{other}` is no activation"), "report this as a defect")),
+    };
+    if op == Activation::Celu(0.0) {
+        return Err(refuse("its `alpha` is 0", "use another"));
+    }
     Planned::run(Kernel::Activation(op), &[x], x.shape.clone())
 }
 
 impl Activation {
     pub(super) fn run<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
         match self {
-            Self::Relu => B::relu(x),
-            Self::LeakyRelu(alpha) => B::leaky_relu(x, alpha.into()),
-            Self::Sigmoid => B::sigmoid(x),
-            Self::Tanh => B::float_tanh(x),
-            Self::Exp => B::float_exp(x),
-            Self::Log => B::float_log(x),
-            Self::Sqrt => B::float_sqrt(x),
+            Self::Affine(alpha, beta) => B::float_add_scalar(B::float_mul_scalar(x, alpha.into()), beta.into()),
+            Self::Elu { alpha, gamma } => {
+                let y = exponential::<B>(x, alpha, 1.0);
+                if gamma == 1.0 { y } else { B::float_mul_scalar(y, gamma.into()) }
+            }
+            Self::Celu(alpha) => exponential::<B>(x, alpha, 1.0 / alpha),
             Self::Erf => B::float_erf(x),
+            Self::Exp => B::float_exp(x),
             Self::Gelu => B::gelu(x),
             Self::GeluTanh => gelu_tanh::<B>(x),
+            Self::HardSigmoid(alpha, beta) => {
+                let line = Self::Affine(alpha, beta).run::<B>(x);
+                B::float_clamp(line, 0.0f32.into(), 1.0f32.into())
+            }
+            Self::HardSwish => B::float_mul(x.clone(), Self::HardSigmoid(1.0 / 6.0, 0.5).run::<B>(x)),
+            Self::LeakyRelu(alpha) => B::leaky_relu(x, alpha.into()),
+            Self::Log => B::float_log(x),
+            Self::Mish => B::float_mul(x.clone(), B::float_tanh(Self::Softplus.run::<B>(x))),
             Self::Neg => B::float_neg(x),
+            Self::Relu => B::relu(x),
+            Self::ScaledTanh(alpha, beta) => B::float_mul_scalar(B::float_tanh(B::float_mul_scalar(x, beta.into())), alpha.into()),
+            Self::Shrink { threshold, bias } => {
+                let bool_dtype = get_or_init_device_settings::<B>(&x.device()).bool_dtype;
+                let above = B::float_greater_elem(x.clone(), threshold.into(), bool_dtype);
+                let below = B::float_lower_elem(x.clone(), (-threshold).into(), bool_dtype);
+                let none = B::float_mul_scalar(x.clone(), 0.0f32.into());
+                let y = B::float_mask_where(none, above, B::float_sub_scalar(x.clone(), bias.into()));
+                B::float_mask_where(y, below, B::float_add_scalar(x, bias.into()))
+            }
+            Self::Sigmoid => B::sigmoid(x),
+            // log(1 + e^x) without overflow.
+            Self::Softplus => B::float_neg(B::log_sigmoid(B::float_neg(x))),
+            Self::Softsign => B::float_div(x.clone(), B::float_add_scalar(B::float_abs(x), 1.0f32.into())),
+            Self::Sqrt => B::float_sqrt(x),
+            Self::Swish(alpha) => {
+                let gate = if alpha == 1.0 {
+                    x.clone()
+                } else {
+                    B::float_mul_scalar(x.clone(), alpha.into())
+                };
+                B::float_mul(x, B::sigmoid(gate))
+            }
+            Self::Tanh => B::float_tanh(x),
+            Self::ThresholdedRelu(threshold) => {
+                let bool_dtype = get_or_init_device_settings::<B>(&x.device()).bool_dtype;
+                let below = B::float_lower_equal_elem(x.clone(), threshold.into(), bool_dtype);
+                B::float_mask_fill(x, below, 0.0f32.into())
+            }
         }
     }
+}
+
+/// `x` where it is positive, else `alpha (e^(rate x) - 1)`.
+fn exponential<B: Backend>(x: FloatTensor<B>, alpha: f32, rate: f32) -> FloatTensor<B> {
+    let positive = B::relu(x.clone());
+    let mut negative = B::float_sub(x, positive.clone());
+    if rate != 1.0 {
+        negative = B::float_mul_scalar(negative, rate.into());
+    }
+    let curve = B::float_add_scalar(B::float_exp(negative), (-1.0f32).into());
+    let curve = if alpha == 1.0 {
+        curve
+    } else {
+        B::float_mul_scalar(curve, alpha.into())
+    };
+    B::float_add(positive, curve)
 }
 
 /// 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
@@ -87,46 +186,29 @@ fn gelu_tanh<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_mul_scalar(B::float_mul(x, gate), 0.5f32.into())
 }
 
-/// Inverted dropout: what stays is divided by the share that stays.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Dropout {
-    /// Share that is dropped, 0 to less than 1.
-    ratio: f32,
+/// A slope for what is negative, which trains (He et al. 2015).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PRelu {
+    /// The slope's shape, with as many dimensions as the input's.
+    slope: Vec<usize>,
 }
 
-/// Applies while training where the file says so: `training_mode` true (opset 12 and later), always in older opsets.
-pub(super) fn dropout(node: &NodeView<'_>) -> Result<Planned, Problem> {
-    node.knows(&["ratio", "seed", "is_test", "consumed_inputs"])?;
-    let x = node.tensor(0)?;
-    let on_in_file = if node.opset >= 12 {
-        node.optional_ints(2)?.and_then(Ints::scalar).unwrap_or(0) != 0
-    } else {
-        !node.flag("is_test")
-    };
-    let ratio = match node.optional_tensor(1)? {
-        None => node.float("ratio").unwrap_or(0.5),
-        Some(tensor) => tensor
-            .scalar()
-            .ok_or_else(|| refuse("its ratio is not a constant", "make it one number"))?,
-    };
-    if !(0.0..1.0).contains(&ratio) {
-        return Err(refuse(format!("its ratio is {ratio}"), "use a ratio from 0 to less than 1"));
+pub(super) fn prelu(node: &NodeView<'_>) -> Result<Planned, Problem> {
+    node.knows(&[])?;
+    let (x, slope) = (node.tensor(0)?, node.tensor(1)?);
+    if broadcast(&slope.shape, &x.shape).is_none_or(|shape| shape != x.shape) {
+        return Err(refuse(
+            format!("its slope of shape {:?} does not broadcast to {:?}", slope.shape, x.shape),
+            "correct the shape of the slope",
+        ));
     }
-    if node.mode == Mode::Inference || !on_in_file || ratio == 0.0 {
-        return Ok(Planned::Value(Value::Tensor(x.clone())));
-    }
-    Planned::run(Kernel::Dropout(Dropout { ratio }), &[x], x.shape.clone())
+    let raised = std::iter::repeat_n(1, x.rank() - slope.rank()).chain(slope.shape.iter().copied());
+    let kernel = PRelu { slope: raised.collect() };
+    Planned::run(Kernel::PRelu(kernel), &[x, slope], x.shape.clone())
 }
 
-impl Dropout {
-    pub(super) fn run<B: Backend>(self, x: FloatTensor<B>, noise: &mut ChaCha20Rng) -> FloatTensor<B> {
-        let shape = x.shape();
-        let dropped_below = (f64::from(self.ratio) * f64::from(u32::MAX)) as u32;
-        let scale = 1.0 / (1.0 - self.ratio);
-        let mask: Vec<f32> = (0..shape.num_elements())
-            .map(|_| if noise.next_u32() < dropped_below { 0.0 } else { scale })
-            .collect();
-        let mask = B::float_from_data(TensorData::new(mask, shape), &x.device());
-        B::float_mul(x, mask)
+impl PRelu {
+    pub(super) fn run<B: Backend>(&self, x: FloatTensor<B>, slope: FloatTensor<B>) -> FloatTensor<B> {
+        B::prelu(x, B::float_reshape(slope, Shape::from(self.slope.clone())))
     }
 }

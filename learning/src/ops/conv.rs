@@ -1,10 +1,10 @@
-//! Convolutions over one and two spatial dimensions.
+//! Convolutions over one to three spatial dimensions.
 
 use burn_backend::Backend;
-use burn_backend::ops::ConvOptions;
+use burn_backend::ops::{ConvOptions, PadMode};
 use burn_backend::tensor::FloatTensor;
 
-use super::{Kernel, window};
+use super::{Kernel, scratch, window};
 use crate::program::{NodeView, Planned, Problem, refuse};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -15,20 +15,11 @@ pub(crate) struct Conv {
 
 pub(super) fn conv(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
-    let (x, w, bias) = (node.tensor(0)?, node.tensor(1)?, node.optional_tensor(2)?);
-    if !matches!(x.rank(), 3 | 4) {
-        return Err(refuse(
-            format!("its input has {} dimensions", x.rank()),
-            "convolutions over 1 or 2 spatial dimensions are supported",
-        ));
-    }
-    let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0);
-    let groups = groups.ok_or_else(|| refuse(format!("its `group` is {}", node.int("group", 1)), "use 1 or more"))?;
+    let (x, w) = (node.tensor(0)?, node.tensor(1)?);
+    window::spatial_rank(x, 3)?;
+    let groups = window::groups(node)?;
     let (channels, features) = (x.shape[1], w.shape.first().copied().unwrap_or(0));
-    let fits = w.rank() == x.rank()
-        && !w.shape.contains(&0)
-        && w.shape[1].checked_mul(groups) == Some(channels)
-        && features.is_multiple_of(groups);
+    let fits = w.rank() == x.rank() && w.shape[1].checked_mul(groups) == Some(channels) && features.is_multiple_of(groups);
     if !fits {
         let problem = format!(
             "weights of shape {:?} in {groups} groups do not fit an input of shape {:?}",
@@ -37,27 +28,12 @@ pub(super) fn conv(node: &NodeView<'_>) -> Result<Planned, Problem> {
         return Err(refuse(problem, "correct the shapes"));
     }
     let kernel = &w.shape[2..];
-    if let Some(said) = node.int_list("kernel_shape")
-        && !said.iter().copied().eq(kernel.iter().map(|&k| k as i64))
-    {
-        return Err(refuse(
-            format!("its `kernel_shape` is {said:?}, its weights have {kernel:?}"),
-            "correct the attribute",
-        ));
-    }
-    let mut operands = vec![x, w];
-    if let Some(bias) = bias {
-        if bias.shape != [features] {
-            return Err(refuse(
-                format!("its bias has the shape {:?}, {features} features need [{features}]", bias.shape),
-                "correct the shape",
-            ));
-        }
-        operands.push(bias);
-    }
+    window::check_kernel(node, kernel)?;
     let axes = window::axes(node, &x.shape[2..], kernel, false)?;
+    let padded = axes.iter().zip(&x.shape[2..]).map(|(a, &len)| len + a.pads.0 + a.pads.1);
+    scratch::check(&x.shape[..2].iter().copied().chain(padded).collect::<Vec<_>>())?;
     let shape = [x.shape[0], features].into_iter().chain(axes.iter().map(|a| a.output)).collect();
-    Planned::run(Kernel::Conv(Conv { axes, groups }), &operands, shape)
+    Planned::run(Kernel::Conv(Conv { axes, groups }), &window::operands(node, features)?, shape)
 }
 
 impl Conv {
@@ -78,7 +54,18 @@ impl Conv {
                     ConvOptions::new_with_padding(strides, [a.pads, b.pads], dilations, self.groups),
                 )
             }
-            _ => unreachable!("the planner lets 1 or 2 spatial dimensions through"),
+            [a, b, c] => {
+                let axes = [a, b, c];
+                let (x, pads) = if axes.iter().all(window::Axis::is_symmetric) {
+                    (x, axes.map(|a| a.pads.0))
+                } else {
+                    let pads = [(0, 0), (0, 0), a.pads, b.pads, c.pads];
+                    (B::float_pad(x, &pads, PadMode::Constant(0.0)), [0; 3])
+                };
+                let options = ConvOptions::new(axes.map(|a| a.stride), pads, axes.map(|a| a.dilation), self.groups);
+                B::conv3d(x, w, bias, options)
+            }
+            _ => unreachable!("the planner lets 1 to 3 spatial dimensions through"),
         }
     }
 }

@@ -1,52 +1,69 @@
-//! Sums and means over axes.
+//! Sums, means, extremes and norms over axes.
 
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, Shape};
+use burn_backend::{Backend, Shape, TensorMetadata, get_or_init_device_settings};
 
-use super::Kernel;
-use crate::program::{NodeView, Planned, Problem, Tensor, Value};
+use super::{Kernel, picks};
+use crate::program::{NodeView, Planned, Problem, Tensor, refuse};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    /// Times this, for a mean.
+    Sum(f32),
+    Prod,
+    Max,
+    Min,
+    /// The sum of magnitudes.
+    L1,
+    /// The root of the sum of squares.
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reduce {
-    /// Runs of neighbouring reduced axes are merged into one before summing.
+    /// Runs of neighbouring reduced axes are merged into one before reducing.
     merged: Vec<usize>,
     axes: Vec<usize>,
-    /// 1 for a sum, 1 / elements for a mean.
-    scale: f32,
+    how: How,
     shape: Vec<usize>,
 }
 
 pub(super) fn reduce(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["axes", "keepdims", "noop_with_empty_axes"])?;
     let x = node.tensor(0)?;
-    let given: Option<&[i64]> = match node.optional_ints(1)? {
-        Some(ints) => Some(&ints.values),
-        None => node.int_list("axes"),
+    let axes = picks::reduced(node, node.optional_ints(1)?, x.rank())?;
+    let count: usize = axes.iter().map(|&a| x.shape[a]).product();
+    let how = match node.op() {
+        "ReduceSum" => How::Sum(1.0),
+        "ReduceMean" => How::Sum(1.0 / count.max(1) as f32),
+        "ReduceProd" => How::Prod,
+        "ReduceMax" => How::Max,
+        "ReduceMin" => How::Min,
+        "ReduceL1" => How::L1,
+        "ReduceL2" => How::L2,
+        "ReduceSumSquare" => How::SumSquare,
+        "ReduceLogSum" => How::LogSum,
+        "ReduceLogSumExp" => How::LogSumExp,
+        other => return Err(refuse(format!("`{other}` is no reduction"), "report this as a defect")),
     };
-    let mut axes = given
-        .unwrap_or_default()
-        .iter()
-        .map(|&a| node.axis(a, x.rank()))
-        .collect::<Result<Vec<_>, _>>()?;
-    axes.sort_unstable();
-    axes.dedup();
-    if axes.is_empty() {
-        if node.flag("noop_with_empty_axes") {
-            return Ok(Planned::Value(Value::Tensor(x.clone())));
-        }
-        axes = (0..x.rank()).collect();
+    if axes.is_empty() && matches!(how, How::Sum(_) | How::Prod | How::Max | How::Min) {
+        return Planned::tensor(x);
     }
-    plan(x, axes, node.int("keepdims", 1) != 0, node.op() == "ReduceMean")
+    planned(x, &axes, node.int("keepdims", 1) != 0, how)
 }
 
-/// `axes` ascending, without repeats.
+/// A sum or a mean. `axes` ascending, without repeats.
 pub(super) fn plan(x: &Tensor, axes: Vec<usize>, keep: bool, mean: bool) -> Result<Planned, Problem> {
-    let reduced = |i: usize| axes.contains(&i);
     let count: usize = axes.iter().map(|&a| x.shape[a]).product();
-    let dims = x.shape.iter().enumerate();
-    let shape: Vec<usize> = dims
-        .filter_map(|(i, &d)| if !reduced(i) { Some(d) } else { keep.then_some(1) })
-        .collect();
+    planned(x, &axes, keep, How::Sum(if mean { 1.0 / count.max(1) as f32 } else { 1.0 }))
+}
+
+fn planned(x: &Tensor, axes: &[usize], keep: bool, how: How) -> Result<Planned, Problem> {
+    let reduced = |i: usize| axes.contains(&i);
+    let shape = picks::reduced_shape(&x.shape, axes, keep);
     let (mut merged, mut merged_axes): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
     for (i, &d) in x.shape.iter().enumerate() {
         match merged.last_mut() {
@@ -59,28 +76,48 @@ pub(super) fn plan(x: &Tensor, axes: Vec<usize>, keep: bool, mean: bool) -> Resu
             }
         }
     }
-    let scale = if mean { 1.0 / count.max(1) as f32 } else { 1.0 };
-    Planned::run(
-        Kernel::Reduce(Reduce {
-            merged,
-            axes: merged_axes,
-            scale,
-            shape: shape.clone(),
-        }),
-        &[x],
-        shape,
-    )
+    let kernel = Reduce {
+        merged,
+        axes: merged_axes,
+        how,
+        shape: shape.clone(),
+    };
+    Planned::run(Kernel::Reduce(kernel), &[x], shape)
 }
 
 impl Reduce {
     pub(super) fn run<B: Backend>(&self, x: FloatTensor<B>) -> FloatTensor<B> {
-        let mut y = B::float_reshape(x, Shape::from(self.merged.clone()));
-        for &axis in &self.axes {
-            y = B::float_sum_dim(y, axis);
-        }
-        if self.scale != 1.0 {
-            y = B::float_mul_scalar(y, self.scale.into());
-        }
+        let x = B::float_reshape(x, Shape::from(self.merged.clone()));
+        let over = |x, one: fn(FloatTensor<B>, usize) -> FloatTensor<B>| self.axes.iter().fold(x, |x, &axis| one(x, axis));
+        let sum = |x| over(x, B::float_sum_dim);
+        let square = |x: FloatTensor<B>| B::float_mul(x.clone(), x);
+        let y = match self.how {
+            How::Sum(1.0) => sum(x),
+            How::Sum(scale) => B::float_mul_scalar(sum(x), scale.into()),
+            How::Prod => over(x, B::float_prod_dim),
+            How::Max => over(x, B::float_max_dim),
+            How::Min => over(x, B::float_min_dim),
+            How::L1 => sum(B::float_abs(x)),
+            How::L2 => {
+                // The root has no gradient at 0; there it is 0, as PyTorch has it.
+                let sums = sum(square(x));
+                let dtype = get_or_init_device_settings::<B>(&sums.device()).bool_dtype;
+                let zero = B::float_equal_elem(B::float_detach(sums.clone()), 0.0f32.into(), dtype);
+                let root = B::float_sqrt(B::float_mask_fill(sums, zero.clone(), 1.0f32.into()));
+                B::float_mask_fill(root, zero, 0.0f32.into())
+            }
+            How::SumSquare => sum(square(x)),
+            How::LogSum => B::float_log(sum(x)),
+            How::LogSumExp => {
+                // Moved by the largest, so that nothing overflows; by 0 where that is not finite.
+                let largest = over(B::float_detach(x.clone()), B::float_max_dim);
+                let dtype = get_or_init_device_settings::<B>(&largest.device()).bool_dtype;
+                let infinite = B::float_is_inf(largest.clone(), dtype);
+                let largest = B::float_mask_fill(largest, infinite, 0.0f32.into());
+                let sums = sum(B::float_exp(B::float_sub(x, largest.clone())));
+                B::float_add(B::float_log(sums), largest)
+            }
+        };
         B::float_reshape(y, Shape::from(self.shape.clone()))
     }
 }

@@ -1,7 +1,9 @@
-//! Ops that move or rename values, and the integer ops that make up shapes.
+//! Ops that move or rename tensors.
 
-use super::Kernel;
-use crate::program::{Ints, NodeView, Planned, Problem, Tensor, Value, refuse};
+use super::select::source;
+use super::slice::moved;
+use super::{Kernel, shapes};
+use crate::program::{Element, Host, NodeView, Output, Planned, Problem, Source, Tensor, Value, refuse};
 
 /// ONNX's numbers of element types.
 const FLOAT: i64 = 1;
@@ -10,42 +12,59 @@ const INT64: i64 = 7;
 const BOOL: i64 = 9;
 
 /// A reshape, or nothing where the shape stays.
-fn reshaped(x: &Tensor, shape: Vec<usize>) -> Result<Planned, Problem> {
+pub(super) fn reshaped(x: &Tensor, shape: Vec<usize>) -> Result<Planned, Problem> {
     if shape == x.shape {
-        return Ok(Planned::Value(Value::Tensor(x.clone())));
+        return Planned::tensor(x);
     }
-    Planned::run(Kernel::Reshape(shape.clone()), &[x], shape)
+    moved(Kernel::Reshape(shape.clone()), x, shape)
 }
 
 pub(super) fn identity(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&[])?;
-    Ok(Planned::Value(node.required(0)?.clone()))
+    Planned::same(node.required(0)?)
 }
 
 pub(super) fn cast(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["to", "saturate", "round_mode"])?;
-    let to = node.int("to", 0);
-    match (node.required(0)?, to) {
-        (Value::Tensor(_), FLOAT) => Ok(Planned::Value(node.required(0)?.clone())),
-        (Value::Ints(ints), FLOAT) => Ok(Planned::Constant {
-            shape: ints.shape.clone(),
-            values: ints.values.iter().map(|&v| v as f32).collect(),
-        }),
-        (Value::Ints(ints), INT32 | INT64) => Planned::ints(ints.clone()),
-        (Value::Ints(ints), BOOL) => Planned::ints(Ints {
-            shape: ints.shape.clone(),
-            values: ints.values.iter().map(|&v| i64::from(v != 0)).collect(),
-        }),
-        (Value::Tensor(x), INT32 | INT64) if x.constant.is_some() => {
-            let values = x.constant.iter().flat_map(|c| c.iter()).map(|&v| v as i64).collect();
-            Planned::ints(
-                Ints::new(x.shape.clone(), values).ok_or_else(|| refuse("it makes a large integer table", "keep tables as floats"))?,
-            )
-        }
-        (Value::Tensor(_), INT32 | INT64 | BOOL) => Err(refuse(
-            "it makes integers of values that are not constant",
-            "this version computes in float32 alone",
-        )),
+    cast_to(node.required(0)?, node.int("to", 0))
+}
+
+/// To the type of another.
+pub(super) fn cast_like(node: &NodeView<'_>) -> Result<Planned, Problem> {
+    node.knows(&["saturate", "round_mode"])?;
+    let to = match node.required(1)?.element() {
+        Element::Float => FLOAT,
+        Element::Int => INT64,
+        Element::Bool => BOOL,
+    };
+    cast_to(node.required(0)?, to)
+}
+
+fn cast_to(value: &Value, to: i64) -> Result<Planned, Problem> {
+    let x = match value {
+        Value::Tensor(x) => x,
+        Value::Host(host) => return cast_host(host, to),
+    };
+    let into = |kernel, element| {
+        Ok(Planned::Run {
+            kernel,
+            inputs: vec![x.into()],
+            outputs: vec![Output {
+                element,
+                shape: x.shape.clone(),
+            }],
+        })
+    };
+    if let (Some(constant), INT32 | INT64 | BOOL) = (&x.constant, to) {
+        let element = if to == BOOL { Element::Bool } else { Element::Int };
+        let cast = |v: &f32| if to == BOOL { i64::from(*v != 0.0) } else { *v as i64 };
+        return Planned::host(Host::new(element, x.shape.clone(), Some(constant.iter().map(cast).collect()))?);
+    }
+    match (x.element, to) {
+        (Element::Float, FLOAT) | (Element::Int, INT32 | INT64) | (Element::Bool, BOOL) => Planned::tensor(x),
+        (_, FLOAT) => cast_to_float(x.into(), x.shape.clone()),
+        (Element::Float | Element::Int, BOOL) => into(Kernel::IsNonZero, Element::Bool),
+        (_, INT32 | INT64) => into(Kernel::ToInt, Element::Int),
         _ => Err(refuse(
             format!("it casts to the element type {to}"),
             "this version computes in float32 alone; export the model in float32",
@@ -53,177 +72,86 @@ pub(super) fn cast(node: &NodeView<'_>) -> Result<Planned, Problem> {
     }
 }
 
-pub(super) fn shape(node: &NodeView<'_>) -> Result<Planned, Problem> {
-    node.knows(&["start", "end"])?;
-    let dims = match node.required(0)? {
-        Value::Tensor(tensor) => &tensor.shape,
-        Value::Ints(ints) => &ints.shape,
-    };
-    let rank = dims.len() as i64;
-    let clamp = |v: i64| (if v < 0 { v.saturating_add(rank) } else { v }).clamp(0, rank) as usize;
-    let (start, end) = (clamp(node.int("start", 0)), clamp(node.int("end", rank)));
-    Planned::ints(Ints::list(
-        dims.get(start..end).unwrap_or_default().iter().map(|&d| d as i64).collect(),
-    ))
+fn cast_host(host: &Host, to: i64) -> Result<Planned, Problem> {
+    // The host itself casts to integers and booleans; here it is beside a value that is on the device.
+    if let INT32 | INT64 = to
+        && host.element == Element::Int
+    {
+        return Planned::host(host.clone());
+    }
+    if to != FLOAT {
+        return Err(refuse(
+            format!("it casts to the element type {to}"),
+            "this version computes in float32 alone; export the model in float32",
+        ));
+    }
+    match &host.values {
+        Some(values) if !values.is_empty() => Ok(Planned::Constant {
+            shape: host.shape.clone(),
+            values: values.iter().map(|&v| v as f32).collect(),
+        }),
+        _ => cast_to_float(Source::Host(host.clone()), host.shape.clone()),
+    }
 }
 
-pub(super) fn gather(node: &NodeView<'_>) -> Result<Planned, Problem> {
-    node.knows(&["axis"])?;
-    match node.required(0)? {
-        Value::Tensor(_) => Err(refuse(
-            "it gathers from floats",
-            "this version gathers from shapes alone; embeddings are not supported yet",
-        )),
-        Value::Ints(ints) => {
-            node.axis(node.int("axis", 0), ints.shape.len())?;
-            Planned::ints(ints.gather(node.ints(1)?)?)
-        }
-    }
+fn cast_to_float(from: Source, shape: Vec<usize>) -> Result<Planned, Problem> {
+    Ok(Planned::Run {
+        kernel: Kernel::ToFloat,
+        inputs: vec![from],
+        outputs: vec![Output::float(shape)],
+    })
+}
+
+pub(super) fn shape(node: &NodeView<'_>) -> Result<Planned, Problem> {
+    node.knows(&["start", "end"])?;
+    Planned::host(Host::list(shapes::shape(node, node.required(0)?.shape())))
 }
 
 pub(super) fn concat(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["axis"])?;
-    if let Some(parts) = node.all_ints() {
-        return Planned::ints(Ints::concat(&parts)?);
+    let parts = (0..node.inputs.len()).map(|i| node.required(i)).collect::<Result<Vec<_>, _>>()?;
+    let dims: Vec<&[usize]> = parts.iter().map(|p| p.shape()).collect();
+    let (axis, shape) = shapes::concat(node, &dims)?;
+    let element = parts.first().map_or(Element::Float, |part| part.element());
+    if parts.iter().any(|part| part.element() != element) {
+        return Err(refuse("values of two types can't be joined", "cast them to one type"));
     }
-    let parts = (0..node.inputs.len()).map(|i| node.tensor(i)).collect::<Result<Vec<_>, _>>()?;
-    let first = node.tensor(0)?;
-    let axis = node.axis(node.int("axis", 1), first.rank())?;
-    let mut shape = first.shape.clone();
-    for part in &parts[1..] {
-        let fits = part.rank() == first.rank() && (0..first.rank()).all(|i| i == axis || part.shape[i] == first.shape[i]);
-        if !fits {
-            return Err(refuse(
-                format!("the shapes {:?} and {:?} can't be joined along {axis}", first.shape, part.shape),
-                "correct the shapes",
-            ));
-        }
-        shape[axis] += part.shape[axis];
-    }
-    Planned::run(Kernel::Concat(axis), &parts, shape)
+    // Empty parts add nothing, and kernels take none.
+    let filled = parts.into_iter().filter(|part| !part.shape().contains(&0));
+    Ok(Planned::Run {
+        kernel: Kernel::Concat(axis),
+        inputs: filled.map(source).collect(),
+        outputs: vec![Output { element, shape }],
+    })
 }
 
 pub(super) fn flatten(node: &NodeView<'_>) -> Result<Planned, Problem> {
-    node.knows(&["axis"])?;
-    let x = node.tensor(0)?;
-    let axis = match node.int("axis", 1) {
-        end if end == x.rank() as i64 => x.rank(),
-        other => node.axis(other, x.rank())?,
-    };
-    reshaped(x, vec![x.shape[..axis].iter().product(), x.shape[axis..].iter().product()])
+    let x = node.any(0)?;
+    reshaped(x, shapes::flatten(node, &x.shape)?)
 }
 
-/// 0 keeps a dimension (unless `allowzero`), one -1 takes what is left.
 pub(super) fn reshape(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["allowzero"])?;
-    let wanted = &node.ints(1)?.values;
-    let old = match node.required(0)? {
-        Value::Tensor(tensor) => &tensor.shape,
-        Value::Ints(ints) => &ints.shape,
-    };
-    let wrong = || refuse(format!("a tensor of shape {old:?} can't become {wanted:?}"), "correct the shape");
-    let mut shape = Vec::with_capacity(wanted.len());
-    let mut open = None;
-    for (i, &dim) in wanted.iter().enumerate() {
-        match dim {
-            -1 if open.is_none() => {
-                open = Some(i);
-                shape.push(1);
-            }
-            0 if !node.flag("allowzero") => shape.push(*old.get(i).ok_or_else(wrong)?),
-            _ => shape.push(usize::try_from(dim).map_err(|_| wrong())?),
-        }
-    }
-    let len: usize = old.iter().product();
-    let known = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(wrong)?;
-    if let Some(open) = open {
-        shape[open] = len.checked_div(known).ok_or_else(wrong)?;
-    }
-    if shape.iter().product::<usize>() != len {
-        return Err(wrong());
-    }
-    match node.required(0)? {
-        Value::Tensor(x) => reshaped(x, shape),
-        Value::Ints(ints) => Planned::ints(ints.reshaped(shape)?),
-    }
+    let x = node.any(0)?;
+    reshaped(x, shapes::reshape(node, &x.shape, node.ints(1)?)?)
 }
 
 pub(super) fn transpose(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["perm"])?;
-    let x = node.tensor(0)?;
-    let axes = match node.int_list("perm") {
-        None => (0..x.rank()).rev().collect(),
-        Some(perm) => perm.iter().map(|&a| node.axis(a, x.rank())).collect::<Result<Vec<_>, _>>()?,
-    };
-    let mut sorted = axes.clone();
-    sorted.sort_unstable();
-    if !sorted.into_iter().eq(0..x.rank()) {
-        return Err(refuse(
-            format!("its `perm` is {axes:?} for {} dimensions", x.rank()),
-            "name each dimension once",
-        ));
-    }
+    let x = node.any(0)?;
+    let axes = shapes::permutation(node, x.rank())?;
     let shape = axes.iter().map(|&a| x.shape[a]).collect();
-    Planned::run(Kernel::Permute(axes), &[x], shape)
-}
-
-/// Axes from the second input (since opset 13) or the attribute.
-fn given_axes(node: &NodeView<'_>, rank: usize) -> Result<Option<Vec<usize>>, Problem> {
-    let given = match node.optional_ints(1)? {
-        Some(ints) => Some(ints.values.as_slice()),
-        None => node.int_list("axes"),
-    };
-    given.map(|axes| axes.iter().map(|&a| node.axis(a, rank)).collect()).transpose()
-}
-
-fn renamed(node: &NodeView<'_>, shape: Vec<usize>) -> Result<Planned, Problem> {
-    match node.required(0)? {
-        Value::Tensor(x) => reshaped(x, shape),
-        Value::Ints(ints) => Planned::ints(ints.reshaped(shape)?),
-    }
-}
-
-fn dims_of<'a>(node: &NodeView<'a>) -> Result<&'a [usize], Problem> {
-    Ok(match node.required(0)? {
-        Value::Tensor(tensor) => &tensor.shape,
-        Value::Ints(ints) => &ints.shape,
-    })
+    moved(Kernel::Permute(axes), x, shape)
 }
 
 pub(super) fn squeeze(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["axes"])?;
-    let dims = dims_of(node)?;
-    let axes = given_axes(node, dims.len())?.unwrap_or_else(|| (0..dims.len()).filter(|&i| dims[i] == 1).collect());
-    if let Some(&wide) = axes.iter().find(|&&a| dims[a] != 1) {
-        return Err(refuse(format!("dimension {wide} of {dims:?} is not 1"), "correct the axes"));
-    }
-    renamed(
-        node,
-        dims.iter()
-            .enumerate()
-            .filter(|(i, _)| !axes.contains(i))
-            .map(|(_, &d)| d)
-            .collect(),
-    )
+    let x = node.any(0)?;
+    reshaped(x, shapes::squeeze(node, &x.shape, node.optional_ints(1)?)?)
 }
 
 pub(super) fn unsqueeze(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["axes"])?;
-    let dims = dims_of(node)?;
-    let count = match node.optional_ints(1)? {
-        Some(ints) => ints.values.len(),
-        None => node.int_list("axes").map_or(0, <[i64]>::len),
-    };
-    let rank = dims.len() + count;
-    let mut axes = given_axes(node, rank)?.unwrap_or_default();
-    axes.sort_unstable();
-    axes.dedup();
-    if axes.len() != count || count == 0 {
-        return Err(refuse("its axes are missing or repeat", "name each new dimension once"));
-    }
-    let mut old = dims.iter();
-    let shape: Vec<usize> = (0..rank)
-        .filter_map(|i| if axes.contains(&i) { Some(1) } else { old.next().copied() })
-        .collect();
-    renamed(node, shape)
+    let x = node.any(0)?;
+    reshaped(x, shapes::unsqueeze(node, &x.shape, node.optional_ints(1)?)?)
 }

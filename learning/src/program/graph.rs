@@ -1,4 +1,4 @@
-//! A model's graph as read once: the live nodes, the input, and every tensor that is there before the first node runs.
+//! A model's graph as read once: the live nodes, the inputs, and every tensor that is there before the first node runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,8 +7,20 @@ use std::sync::Arc;
 use aimass_onnx::proto::NodeProto;
 use aimass_onnx::{Dim, ElementType, Model, ParamKind, ParamLayout, TensorRef};
 
-use super::{GraphError, Ints};
+use super::{Element, GraphError, Host};
+use crate::array::n_elements;
 use crate::ops;
+
+/// What a source is to training.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Never changes.
+    Constant,
+    /// Trains; where it lies in the flat weight vector.
+    Weight(Range<usize>),
+    /// A running statistic; where it lies in the flat vector of buffers.
+    Buffer(Range<usize>),
+}
 
 /// A float tensor that is there from the start.
 #[derive(Debug)]
@@ -16,26 +28,50 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Arc<[f32]>,
-    /// Where it lies in the flat weight vector, if it trains.
-    pub(crate) weight: Option<Range<usize>>,
+    pub(crate) role: Role,
 }
 
-/// A model's graph. Only what the first output needs.
+impl Source {
+    pub(crate) fn weight(&self) -> Option<Range<usize>> {
+        if let Role::Weight(range) = &self.role {
+            Some(range.clone())
+        } else {
+            None
+        }
+    }
+    pub(crate) fn buffer(&self) -> Option<Range<usize>> {
+        if let Role::Buffer(range) = &self.role {
+            Some(range.clone())
+        } else {
+            None
+        }
+    }
+}
+
+/// An input that a batch feeds.
+#[derive(Debug)]
+pub(crate) struct GraphInput {
+    pub(crate) name: String,
+    pub(crate) element: Element,
+    /// `None` when the file says nothing.
+    pub(crate) dims: Option<Vec<Dim>>,
+}
+
+/// A model's graph. Only what the chosen outputs need.
 #[derive(Debug)]
 pub(crate) struct Graph {
     pub(crate) opset: i64,
     /// In order, without `Constant`.
     pub(crate) nodes: Vec<NodeProto>,
-    pub(crate) input: String,
-    /// Dimensions after the first; `None` when the file says nothing.
-    pub(crate) input_dims: Option<Vec<Dim>>,
-    pub(crate) output: String,
-    /// Source `i` has slot `i + 1`.
+    /// Input `i` has slot `i`.
+    pub(crate) inputs: Vec<GraphInput>,
+    pub(crate) outputs: Vec<String>,
+    /// Source `i` has slot `inputs + i`.
     pub(crate) sources: Vec<Source>,
-    pub(crate) ints: BTreeMap<String, Ints>,
+    pub(crate) hosts: BTreeMap<String, Host>,
 }
 
-fn model_error(problem: impl Into<String>, fix: impl Into<String>) -> GraphError {
+pub(crate) fn model_error(problem: impl Into<String>, fix: impl Into<String>) -> GraphError {
     GraphError::Model {
         problem: problem.into(),
         fix: fix.into(),
@@ -61,67 +97,59 @@ pub(crate) fn node_error(node: &NodeProto, problem: impl Into<String>, fix: impl
 }
 
 impl Graph {
-    /// Reads the graph and refuses ops that are not supported, by name.
+    /// Reads the part of the graph that the model's first output needs.
     pub(crate) fn new(model: &Model, layout: Option<&ParamLayout>) -> Result<Self, GraphError> {
-        let output = &model
-            .outputs()
-            .first()
-            .ok_or_else(|| model_error("the model has no output", "export it again"))?
-            .name;
-        let (nodes, needed) = live(&model.graph().node, output);
-        let inputs: Vec<_> = model.inputs().iter().filter(|i| needed.contains(i.name.as_str())).collect();
-        let input = match inputs[..] {
-            [one] => one,
-            [] => {
+        let first = model.outputs().first().map(|output| output.name.clone());
+        let first = first.ok_or_else(|| model_error("the model has no output", "export it again"))?;
+        Self::with_outputs(model, layout, &[first])
+    }
+
+    /// Reads the part of the graph that `outputs` need, and refuses ops that are not supported, by name.
+    pub(crate) fn with_outputs(model: &Model, layout: Option<&ParamLayout>, outputs: &[String]) -> Result<Self, GraphError> {
+        for name in outputs {
+            if !model.outputs().iter().any(|output| output.name == *name) {
+                let known: Vec<&str> = model.outputs().iter().map(|o| o.name.as_str()).collect();
                 return Err(model_error(
-                    "the first output does not depend on any input",
-                    "export the model again",
+                    format!("the model has no output `{name}`"),
+                    format!("it has {}", known.join(", ")),
                 ));
             }
-            _ => {
-                let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
-                return Err(model_error(
-                    format!("the model has the inputs {}", names.join(", ")),
-                    "this version trains models with one input",
-                ));
-            }
-        };
-        if input.element != ElementType::F32 {
+        }
+        let (nodes, needed) = live(&model.graph().node, outputs);
+        if let Some(error) = nodes.iter().find_map(|node| is_runnable(node).err()) {
+            return Err(with_others(error, &nodes));
+        }
+        if let Some(error) = unknown_elements(model, &needed).into_iter().next() {
+            return Err(error);
+        }
+        let mut inputs = Vec::new();
+        for input in model.inputs().iter().filter(|i| needed.contains(i.name.as_str())) {
+            let Some(element) = element(input.element) else { continue };
+            inputs.push(GraphInput {
+                name: input.name.clone(),
+                element,
+                dims: input.dims.clone(),
+            });
+        }
+        if inputs.is_empty() {
             return Err(model_error(
-                format!("the input `{}` is not float32", input.name),
-                "this version trains on float32 features",
+                format!("the output `{}` does not depend on any input", outputs.join(", ")),
+                "export the model again",
             ));
         }
-        let input_dims = match input.dims.as_deref() {
-            None => None,
-            Some([]) => {
-                return Err(model_error(
-                    format!("the input `{}` is a scalar", input.name),
-                    "its first dimension must be the batch",
-                ));
-            }
-            Some([Dim::Fixed(batch), ..]) => {
-                let problem = format!("the input `{}` has a fixed batch of {batch}", input.name);
-                return Err(model_error(
-                    problem,
-                    "export it with a dynamic first dimension (dynamic_axes or dynamic_shapes in torch.onnx.export)",
-                ));
-            }
-            Some([_, rest @ ..]) => Some(rest.to_vec()),
-        };
         let mut graph = Self {
             opset: model.opset(),
             nodes: Vec::new(),
-            input: input.name.clone(),
-            input_dims,
-            output: output.clone(),
+            inputs,
+            outputs: outputs.to_vec(),
             sources: Vec::new(),
-            ints: BTreeMap::new(),
+            hosts: BTreeMap::new(),
         };
-        let weights: BTreeMap<&str, Range<usize>> = layout.map(weight_ranges).unwrap_or_default();
+        let roles: BTreeMap<&str, Role> = layout.map(roles).unwrap_or_default();
         for name in &needed {
             if let Some(tensor) = model.initializer(name) {
-                graph.add(name, &tensor, weights.get(name).cloned()).map_err(|problem| {
+                let role = roles.get(name).cloned().unwrap_or(Role::Constant);
+                graph.add(name, &tensor, role).map_err(|problem| {
                     model_error(
                         format!("the initializer `{name}` {problem}"),
                         "this version computes in float32 with int64, int32 or bool constants",
@@ -133,74 +161,54 @@ impl Graph {
         Ok(graph)
     }
 
-    fn add_nodes(&mut self, nodes: Vec<&NodeProto>) -> Result<(), GraphError> {
-        let mut unsupported: Vec<&NodeProto> = Vec::new();
-        for node in nodes {
-            let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-            if standard && node.op_type == "Constant" {
-                self.add_constant(node)?;
-            } else if standard && ops::is_supported(&node.op_type) {
-                self.nodes.push(node.clone());
-            } else {
-                unsupported.push(node);
-            }
-        }
-        let Some(first) = unsupported.first() else { return Ok(()) };
-        let mut others: Vec<String> = unsupported[1..]
-            .iter()
-            .filter(|n| n.op_type != first.op_type)
-            .map(|n| n.op_type.clone())
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        let domain = if first.domain.is_empty() {
-            String::new()
-        } else {
-            format!(" of the domain {}", first.domain)
-        };
-        let also = if others.is_empty() {
-            String::new()
-        } else {
-            format!(" (also: {})", others.join(", "))
-        };
-        Err(node_error(
-            first,
-            format!("the op{domain} is not supported{also}"),
-            format!("use the ops that are: {}", ops::supported().join(", ")),
-        ))
+    /// Whether anything trains.
+    pub(crate) fn trains(&self) -> bool {
+        self.sources.iter().any(|source| source.weight().is_some())
     }
 
-    fn add(&mut self, name: &str, tensor: &TensorRef<'_>, weight: Option<Range<usize>>) -> Result<(), String> {
+    fn add_nodes(&mut self, nodes: Vec<&NodeProto>) -> Result<(), GraphError> {
+        for node in nodes {
+            if node.op_type == "Constant" {
+                self.add_constant(node)?;
+            } else {
+                self.nodes.push(node.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, tensor: &TensorRef<'_>, role: Role) -> Result<(), String> {
         let wrong = || "does not hold the values its shape asks for".to_owned();
+        let host = |element: Element, values: Vec<i64>| {
+            Host::new(element, tensor.shape.clone(), Some(values)).map_err(|p| format!("can't be used: {}", p.problem))
+        };
         match tensor.element {
             ElementType::F32 => {
                 let values: Arc<[f32]> = tensor.to_f32().ok_or_else(wrong)?.into();
-                if tensor.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(values.len()) {
+                if n_elements(&tensor.shape) != Some(values.len()) {
                     return Err(wrong());
                 }
-                if weight.as_ref().is_some_and(|w| w.len() != values.len()) {
+                if let Role::Weight(range) | Role::Buffer(range) = &role
+                    && range.len() != values.len()
+                {
                     return Err("is of another shape in the layout".to_owned());
                 }
                 self.sources.push(Source {
                     name: name.to_owned(),
                     shape: tensor.shape.clone(),
                     values,
-                    weight,
+                    role,
                 });
             }
             ElementType::I64 | ElementType::I32 => {
-                let ints = Ints::new(tensor.shape.clone(), tensor.to_i64().ok_or_else(wrong)?);
-                self.ints.insert(
-                    name.to_owned(),
-                    ints.ok_or("is an integer table; only shapes and axes may be integers")?,
-                );
+                let host = host(Element::Int, tensor.to_i64().ok_or_else(wrong)?)?;
+                self.hosts.insert(name.to_owned(), host);
             }
             ElementType::Bool => {
                 let values = tensor.to_bool().ok_or_else(wrong)?.into_iter().map(i64::from).collect();
-                self.ints
-                    .insert(name.to_owned(), Ints::new(tensor.shape.clone(), values).ok_or_else(wrong)?);
+                self.hosts.insert(name.to_owned(), host(Element::Bool, values)?);
             }
-            ElementType::Other(number) => return Err(format!("has the element type {number}")),
+            other => return Err(format!("is made of {other}")),
         }
         Ok(())
     }
@@ -217,27 +225,25 @@ impl Graph {
             name: name.clone(),
             shape,
             values: values.into(),
-            weight: None,
+            role: Role::Constant,
         };
+        let ints = |shape: Vec<usize>, values: Vec<i64>| Host::ints(shape, values).map_err(|p| wrong(&p.problem));
         match attribute.name.as_str() {
             "value" => {
                 let tensor = attribute.t.as_deref().ok_or_else(|| wrong("its `value` is missing"))?;
                 let tensor = TensorRef::new(tensor).map_err(|e| wrong(&e.to_string()))?;
-                self.add(name, &tensor, None).map_err(|problem| wrong(&format!("it {problem}")))?;
+                self.add(name, &tensor, Role::Constant)
+                    .map_err(|problem| wrong(&format!("it {problem}")))?;
             }
             "value_float" => self.sources.push(float(vec![attribute.f.unwrap_or_default()], Vec::new())),
             "value_floats" => self.sources.push(float(attribute.floats.clone(), vec![attribute.floats.len()])),
-            "value_int" => drop(self.ints.insert(
-                name.clone(),
-                Ints {
-                    shape: Vec::new(),
-                    values: vec![attribute.i.unwrap_or_default()],
-                },
-            )),
+            "value_int" => drop(
+                self.hosts
+                    .insert(name.clone(), ints(Vec::new(), vec![attribute.i.unwrap_or_default()])?),
+            ),
             "value_ints" => {
-                let ints =
-                    Ints::new(vec![attribute.ints.len()], attribute.ints.clone()).ok_or_else(|| wrong("it holds too many integers"))?;
-                self.ints.insert(name.clone(), ints);
+                let host = ints(vec![attribute.ints.len()], attribute.ints.clone())?;
+                self.hosts.insert(name.clone(), host);
             }
             other => return Err(wrong(&format!("its attribute `{other}` is not supported"))),
         }
@@ -245,15 +251,107 @@ impl Graph {
     }
 }
 
-/// Where each weight lies in the flat vector.
-fn weight_ranges(layout: &ParamLayout) -> BTreeMap<&str, Range<usize>> {
-    let weights = layout.params().iter().filter(|p| p.kind == ParamKind::Weight);
-    weights.map(|p| (p.name.as_str(), p.range())).collect()
+/// Whether a node's op runs here at all.
+pub(crate) fn is_runnable(node: &NodeProto) -> Result<(), GraphError> {
+    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+        return Err(node_error(
+            node,
+            format!("the op of the domain {} is not supported", node.domain),
+            "use the ops of the standard domain",
+        ));
+    }
+    if matches!(node.op_type.as_str(), "If" | "Loop" | "Scan") {
+        return Err(node_error(
+            node,
+            "control flow is not supported",
+            "export the model without branches and loops over data (torch.export unrolls loops of a fixed length)",
+        ));
+    }
+    if node.op_type == "Constant" || ops::is_supported(&node.op_type) {
+        return Ok(());
+    }
+    Err(node_error(
+        node,
+        "the op is not supported",
+        format!("use the ops that are: {}", ops::supported().join(", ")),
+    ))
 }
 
-/// The nodes that the output needs, in the file's order, and every name they read.
-fn live<'a>(nodes: &'a [NodeProto], output: &'a str) -> (Vec<&'a NodeProto>, BTreeSet<&'a str>) {
-    let mut needed = BTreeSet::from([output]);
+/// Initializers and inputs among `names` of types that are not computed with.
+fn unknown_elements(model: &Model, names: &BTreeSet<&str>) -> Vec<GraphError> {
+    const FIX: &str = "export the model in float32, with int64, int32 or bool where it needs them";
+    let tensors = model.initializers().map(|t| ("initializer", t.proto.name.clone(), t.element));
+    let inputs = model.inputs().iter().map(|input| ("input", input.name.clone(), input.element));
+    tensors
+        .chain(inputs)
+        .filter(|(_, name, found)| names.contains(name.as_str()) && element(*found).is_none())
+        .map(|(what, name, found)| model_error(format!("the {what} `{name}` is made of {found}"), FIX))
+        .collect()
+}
+
+/// Everything that keeps the model from running, as far as that shows before it is planned: nodes (those inside of control flow
+/// included) and element types.
+pub(crate) fn obstacles(model: &Model) -> Vec<GraphError> {
+    fn walk(nodes: &[NodeProto], found: &mut Vec<GraphError>) {
+        for node in nodes {
+            found.extend(is_runnable(node).err());
+            for attribute in &node.attribute {
+                for inner in attribute.g.as_deref().into_iter().chain(&attribute.graphs) {
+                    walk(&inner.node, found);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&model.graph().node, &mut found);
+    let outputs: Vec<String> = model.outputs().iter().map(|output| output.name.clone()).collect();
+    found.extend(unknown_elements(model, &live(&model.graph().node, &outputs).1));
+    found
+}
+
+/// Names the other ops of the graph that do not run here.
+fn with_others(error: GraphError, nodes: &[&NodeProto]) -> GraphError {
+    let GraphError::Node { node, op, problem, fix } = error else {
+        return error;
+    };
+    let mut others: Vec<String> = nodes
+        .iter()
+        .filter(|n| n.op_type != op && is_runnable(n).is_err())
+        .map(|n| n.op_type.clone())
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    let problem = if others.is_empty() {
+        problem
+    } else {
+        format!("{problem} (also: {})", others.join(", "))
+    };
+    GraphError::Node { node, op, problem, fix }
+}
+
+/// The element types that are computed with.
+pub(crate) fn element(element: ElementType) -> Option<Element> {
+    match element {
+        ElementType::F32 => Some(Element::Float),
+        ElementType::I64 | ElementType::I32 => Some(Element::Int),
+        ElementType::Bool => Some(Element::Bool),
+        ElementType::Other(_) => None,
+    }
+}
+
+/// What each initializer is to training, and where it lies in the flat vector of its kind.
+fn roles(layout: &ParamLayout) -> BTreeMap<&str, Role> {
+    let role = |kind, range| match kind {
+        ParamKind::Weight => Role::Weight(range),
+        ParamKind::Buffer => Role::Buffer(range),
+        ParamKind::Frozen => Role::Constant,
+    };
+    layout.params().iter().map(|p| (p.name.as_str(), role(p.kind, p.range()))).collect()
+}
+
+/// The nodes that the outputs need, in the file's order, and every name they read.
+fn live<'a>(nodes: &'a [NodeProto], outputs: &'a [String]) -> (Vec<&'a NodeProto>, BTreeSet<&'a str>) {
+    let mut needed: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
     let mut kept = Vec::new();
     for node in nodes.iter().rev() {
         if node.output.iter().any(|o| !o.is_empty() && needed.contains(o.as_str())) {

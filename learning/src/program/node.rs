@@ -1,10 +1,8 @@
 //! A node as an op's planner sees it: typed access to attributes and inputs, each miss a message.
 
-use std::sync::Arc;
+use aimass_onnx::proto::{AttributeProto, AttributeType, NodeProto, TensorProto};
 
-use aimass_onnx::proto::{AttributeProto, AttributeType, NodeProto};
-
-use super::{Ints, Mode, Slot};
+use super::{Element, Host, Mode, Tensor, Value};
 
 /// What is wrong with a node, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,68 +19,68 @@ pub(crate) fn refuse(problem: impl Into<String>, fix: impl Into<String>) -> Prob
     }
 }
 
-/// A float tensor that exists while the program runs.
-#[derive(Debug, Clone)]
-pub(crate) struct Tensor {
-    pub(crate) slot: Slot,
-    pub(crate) shape: Vec<usize>,
-    /// Its values, where it never changes (not for weights).
-    pub(crate) constant: Option<Arc<[f32]>>,
-}
-
-impl Tensor {
-    pub(crate) fn rank(&self) -> usize {
-        self.shape.len()
-    }
-    /// The only element, where it is a constant of one element.
-    pub(crate) fn scalar(&self) -> Option<f32> {
-        match self.constant.as_deref() {
-            Some([value]) => Some(*value),
-            _ => None,
-        }
-    }
-}
-
-/// What a name stands for while planning.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    /// Floats, known when the program runs.
-    Tensor(Tensor),
-    /// Integers or booleans, known now.
-    Ints(Ints),
+/// A node's attributes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes<'a> {
+    pub(crate) proto: &'a NodeProto,
+    pub(crate) opset: i64,
 }
 
 /// A node with its inputs resolved.
 pub(crate) struct NodeView<'a> {
-    pub(crate) proto: &'a NodeProto,
+    pub(crate) attributes: Attributes<'a>,
     /// One for each name; `None` for one left out.
     pub(crate) inputs: Vec<Option<&'a Value>>,
-    pub(crate) opset: i64,
     pub(crate) mode: Mode,
 }
 
-impl<'a> NodeView<'a> {
-    pub(crate) fn op(&self) -> &'a str {
-        &self.proto.op_type
-    }
+impl<'a> std::ops::Deref for NodeView<'a> {
+    type Target = Attributes<'a>;
 
+    fn deref(&self) -> &Self::Target {
+        &self.attributes
+    }
+}
+
+impl<'a> NodeView<'a> {
     /// Input `i`, if given.
     pub(crate) fn input(&self, i: usize) -> Option<&'a Value> {
         self.inputs.get(i).copied().flatten()
     }
 
     pub(crate) fn required(&self, i: usize) -> Result<&'a Value, Problem> {
-        self.input(i)
-            .ok_or_else(|| refuse(format!("its input {i} is missing"), "export the model again"))
+        self.input(i).ok_or_else(|| missing(i))
     }
 
-    /// Float input `i`.
+    /// Float input `i`, which is not empty.
     pub(crate) fn tensor(&self, i: usize) -> Result<&'a Tensor, Problem> {
         match self.required(i)? {
-            Value::Tensor(tensor) => Ok(tensor),
-            Value::Ints(_) => Err(refuse(
+            Value::Tensor(tensor) if tensor.element == Element::Float => self.not_empty(tensor, i),
+            _ => Err(refuse(
                 format!("its input {i} is made of integers where floats are needed"),
                 "cast it to float32 in the model",
+            )),
+        }
+    }
+
+    /// Kernels take no empty tensors.
+    fn not_empty(&self, tensor: &'a Tensor, i: usize) -> Result<&'a Tensor, Problem> {
+        if tensor.shape.contains(&0) {
+            return Err(refuse(
+                format!("its input {i} of the shape {:?} is empty", tensor.shape),
+                "correct the shapes",
+            ));
+        }
+        Ok(tensor)
+    }
+
+    /// Input `i` on the device, whatever its elements; not empty.
+    pub(crate) fn any(&self, i: usize) -> Result<&'a Tensor, Problem> {
+        match self.required(i)? {
+            Value::Tensor(tensor) => self.not_empty(tensor, i),
+            Value::Host(_) => Err(refuse(
+                format!("its input {i} is made of integers where others are computed from floats"),
+                "compute all of them from integers, or cast it to float32 in the model",
             )),
         }
     }
@@ -91,10 +89,21 @@ impl<'a> NodeView<'a> {
         self.input(i).map(|_| self.tensor(i)).transpose()
     }
 
-    /// Integer input `i`.
-    pub(crate) fn ints(&self, i: usize) -> Result<&'a Ints, Problem> {
+    /// Integer input `i`, whose values are known while planning.
+    pub(crate) fn ints(&self, i: usize) -> Result<&'a [i64], Problem> {
+        self.known(i).map(|(_, values)| values)
+    }
+
+    /// The same with its shape.
+    pub(crate) fn known(&self, i: usize) -> Result<(&'a [usize], &'a [i64]), Problem> {
         match self.required(i)? {
-            Value::Ints(ints) => Ok(ints),
+            Value::Host(host) => match host.values.as_deref() {
+                Some(values) => Ok((&host.shape, values)),
+                None => Err(refuse(
+                    format!("its input {i} is computed from the values of a batch where known integers are needed"),
+                    "make it follow from shapes and constants",
+                )),
+            },
             Value::Tensor(_) => Err(refuse(
                 format!("its input {i} is computed from floats where known integers are needed"),
                 "make it a constant",
@@ -102,16 +111,52 @@ impl<'a> NodeView<'a> {
         }
     }
 
-    pub(crate) fn optional_ints(&self, i: usize) -> Result<Option<&'a Ints>, Problem> {
+    pub(crate) fn optional_ints(&self, i: usize) -> Result<Option<&'a [i64]>, Problem> {
         self.input(i).map(|_| self.ints(i)).transpose()
     }
 
-    /// All inputs, when every one is integer.
-    pub(crate) fn all_ints(&self) -> Option<Vec<&'a Ints>> {
-        self.inputs
-            .iter()
-            .map(|v| if let Some(Value::Ints(ints)) = v { Some(ints) } else { None })
-            .collect()
+    /// The only element of integer input `i`, if that is given.
+    pub(crate) fn optional_int(&self, i: usize) -> Result<Option<i64>, Problem> {
+        match self.optional_ints(i)? {
+            None => Ok(None),
+            Some([value]) => Ok(Some(*value)),
+            Some(values) => Err(refuse(
+                format!("its input {i} has {} elements where one is needed", values.len()),
+                "make it a scalar",
+            )),
+        }
+    }
+
+    /// The only element of float input `i`, a constant, if that is given.
+    pub(crate) fn optional_scalar(&self, i: usize) -> Result<Option<f32>, Problem> {
+        match self.optional_tensor(i)? {
+            None => Ok(None),
+            Some(tensor) => match tensor.scalar() {
+                Some(value) => Ok(Some(value)),
+                None => Err(refuse(format!("its input {i} is not a constant number"), "make it one")),
+            },
+        }
+    }
+
+    /// All inputs (at least one), when every one is on the host.
+    pub(crate) fn all_host(&self) -> Option<Vec<Option<&'a Host>>> {
+        let host = |value: &Option<&'a Value>| match value {
+            None => Some(None),
+            Some(Value::Host(host)) => Some(Some(host)),
+            Some(Value::Tensor(_)) => None,
+        };
+        let hosts: Option<Vec<_>> = self.inputs.iter().map(host).collect();
+        hosts.filter(|hosts| hosts.iter().any(Option::is_some))
+    }
+}
+
+pub(crate) fn missing(i: usize) -> Problem {
+    refuse(format!("its input {i} is missing"), "export the model again")
+}
+
+impl<'a> Attributes<'a> {
+    pub(crate) fn op(&self) -> &'a str {
+        &self.proto.op_type
     }
 
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
@@ -129,9 +174,10 @@ impl<'a> NodeView<'a> {
                 ));
             }
             // An empty list has no kind in files that don't say it.
-            if kind != kind_of(name) && kind != AttributeType::Undefined {
+            let wanted = kind_of(self.op(), name);
+            if kind != wanted && kind != AttributeType::Undefined {
                 return Err(refuse(
-                    format!("its attribute `{name}` is of the type {kind:?}, it must be {:?}", kind_of(name)),
+                    format!("its attribute `{name}` is of the type {kind:?}, it must be {wanted:?}"),
                     "correct the attribute",
                 ));
             }
@@ -161,6 +207,25 @@ impl<'a> NodeView<'a> {
         self.attribute(name).map(|a| a.ints.as_slice())
     }
 
+    /// A tensor attribute.
+    pub(crate) fn tensor_value(&self, name: &str) -> Option<&'a TensorProto> {
+        self.attribute(name).and_then(|a| a.t.as_deref())
+    }
+
+    pub(crate) fn float_list(&self, name: &str) -> &'a [f32] {
+        self.attribute(name).map_or(&[], |a| a.floats.as_slice())
+    }
+
+    pub(crate) fn text_list(&self, name: &str) -> Vec<String> {
+        let texts = self.attribute(name).map_or(&[][..], |a| a.strings.as_slice());
+        texts.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+    }
+
+    /// Whether anything may read output `i`.
+    pub(crate) fn names_output(&self, i: usize) -> bool {
+        self.proto.output.get(i).is_some_and(|name| !name.is_empty())
+    }
+
     /// `len` positive-or-zero numbers, each at least `least`.
     pub(crate) fn sizes(&self, name: &str, len: usize, least: usize, default: usize) -> Result<Vec<usize>, Problem> {
         let Some(list) = self.int_list(name) else {
@@ -185,12 +250,23 @@ impl<'a> NodeView<'a> {
     }
 }
 
-/// The type of an attribute; over all supported ops, one name has one type.
-fn kind_of(name: &str) -> AttributeType {
+/// The type of an attribute; over all supported ops, one name has one type but for `value`.
+fn kind_of(op: &str, name: &str) -> AttributeType {
     match name {
-        "alpha" | "beta" | "epsilon" | "max" | "min" | "momentum" | "ratio" => AttributeType::Float,
-        "approximate" | "auto_pad" | "round_mode" => AttributeType::String,
-        "axes" | "consumed_inputs" | "dilations" | "kernel_shape" | "pads" | "perm" | "strides" => AttributeType::Ints,
+        "value" if op != "Pad" => AttributeType::Tensor,
+        "cubic_coeff_a" | "extrapolation_value" | "value" => AttributeType::Float,
+        "coordinate_transformation_mode" | "equation" | "keep_aspect_ratio_policy" | "mode" | "nearest_mode" | "reduction" => {
+            AttributeType::String
+        }
+        "ends" | "repeats" | "split" | "starts" => AttributeType::Ints,
+        "scales" => AttributeType::Floats,
+        "alpha" | "beta" | "bias" | "clip" | "epsilon" | "gamma" | "lambd" | "max" | "min" | "momentum" | "ratio" => AttributeType::Float,
+        "activation_alpha" | "activation_beta" => AttributeType::Floats,
+        "approximate" | "auto_pad" | "direction" | "round_mode" => AttributeType::String,
+        "activations" => AttributeType::Strings,
+        "axes" | "consumed_inputs" | "dilations" | "kernel_shape" | "output_padding" | "output_shape" | "pads" | "perm" | "strides" => {
+            AttributeType::Ints
+        }
         _ => AttributeType::Int,
     }
 }

@@ -1,23 +1,72 @@
-//! Binds a graph to a number of rows: shapes, integers, kernels.
+//! Binds a graph to the shapes of a batch: shapes, integers, kernels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use aimass_onnx::Dim;
+use aimass_onnx::proto::NodeProto;
 
-use super::graph::node_error;
-use super::{Constant, Graph, GraphError, Ints, NodeView, Operand, Problem, Program, Slot, Step, Tensor, Value};
+use super::graph::{model_error, node_error};
+use super::node::Attributes;
+use super::{
+    Constant, Element, From, Graph, GraphError, Host, HostSlot, HostStep, Indexing, NodeView, Operand, Problem, Program, ProgramOutput,
+    Role, Slot, Step, Tensor, Upload, Value, host,
+};
+use crate::array::{Array, n_elements};
 use crate::ops::{self, Kernel};
 
 /// Most elements of one tensor: 1 GiB of float32.
 const MAX_ELEMENTS: usize = 1 << 28;
 /// Most elements of all tensors of one step together: 8 GiB of float32.
 const MAX_TOTAL_ELEMENTS: usize = 1 << 31;
+/// Most elements of all host tensors of one plan together.
+const MAX_HOST_TOTAL: usize = 1 << 26;
+/// Largest result of constant folding.
+const MAX_FOLDED: usize = 1 << 16;
 
-/// What a program is for. Dropout differs.
+/// What a program is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Mode {
+    /// Dropout is off, batch norm uses the stored statistics.
     Inference,
-    Training,
+    /// Dropout is on where the file says so, and batch norm uses the statistics of the batch and moves the stored ones where asked to.
+    Training {
+        /// Whether batch norm uses the statistics of the batch.
+        batch_statistics: bool,
+    },
+}
+
+/// An input of a kernel.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// On the device already.
+    Slot(Slot),
+    /// Uploaded before the device starts.
+    Host(Host),
+    /// The same for indices: each is checked, and turned into what the kernel reads.
+    Index(Host, Indexing),
+}
+
+impl std::convert::From<&Tensor> for Source {
+    fn from(tensor: &Tensor) -> Self {
+        Self::Slot(tensor.slot)
+    }
+}
+
+/// An output of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) element: Element,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Output {
+    pub(crate) fn float(shape: Vec<usize>) -> Self {
+        Self {
+            element: Element::Float,
+            shape,
+        }
+    }
 }
 
 /// What an op's planner makes of a node.
@@ -26,26 +75,43 @@ pub(crate) enum Planned {
     /// A kernel that runs every time.
     Run {
         kernel: Kernel,
-        inputs: Vec<Slot>,
-        shape: Vec<usize>,
+        inputs: Vec<Source>,
+        outputs: Vec<Output>,
     },
-    /// Nothing to run: another name for a value, or known integers.
-    Value(Value),
+    /// A training kernel whose outputs after the node's own are the new values of buffers.
+    Update {
+        kernel: Kernel,
+        inputs: Vec<Source>,
+        outputs: Vec<Output>,
+        /// The slots of the buffers, one for each of the last outputs.
+        buffers: Vec<Slot>,
+    },
+    /// Nothing to run: other names for values.
+    Values(Vec<Value>),
     /// Floats known now.
     Constant { shape: Vec<usize>, values: Vec<f32> },
 }
 
 impl Planned {
-    /// A kernel over tensors.
+    /// A kernel over float tensors that makes one.
     pub(crate) fn run(kernel: Kernel, inputs: &[&Tensor], shape: Vec<usize>) -> Result<Self, Problem> {
         Ok(Self::Run {
             kernel,
-            inputs: inputs.iter().map(|t| t.slot).collect(),
-            shape,
+            inputs: inputs.iter().map(|t| Source::from(*t)).collect(),
+            outputs: vec![Output::float(shape)],
         })
     }
-    pub(crate) fn ints(ints: Ints) -> Result<Self, Problem> {
-        Ok(Self::Value(Value::Ints(ints)))
+    /// The value of another name.
+    pub(crate) fn same(value: &Value) -> Result<Self, Problem> {
+        Ok(Self::Values(vec![value.clone()]))
+    }
+    /// A tensor of another name.
+    pub(crate) fn tensor(tensor: &Tensor) -> Result<Self, Problem> {
+        Ok(Self::Values(vec![Value::Tensor(tensor.clone())]))
+    }
+    /// Known integers.
+    pub(crate) fn host(host: Host) -> Result<Self, Problem> {
+        Ok(Self::Values(vec![Value::Host(host)]))
     }
 }
 
@@ -65,70 +131,125 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 
 /// Elements of a shape, when within the limit for one tensor.
 fn elements(shape: &[usize]) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .filter(|&n| n <= MAX_ELEMENTS)
+    n_elements(shape).filter(|&n| n <= MAX_ELEMENTS)
+}
+
+fn data_error(problem: String, fix: &str) -> GraphError {
+    GraphError::Data {
+        problem,
+        fix: fix.to_owned(),
+    }
 }
 
 impl Graph {
-    /// The input's shape for `rows` rows of `n_features`.
-    fn input_shape(&self, rows: usize, n_features: usize) -> Result<Vec<usize>, GraphError> {
-        let Some(dims) = &self.input_dims else {
-            return Ok(vec![rows, n_features]);
+    /// The shape of input `index` for `rows` rows of `n_features` each: what the file leaves open takes what is left.
+    pub(crate) fn row_shape(&self, index: usize, rows: usize, n_features: usize) -> Result<Vec<usize>, GraphError> {
+        let input = &self.inputs[index];
+        let dims = match input.dims.as_deref() {
+            None => return Ok(vec![rows, n_features]),
+            Some([]) => {
+                return Err(model_error(
+                    format!("the input `{}` is a scalar", input.name),
+                    "its first dimension must be the batch",
+                ));
+            }
+            Some([Dim::Fixed(batch), ..]) => {
+                return Err(model_error(
+                    format!("the input `{}` has a fixed batch of {batch}", input.name),
+                    "export it with a dynamic first dimension (dynamic_axes or dynamic_shapes in torch.onnx.export)",
+                ));
+            }
+            Some([_, rest @ ..]) => rest,
         };
         let fixed: Option<usize> = dims
             .iter()
             .filter_map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None })
             .try_fold(1usize, usize::checked_mul);
         let open = dims.iter().filter(|d| !matches!(d, Dim::Fixed(_))).count();
-        let refuse = |problem: String, fix: &str| {
-            Err(GraphError::Data {
-                problem,
-                fix: fix.to_owned(),
-            })
-        };
+        const FIX: &str = "choose the columns in [data] inputs, or a model made for them";
         let free = match (fixed, open) {
             (Some(fixed), 0) if fixed == n_features => 1,
             (Some(fixed), 0) => {
                 let problem = format!(
                     "the model's input `{}` takes {fixed} features a row, the data has {n_features}",
-                    self.input
+                    input.name
                 );
-                return refuse(problem, "choose the columns in [data] inputs, or a model made for them");
+                return Err(data_error(problem, FIX));
             }
             (Some(fixed), 1) if fixed > 0 && n_features.is_multiple_of(fixed) => n_features / fixed,
             (Some(fixed), 1) => {
                 let problem = format!(
                     "the model's input `{}` takes a multiple of {fixed} features a row, the data has {n_features}",
-                    self.input
+                    input.name
                 );
-                return refuse(problem, "choose the columns in [data] inputs, or a model made for them");
+                return Err(data_error(problem, FIX));
             }
             _ => {
-                let problem = format!("the model's input `{}` leaves {open} dimensions besides the batch open", self.input);
-                return refuse(problem, "export it with those dimensions fixed");
+                let problem = format!("the model's input `{}` leaves {open} dimensions besides the batch open", input.name);
+                return Err(data_error(
+                    problem,
+                    "export it with those dimensions fixed, or feed arrays that have them",
+                ));
             }
         };
         let rest = dims.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { free });
         Ok(std::iter::once(rows).chain(rest).collect())
     }
 
-    /// Binds the graph to `rows` rows of `n_features`.
-    pub(crate) fn plan(&self, rows: usize, n_features: usize, mode: Mode) -> Result<Program, GraphError> {
-        let input_shape = self.input_shape(rows, n_features)?;
-        if elements(&input_shape).is_none_or(|n| n == 0) {
-            let problem = format!("a batch of the shape {input_shape:?} is empty or past the memory limit");
-            return Err(GraphError::Data {
-                problem,
-                fix: "use a smaller batch of rows with at least one feature".to_owned(),
-            });
+    /// Checks shapes against what the file says of the inputs: ranks, fixed dimensions, and symbols that stand for one number.
+    fn check_shapes(&self, shapes: &[Vec<usize>]) -> Result<(), GraphError> {
+        if shapes.len() != self.inputs.len() {
+            let names: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
+            let problem = format!("{} arrays for the inputs {}", shapes.len(), names.join(", "));
+            return Err(data_error(problem, "feed one array an input"));
         }
-        let mut planner = Planner::new(self, &input_shape, mode);
-        for node in &self.nodes {
-            planner.add(node)?;
+        let mut symbols: BTreeMap<&str, usize> = BTreeMap::new();
+        for (input, shape) in self.inputs.iter().zip(shapes) {
+            if elements(shape).is_none_or(|n| n == 0) {
+                let problem = format!(
+                    "a batch of the shape {shape:?} for the input `{}` is empty or past the memory limit",
+                    input.name
+                );
+                return Err(data_error(problem, "use a smaller batch of rows with at least one feature"));
+            }
+            let Some(dims) = &input.dims else { continue };
+            let fits = dims.len() == shape.len()
+                && dims.iter().zip(shape).all(|(dim, &n)| match dim {
+                    Dim::Fixed(fixed) => *fixed == n,
+                    Dim::Symbol(name) => *symbols.entry(name).or_insert(n) == n,
+                    Dim::Unknown => true,
+                });
+            if !fits {
+                let said: Vec<String> = dims
+                    .iter()
+                    .map(|dim| match dim {
+                        Dim::Fixed(n) => n.to_string(),
+                        Dim::Symbol(name) => name.clone(),
+                        Dim::Unknown => "?".to_owned(),
+                    })
+                    .collect();
+                let problem = format!(
+                    "the input `{}` takes the shape [{}], the data has {shape:?}",
+                    input.name,
+                    said.join(", ")
+                );
+                return Err(data_error(
+                    problem,
+                    "feed arrays of this shape; dimensions of one name are of one length",
+                ));
+            }
         }
-        planner.finish(input_shape)
+        Ok(())
+    }
+
+    /// Binds the graph to the shapes of its inputs.
+    pub(crate) fn plan(&self, shapes: &[Vec<usize>], mode: Mode) -> Result<Program, GraphError> {
+        self.check_shapes(shapes)?;
+        let mut planner = Planner::new(self, shapes, mode);
+        for (index, node) in self.nodes.iter().enumerate() {
+            planner.add(index, node)?;
+        }
+        planner.finish(shapes)
     }
 }
 
@@ -136,50 +257,79 @@ struct Planner<'g> {
     graph: &'g Graph,
     mode: Mode,
     values: BTreeMap<&'g str, Value>,
-    slots: usize,
     total_elements: usize,
-    constants: Vec<Constant>,
-    steps: Vec<Step>,
+    host_total: usize,
+    /// Values of slots that never change.
+    known: HashMap<Slot, Arc<[f32]>>,
+    /// Uploads that are there already.
+    uploaded: HashMap<(HostSlot, Option<Indexing>), Slot>,
+    program: Program,
 }
 
 impl<'g> Planner<'g> {
-    fn new(graph: &'g Graph, input_shape: &[usize], mode: Mode) -> Self {
-        let mut values = BTreeMap::new();
-        values.insert(
-            graph.input.as_str(),
-            Value::Tensor(Tensor {
-                slot: 0,
-                shape: input_shape.to_vec(),
-                constant: None,
-            }),
-        );
-        for (i, source) in graph.sources.iter().enumerate() {
-            let constant = source.weight.is_none().then(|| source.values.clone());
-            values.insert(
-                source.name.as_str(),
-                Value::Tensor(Tensor {
-                    slot: i + 1,
-                    shape: source.shape.clone(),
-                    constant,
-                }),
-            );
-        }
-        for (name, ints) in &graph.ints {
-            values.insert(name.as_str(), Value::Ints(ints.clone()));
-        }
-        let slots = graph.sources.len() + 1;
-        Self {
+    fn new(graph: &'g Graph, shapes: &[Vec<usize>], mode: Mode) -> Self {
+        let mut planner = Self {
             graph,
             mode,
-            values,
-            slots,
+            values: BTreeMap::new(),
             total_elements: 0,
-            constants: Vec::new(),
-            steps: Vec::new(),
+            host_total: 0,
+            known: HashMap::new(),
+            uploaded: HashMap::new(),
+            program: Program {
+                slots: graph.inputs.len() + graph.sources.len(),
+                // Input `i` has host slot `i` too, whatever its type.
+                host_slots: graph.inputs.len(),
+                input_shapes: shapes.to_vec(),
+                constants: Vec::new(),
+                host_steps: Vec::new(),
+                uploads: Vec::new(),
+                steps: Vec::new(),
+                outputs: Vec::new(),
+                buffers: Vec::new(),
+                shapes: Vec::new(),
+            },
+        };
+        for (i, (input, shape)) in graph.inputs.iter().zip(shapes).enumerate() {
+            let value = match input.element {
+                Element::Float => Value::Tensor(Tensor {
+                    slot: i,
+                    element: Element::Float,
+                    shape: shape.clone(),
+                    constant: None,
+                }),
+                element => Value::Host(Host {
+                    element,
+                    shape: shape.clone(),
+                    values: None,
+                    slot: Some(i),
+                }),
+            };
+            planner.values.insert(&input.name, value);
         }
+        for (i, source) in graph.sources.iter().enumerate() {
+            let slot = graph.inputs.len() + i;
+            let constant = (source.role == Role::Constant).then(|| source.values.clone());
+            if let Some(values) = &constant {
+                planner.known.insert(slot, values.clone());
+            }
+            let tensor = Tensor {
+                slot,
+                element: Element::Float,
+                shape: source.shape.clone(),
+                constant,
+            };
+            planner.values.insert(&source.name, Value::Tensor(tensor));
+        }
+        for (name, host) in &graph.hosts {
+            planner.values.insert(name, Value::Host(host.clone()));
+        }
+        let sources = graph.sources.iter().map(|source| source.shape.clone());
+        planner.program.shapes = shapes.iter().cloned().chain(sources).collect();
+        planner
     }
 
-    fn add(&mut self, node: &'g aimass_onnx::proto::NodeProto) -> Result<(), GraphError> {
+    fn add(&mut self, index: usize, node: &'g NodeProto) -> Result<(), GraphError> {
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
             let value = self.values.get(name.as_str());
@@ -187,48 +337,230 @@ impl<'g> Planner<'g> {
                 return Err(node_error(
                     node,
                     format!("its input `{name}` is not there"),
-                    "only the first output of a node can be used in this version",
+                    "that output of its node is not computed here",
                 ));
             }
             inputs.push(value);
         }
-        let view = NodeView {
+        let attributes = Attributes {
             proto: node,
-            inputs,
             opset: self.graph.opset,
+        };
+        let view = NodeView {
+            attributes,
+            inputs,
             mode: self.mode,
         };
-        let planned = ops::plan(&view).map_err(|p| node_error(node, p.problem, p.fix))?;
-        let value = match planned {
-            Planned::Value(value) => value,
-            Planned::Constant { shape, values } => {
-                let slot = self.slot(node, &shape)?;
-                let tensor = Tensor {
-                    slot,
-                    shape: shape.clone(),
-                    constant: Some(values.as_slice().into()),
-                };
-                self.constants.push(Constant { slot, shape, values });
-                Value::Tensor(tensor)
+        let blame = |p: Problem| node_error(node, p.problem, p.fix);
+        if let Some(hosts) = view.all_host()
+            && host::takes(&attributes)
+        {
+            let hosts: Vec<Option<Host>> = hosts.into_iter().map(Option::<&Host>::cloned).collect();
+            let made = host::apply(&attributes, &hosts).map_err(blame)?;
+            return self.add_host(index, node, hosts, made);
+        }
+        let values = match ops::plan(&view).map_err(blame)? {
+            Planned::Values(values) => values,
+            Planned::Constant { shape, values } => vec![self.constant(node, shape, values)?],
+            Planned::Run { kernel, inputs, outputs } => {
+                let slots = self.sources(node, inputs)?;
+                match self.folded(&kernel, &slots, &outputs) {
+                    Some(values) => vec![self.constant(node, outputs[0].shape.clone(), values)?],
+                    None => self.step(index, node, kernel, &slots, outputs)?,
+                }
             }
-            Planned::Run { kernel, inputs, shape } => {
-                let output = self.slot(node, &shape)?;
-                let inputs = inputs.into_iter().map(|slot| Operand { slot, last: false }).collect();
-                self.steps.push(Step { kernel, inputs, output });
-                Value::Tensor(Tensor {
-                    slot: output,
-                    shape,
-                    constant: None,
-                })
+            Planned::Update {
+                kernel,
+                inputs,
+                outputs,
+                buffers,
+            } => {
+                let slots = self.sources(node, inputs)?;
+                let mut values = self.step(index, node, kernel, &slots, outputs)?;
+                let updates = values.split_off(values.len().saturating_sub(buffers.len()));
+                for (buffer, update) in buffers.into_iter().zip(updates) {
+                    if let Value::Tensor(update) = update {
+                        self.moved(buffer, update.slot);
+                    }
+                }
+                values
             }
         };
-        if let Some(name) = node.output.first() {
-            self.values.insert(name.as_str(), value);
-        }
+        self.name(node, values);
         Ok(())
     }
 
-    fn slot(&mut self, node: &aimass_onnx::proto::NodeProto, shape: &[usize]) -> Result<Slot, GraphError> {
+    /// A running statistic has a new value. A layer that is used twice goes on from where its first use left it.
+    fn moved(&mut self, buffer: Slot, new: Slot) {
+        let earlier = self.program.buffers.iter().position(|&(_, slot)| slot == buffer);
+        let source = buffer.checked_sub(self.graph.inputs.len());
+        let source = source.filter(|&i| self.graph.sources.get(i).is_some_and(|s| s.buffer().is_some()));
+        match (earlier, source) {
+            (Some(earlier), _) => self.program.buffers[earlier].1 = new,
+            (None, Some(source)) => self.program.buffers.push((source, new)),
+            (None, None) => return,
+        }
+        for value in self.values.values_mut() {
+            if let Value::Tensor(tensor) = value
+                && tensor.slot == buffer
+            {
+                tensor.slot = new;
+            }
+        }
+    }
+
+    fn name(&mut self, node: &'g NodeProto, values: Vec<Value>) {
+        for (name, value) in node.output.iter().zip(values) {
+            if !name.is_empty() {
+                self.values.insert(name.as_str(), value);
+            }
+        }
+    }
+
+    /// Names what the host made; where it is not known yet, a run makes it again.
+    fn add_host(&mut self, index: usize, node: &'g NodeProto, inputs: Vec<Option<Host>>, mut made: Vec<Host>) -> Result<(), GraphError> {
+        self.host_total = made.iter().map(Host::n_elements).fold(self.host_total, usize::saturating_add);
+        if self.host_total > MAX_HOST_TOTAL {
+            return Err(node_error(
+                node,
+                "the integers of the graph are past the memory limit",
+                "use a smaller batch or a smaller model",
+            ));
+        }
+        if made.iter().any(|host| host.values.is_none()) {
+            let mut outputs = Vec::new();
+            for host in &mut made {
+                host.slot = Some(self.program.host_slots);
+                host.values = None;
+                outputs.push(self.program.host_slots);
+                self.program.host_slots += 1;
+            }
+            self.program.host_steps.push(HostStep {
+                node: index,
+                inputs,
+                outputs,
+            });
+        }
+        self.name(node, made.into_iter().map(Value::Host).collect());
+        Ok(())
+    }
+
+    fn constant(&mut self, node: &NodeProto, shape: Vec<usize>, values: Vec<f32>) -> Result<Value, GraphError> {
+        let slot = self.slot(node, &shape)?;
+        let constant: Arc<[f32]> = values.as_slice().into();
+        let array = Array::floats(shape.clone(), values);
+        let array = array.ok_or_else(|| node_error(node, "its constant does not fit its shape", "report this as a defect"))?;
+        self.program.constants.push(Constant { slot, array });
+        self.known.insert(slot, constant.clone());
+        Ok(Value::Tensor(Tensor {
+            slot,
+            element: Element::Float,
+            shape,
+            constant: Some(constant),
+        }))
+    }
+
+    fn step(
+        &mut self,
+        index: usize,
+        node: &NodeProto,
+        kernel: Kernel,
+        inputs: &[Slot],
+        outputs: Vec<Output>,
+    ) -> Result<Vec<Value>, GraphError> {
+        let mut values = Vec::with_capacity(outputs.len());
+        let mut slots = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let slot = self.slot(node, &output.shape)?;
+            slots.push(Some(slot));
+            values.push(Value::Tensor(Tensor {
+                slot,
+                element: output.element,
+                shape: output.shape,
+                constant: None,
+            }));
+        }
+        let inputs = inputs.iter().map(|&slot| Operand { slot, last: false }).collect();
+        self.program.steps.push(Step {
+            kernel,
+            inputs,
+            outputs: slots,
+            node: index,
+        });
+        Ok(values)
+    }
+
+    /// Slots for a kernel's inputs; host values are uploaded once.
+    fn sources(&mut self, node: &NodeProto, sources: Vec<Source>) -> Result<Vec<Slot>, GraphError> {
+        sources
+            .into_iter()
+            .map(|source| match source {
+                Source::Slot(slot) => Ok(slot),
+                Source::Host(host) => self.upload(node, &host, None),
+                Source::Index(host, indexing) => self.upload(node, &host, Some(indexing)),
+            })
+            .collect()
+    }
+
+    fn upload(&mut self, node: &NodeProto, host: &Host, indexing: Option<Indexing>) -> Result<Slot, GraphError> {
+        let shape = indexing
+            .as_ref()
+            .map_or_else(|| host.shape.clone(), |indexing| indexing.shape(&host.shape));
+        if let Some(from) = host.slot {
+            if let Some(&slot) = self.uploaded.get(&(from, indexing.clone())) {
+                return Ok(slot);
+            }
+            let slot = self.slot(node, &shape)?;
+            self.program.uploads.push(Upload {
+                from,
+                slot,
+                indexing: indexing.clone(),
+                node: super::graph::title(node),
+            });
+            self.uploaded.insert((from, indexing), slot);
+            return Ok(slot);
+        }
+        let checked = match indexing {
+            Some(indexing) => indexing.resolve(host).map_err(|p| node_error(node, p.problem, p.fix))?,
+            None => host.clone(),
+        };
+        let array = checked.to_array();
+        let array = array.ok_or_else(|| node_error(node, "its integers are not known", "report this as a defect"))?;
+        let slot = self.slot(node, &shape)?;
+        self.program.constants.push(Constant { slot, array });
+        Ok(slot)
+    }
+
+    /// The value of a kernel whose inputs never change, where it is small and floats: computed now.
+    fn folded(&self, kernel: &Kernel, inputs: &[Slot], outputs: &[Output]) -> Option<Vec<f32>> {
+        let [
+            Output {
+                element: Element::Float,
+                shape,
+            },
+        ] = outputs
+        else {
+            return None;
+        };
+        if n_elements(shape)? > MAX_FOLDED || inputs.is_empty() || kernel.draws_noise() {
+            return None;
+        }
+        let constant = |slot: &Slot| -> Option<Array> {
+            if let Some(values) = self.known.get(slot) {
+                let shape = match slot.checked_sub(self.graph.inputs.len()).and_then(|i| self.graph.sources.get(i)) {
+                    Some(source) => source.shape.clone(),
+                    None => self.program.shapes.get(*slot)?.clone(),
+                };
+                return (values.len() <= MAX_FOLDED).then(|| Array::floats(shape, values.to_vec()))?;
+            }
+            let constant = self.program.constants.iter().find(|c| c.slot == *slot)?;
+            Some(constant.array.clone())
+        };
+        let arrays: Vec<Array> = inputs.iter().map(constant).collect::<Option<_>>()?;
+        crate::executor::fold(kernel, arrays)
+    }
+
+    fn slot(&mut self, node: &NodeProto, shape: &[usize]) -> Result<Slot, GraphError> {
         let fits = elements(shape)
             .and_then(|n| self.total_elements.checked_add(n))
             .filter(|&n| n <= MAX_TOTAL_ELEMENTS);
@@ -244,36 +576,52 @@ impl<'g> Planner<'g> {
             ));
         }
         self.total_elements = total;
-        self.slots += 1;
-        Ok(self.slots - 1)
+        self.program.slots += 1;
+        self.program.shapes.push(shape.to_vec());
+        Ok(self.program.slots - 1)
     }
 
-    fn finish(mut self, input_shape: Vec<usize>) -> Result<Program, GraphError> {
-        let name = &self.graph.output;
-        let Some(Value::Tensor(output)) = self.values.get(name.as_str()) else {
-            let problem = format!("the output `{name}` does not depend on the input");
-            return Err(GraphError::Model {
-                problem,
-                fix: "export the model again".to_owned(),
+    fn finish(mut self, shapes: &[Vec<usize>]) -> Result<Program, GraphError> {
+        for name in &self.graph.outputs {
+            let Some(value) = self.values.get(name.as_str()) else {
+                return Err(match self.graph.nodes.iter().find(|node| node.output.contains(name)) {
+                    Some(node) => node_error(node, format!("its output `{name}` is not computed here"), "leave it out"),
+                    None => model_error(format!("the output `{name}` is not there"), "export the model again"),
+                });
+            };
+            let from = match value {
+                Value::Tensor(tensor) => From::Device(tensor.slot),
+                Value::Host(host) => match (host.slot, host.to_array()) {
+                    (Some(slot), _) => From::Host(slot),
+                    (None, Some(array)) => From::Known(array),
+                    (None, None) => return Err(model_error(format!("the output `{name}` is not known"), "report this as a defect")),
+                },
+            };
+            self.program.outputs.push(ProgramOutput {
+                shape: value.shape().to_vec(),
+                from,
             });
-        };
-        let (output, output_shape) = (output.slot, output.shape.clone());
-        // Walking backwards, the first time a slot is met is its last use.
-        let mut used = vec![false; self.slots];
-        used[output] = true;
-        for step in self.steps.iter_mut().rev() {
+        }
+        // Walking backwards, the first time a slot is met is its last use; what nothing reads is not kept.
+        let mut used = vec![false; self.program.slots];
+        for output in &self.program.outputs {
+            if let From::Device(slot) = output.from {
+                used[slot] = true;
+            }
+        }
+        for (_, slot) in &self.program.buffers {
+            used[*slot] = true;
+        }
+        for step in self.program.steps.iter_mut().rev() {
+            for output in &mut step.outputs {
+                *output = output.filter(|&slot| used[slot]);
+            }
             for operand in step.inputs.iter_mut().rev() {
                 operand.last = !used[operand.slot];
                 used[operand.slot] = true;
             }
         }
-        Ok(Program {
-            slots: self.slots,
-            input_shape,
-            constants: self.constants,
-            steps: self.steps,
-            output,
-            output_shape,
-        })
+        debug_assert_eq!(self.program.input_shapes, shapes);
+        Ok(self.program)
     }
 }

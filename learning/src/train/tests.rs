@@ -4,9 +4,12 @@ use aimass_onnx::build::{cnn_mcmahan, mlp};
 use aimass_onnx::proto::AttributeProto;
 use aimass_onnx::{Model, TrainableRules};
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
 use super::*;
 use crate::testing::{self, clouds, config, node};
-use crate::{evaluate, fit_check, predict};
+use crate::{Dataset, Trainer, evaluate, fit_check, predict};
 
 fn go(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -24,17 +27,17 @@ fn trained(model: &Model, data: &Dataset, config: &TrainConfig) -> (Model, Local
 fn an_mlp_learns_an_easy_set() {
     let data = clouds(400, 8, 4, 1);
     let model = mlp(&[8, 16, 4], 3);
-    let before = evaluate(&model, &data, Loss::CrossEntropy).expect("evaluates");
+    let before = evaluate(&model, &data, &Loss::cross_entropy().into()).expect("evaluates");
     let (after, update) = trained(
         &model,
         &data,
         &TrainConfig {
             epochs: 5,
             batch: 10,
-            ..config(Loss::CrossEntropy)
+            ..config(Loss::cross_entropy())
         },
     );
-    let result = evaluate(&after, &data, Loss::CrossEntropy).expect("evaluates");
+    let result = evaluate(&after, &data, &Loss::cross_entropy().into()).expect("evaluates");
     assert!(result.accuracy.expect("classes") > 0.95, "{result:?}");
     assert!(result.loss < before.loss && result.examples == 400);
     assert_eq!((update.examples, update.steps), (400, 200));
@@ -56,10 +59,10 @@ fn the_optical_digits_are_learnt() {
         &TrainConfig {
             epochs: 15,
             batch: 10,
-            ..config(Loss::CrossEntropy)
+            ..config(Loss::cross_entropy())
         },
     );
-    let result = evaluate(&after, &test, Loss::CrossEntropy).expect("evaluates");
+    let result = evaluate(&after, &test, &Loss::cross_entropy().into()).expect("evaluates");
     assert!(result.accuracy.expect("classes") > 0.95, "{result:?}");
 }
 
@@ -73,11 +76,11 @@ fn a_line_is_regressed() {
         &data,
         &TrainConfig {
             epochs: 200,
-            lr: 0.2,
+            optimizer: OptimizerConfig::sgd(0.2),
             ..config(Loss::Mse)
         },
     );
-    let result = evaluate(&after, &data, Loss::Mse).expect("evaluates");
+    let result = evaluate(&after, &data, &Loss::Mse.into()).expect("evaluates");
     assert!(result.loss < 1e-4 && result.accuracy.is_none(), "{result:?}");
     let (outputs, n) = predict(&after, &[0.5], 1).expect("predicts");
     assert!(n == 1 && (outputs[0] - 0.5).abs() < 0.02, "{outputs:?}");
@@ -95,15 +98,14 @@ fn the_cnn_of_mcmahan_steps_along_its_gradient() {
         &model,
         &layout,
         &TrainConfig {
-            lr: LR,
-            ..config(Loss::CrossEntropy)
+            optimizer: OptimizerConfig::sgd(LR),
+            ..config(Loss::cross_entropy())
         },
-        784,
     )
     .expect("a trainer");
     let base = trainer.weights().expect("weights");
     assert_eq!(base.len(), 1_663_370);
-    let before = f64::from(trainer.step(data.features(), data.targets()).expect("a step"));
+    let before = f64::from(trainer.step(testing::batch(&data)).expect("a step").loss);
     let delta: Vec<f64> = trainer
         .weights()
         .expect("weights")
@@ -120,7 +122,7 @@ fn the_cnn_of_mcmahan_steps_along_its_gradient() {
     let after = evaluate(
         &model.with_weights(&layout, &trainer.weights().expect("weights")).expect("layout"),
         &data,
-        Loss::CrossEntropy,
+        &Loss::cross_entropy().into(),
     )
     .expect("evaluates");
     let fell = before - after.loss;
@@ -133,7 +135,7 @@ fn the_cnn_of_mcmahan_steps_along_its_gradient() {
 #[test]
 fn a_row_of_features_becomes_the_shape_that_the_model_takes() {
     let model = cnn_mcmahan(5);
-    let fit = fit_check(&model, &testing::layout(&model), 784, Loss::CrossEntropy, Some(10)).expect("fits");
+    let fit = fit_check(&model, &testing::layout(&model), 784, &Loss::cross_entropy().into(), Some(10)).expect("fits");
     assert_eq!((fit.outputs, fit.weights), (10, 1_663_370));
     let (outputs, n) = predict(&model, &vec![0.1; 2 * 784], 784).expect("predicts");
     assert!(n == 10 && outputs.len() == 20 && outputs[..10] == outputs[10..]);
@@ -145,7 +147,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_one_does_not() {
     let model = mlp(&[6, 8, 3], 1);
     let base = TrainConfig {
         epochs: 2,
-        ..config(Loss::CrossEntropy)
+        ..config(Loss::cross_entropy())
     };
     let delta = |config: &TrainConfig| trained(&model, &data, config).1.delta;
     let bits = |delta: Vec<f32>| delta.into_iter().map(f32::to_bits).collect::<Vec<_>>();
@@ -160,11 +162,11 @@ fn zero_epochs_and_a_zero_rate_change_nothing() {
     for config in [
         TrainConfig {
             epochs: 0,
-            ..config(Loss::CrossEntropy)
+            ..config(Loss::cross_entropy())
         },
         TrainConfig {
-            lr: 0.0,
-            ..config(Loss::CrossEntropy)
+            optimizer: OptimizerConfig::sgd(0.0),
+            ..config(Loss::cross_entropy())
         },
     ] {
         let (_, update) = trained(&model, &data, &config);
@@ -180,7 +182,7 @@ fn the_last_batch_is_smaller_and_all_rows_count_once() {
     let mut seen = Vec::new();
     let config = TrainConfig {
         epochs: 2,
-        ..config(Loss::CrossEntropy)
+        ..config(Loss::cross_entropy())
     };
     train(&model, &testing::layout(&model), &data, &config, &mut |p| {
         seen.push((p.step, p.steps));
@@ -200,7 +202,7 @@ fn frozen_weights_stay() {
         .layout(&TrainableRules::new(&["!fc1.*".to_owned()]).expect("globs"))
         .expect("fc2 trains");
     assert_eq!(layout.n_weights(), 5 * 3 + 3);
-    let update = train(&model, &layout, &data, &config(Loss::CrossEntropy), &mut go).expect("trains");
+    let update = train(&model, &layout, &data, &config(Loss::cross_entropy()), &mut go).expect("trains");
     assert!(update.delta.len() == 18 && update.delta.iter().any(|d| *d != 0.0));
 }
 
@@ -213,8 +215,8 @@ fn a_diverging_run_names_its_step_and_returns_nothing() {
         &testing::layout(&model),
         &data,
         &TrainConfig {
-            lr: 1e30,
-            ..config(Loss::CrossEntropy)
+            optimizer: OptimizerConfig::sgd(1e30),
+            ..config(Loss::cross_entropy())
         },
         &mut go,
     );
@@ -235,7 +237,7 @@ fn the_caller_can_stop_it() {
             ControlFlow::Continue(())
         }
     };
-    let result = train(&model, &testing::layout(&model), &data, &config(Loss::CrossEntropy), stop);
+    let result = train(&model, &testing::layout(&model), &data, &config(Loss::cross_entropy()), stop);
     assert!(matches!(result, Err(TrainError::Stopped { step: 3 })), "{result:?}");
 }
 
@@ -248,13 +250,12 @@ fn data_that_does_not_fit_is_refused_before_training() {
             .expect_err("refused")
             .to_string()
     };
-    let base = config(Loss::CrossEntropy);
+    let base = config(Loss::cross_entropy());
     let one = |targets: Vec<f32>, n: usize| Dataset::new(vec![0.5; targets.len() * n], targets, n).expect("whole rows");
-    let endless = TrainConfig {
-        batch: usize::MAX,
-        ..base.clone()
-    };
-    let said = Trainer::new(&model, &layout, &endless, 6)
+    let huge = [vec![1 << 40, 6]];
+    let said = crate::program::Graph::new(&model, Some(&layout))
+        .expect("a graph")
+        .plan(&huge, crate::program::Mode::Inference)
         .expect_err("past every limit")
         .to_string();
     assert!(said.contains("past the memory limit"), "{said}");
@@ -273,7 +274,7 @@ fn data_that_does_not_fit_is_refused_before_training() {
             run(
                 &one(vec![0.0], 6),
                 &TrainConfig {
-                    lr: f32::NAN,
+                    optimizer: OptimizerConfig::sgd(f32::NAN),
                     ..base.clone()
                 },
             ),
@@ -286,7 +287,7 @@ fn data_that_does_not_fit_is_refused_before_training() {
     ] {
         assert!(said.contains(text), "expected `{text}`, got `{said}`");
     }
-    let too_many = fit_check(&model, &layout, 6, Loss::CrossEntropy, Some(4))
+    let too_many = fit_check(&model, &layout, 6, &Loss::cross_entropy().into(), Some(4))
         .expect_err("4 classes, 3 outputs")
         .to_string();
     assert!(too_many.contains("4 classes, the model 3 outputs"), "{too_many}");
@@ -297,7 +298,7 @@ fn data_that_does_not_fit_is_refused_before_training() {
             .contains("7 features do not make rows of 6")
     );
     assert!(
-        evaluate(&model, &one(vec![3.0], 6), Loss::CrossEntropy)
+        evaluate(&model, &one(vec![3.0], 6), &Loss::cross_entropy().into())
             .expect_err("no such class")
             .to_string()
             .contains("row 1")
@@ -313,7 +314,7 @@ fn a_batch_that_is_frozen_into_the_graph_is_refused() {
         vec![testing::floats("w", &[3, 2], &[0.1; 6])],
     );
     let check = |model: &Model| {
-        fit_check(model, &testing::layout(model), 3, Loss::CrossEntropy, None)
+        fit_check(model, &testing::layout(model), 3, &Loss::cross_entropy().into(), None)
             .expect_err("refused")
             .to_string()
     };
@@ -331,7 +332,7 @@ fn models_without_one_float_input_are_refused() {
         let mut proto = base.proto().clone();
         change(proto.graph.as_mut().expect("a graph"));
         let model = Model::from_proto(proto).expect("a valid model");
-        fit_check(&model, &testing::layout(&model), 3, Loss::CrossEntropy, None)
+        fit_check(&model, &testing::layout(&model), 3, &Loss::cross_entropy().into(), None)
             .expect_err("refused")
             .to_string()
     };
@@ -352,7 +353,7 @@ fn nothing_that_trains_is_refused() {
         node("Gemm", &["x", "w"], "unused", vec![AttributeProto::int("transB", 1)]),
     ];
     let model = testing::model(17, &[-1, 3], nodes, vec![testing::floats("w", &[2, 3], &[0.0; 6])]);
-    let said = fit_check(&model, &testing::layout(&model), 3, Loss::CrossEntropy, None)
+    let said = fit_check(&model, &testing::layout(&model), 3, &Loss::cross_entropy().into(), None)
         .expect_err("refused")
         .to_string();
     assert!(said.contains("no weight reaches the output `y`"), "{said}");

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::testing::{self, clouds, config};
-use crate::train;
+use crate::{Loss, OptimizerConfig, train};
 
 #[test]
 fn losses_follow_pytorch() {
@@ -21,21 +21,22 @@ fn losses_follow_pytorch() {
         };
         let number = |key: &str| curve[key].as_f64().expect("a number");
         let model = Model::from_bytes(&hex::decode(curve["model"].as_str().expect("hex")).expect("hex")).expect("a valid model");
-        let loss = if curve["loss"] == "mse" { Loss::Mse } else { Loss::CrossEntropy };
+        let loss = if curve["loss"] == "mse" { Loss::Mse } else { Loss::cross_entropy() };
         let batch = number("batch") as usize;
         let n_features = number("n_features") as usize;
         let config = TrainConfig {
-            lr: number("lr") as f32,
+            optimizer: OptimizerConfig::sgd(number("lr") as f32),
             batch,
             ..config(loss)
         };
         let (x, y) = (numbers("x"), numbers("y"));
-        let mut trainer = Trainer::new(&model, &testing::layout(&model), &config, n_features).expect("a trainer");
+        let mut trainer = Trainer::new(&model, &testing::layout(&model), &config).expect("a trainer");
         for (step, expected) in numbers("losses").into_iter().enumerate() {
             let start = step * batch % y.len();
             let mean = trainer
-                .step(&x[start * n_features..][..batch * n_features], &y[start..][..batch])
-                .expect("a step");
+                .step(Batch::rows(x[start * n_features..][..batch * n_features].to_vec(), y[start..][..batch].to_vec()).expect("rows"))
+                .expect("a step")
+                .loss;
             assert!(
                 (mean - expected).abs() <= 2e-4 * expected.abs().max(0.1),
                 "{} step {step}: {mean}, PyTorch {expected}",
@@ -57,26 +58,28 @@ fn losses_follow_pytorch() {
 #[test]
 fn a_diverging_step_leaves_the_weights_as_they_were() {
     let model = mlp(&[2, 2], 1);
-    let mut trainer = Trainer::new(&model, &testing::layout(&model), &config(Loss::CrossEntropy), 2).expect("a trainer");
+    let mut trainer = Trainer::new(&model, &testing::layout(&model), &config(Loss::cross_entropy())).expect("a trainer");
     let before = trainer.weights().expect("weights");
     assert!(matches!(
-        trainer.step(&[f32::NAN, 0.0], &[0.0]),
+        trainer.step(Batch::rows(vec![f32::NAN, 0.0], vec![0.0]).expect("a row")),
         Err(TrainError::Diverged { step: 1, .. })
     ));
     assert_eq!((trainer.weights().expect("weights"), trainer.steps()), (before, 0));
-    trainer.step(&[0.5, 0.0], &[0.0]).expect("goes on");
+    trainer
+        .step(Batch::rows(vec![0.5, 0.0], vec![0.0]).expect("a row"))
+        .expect("goes on");
 }
 
 #[test]
 fn weights_can_be_taken_out_and_put_back() {
     let data = clouds(12, 6, 3, 2);
     let model = mlp(&[6, 4, 3], 1);
-    let mut trainer = Trainer::new(&model, &testing::layout(&model), &config(Loss::CrossEntropy), 6).expect("a trainer");
+    let mut trainer = Trainer::new(&model, &testing::layout(&model), &config(Loss::cross_entropy())).expect("a trainer");
     let base = trainer.weights().expect("weights");
-    let first = trainer.step(data.features(), data.targets()).expect("a step");
+    let first = trainer.step(testing::batch(&data)).expect("a step");
     let after = trainer.weights().expect("weights");
     trainer.set_weights(&base).expect("the same length");
-    assert_eq!(trainer.step(data.features(), data.targets()).expect("a step"), first);
+    assert_eq!(trainer.step(testing::batch(&data)).expect("a step"), first);
     assert_eq!(trainer.weights().expect("weights"), after);
     assert!(
         trainer
@@ -97,9 +100,9 @@ fn probe_for_threads() {
         let data = data.select(&(0..rows).collect::<Vec<_>>()).expect("there");
         let config = TrainConfig {
             batch,
-            lr: 1e-3,
+            optimizer: OptimizerConfig::sgd(1e-3),
             epochs: 2,
-            ..config(Loss::CrossEntropy)
+            ..config(Loss::cross_entropy())
         };
         let update = train(&model, &testing::layout(&model), &data, &config, &mut |_| ControlFlow::Continue(())).expect("trains");
         bytes.extend(update.delta.iter().flat_map(|d| d.to_le_bytes()));
@@ -142,12 +145,12 @@ fn speed() {
     for (name, model, n_features, batch) in models {
         let data = clouds(batch, n_features, 10, 1);
         let config = TrainConfig {
-            lr: 1e-4,
+            optimizer: OptimizerConfig::sgd(1e-4),
             batch,
-            ..config(Loss::CrossEntropy)
+            ..config(Loss::cross_entropy())
         };
-        let mut trainer = Trainer::new(&model, &testing::layout(&model), &config, n_features).expect("a trainer");
-        let mut step = || assert!(trainer.step(data.features(), data.targets()).expect("a step").is_finite());
+        let mut trainer = Trainer::new(&model, &testing::layout(&model), &config).expect("a trainer");
+        let mut step = || assert!(trainer.step(testing::batch(&data)).expect("a step").loss.is_finite());
         (0..20).for_each(|_| step());
         let mut rates: Vec<f64> = (0..5)
             .map(|_| {
@@ -162,5 +165,36 @@ fn speed() {
             .collect();
         rates.sort_by(f64::total_cmp);
         println!("{name}: {:.0} steps/s", rates[2]);
+    }
+}
+
+#[test]
+fn a_batch_norm_that_is_used_twice_moves_its_statistics_twice() {
+    let norm = |x: &str, y: &str| testing::node("BatchNormalization", &[x, "s", "b", "m", "v"], y, Vec::new());
+    let two = |name: &str, values: [f32; 2]| testing::floats(name, &[2], &values);
+    let tensors = vec![
+        two("s", [1.0, 1.0]),
+        two("b", [0.5, -1.0]),
+        two("m", [0.0, 0.0]),
+        two("v", [1.0, 1.0]),
+    ];
+    let model = testing::model(17, &[-1, 2], vec![norm("x", "h"), norm("h", "y")], tensors);
+    let config = TrainConfig {
+        optimizer: OptimizerConfig::sgd(0.0),
+        ..config(Loss::Mse)
+    };
+    let mut trainer = Trainer::new(&model, &testing::layout(&model), &config).expect("a trainer");
+    let pairs = |values: Vec<f32>| Array::floats(vec![2, 2], values).expect("two rows");
+    let batch = Batch {
+        inputs: vec![pairs(vec![1.0, 2.0, 3.0, 6.0])],
+        targets: vec![pairs(vec![0.0; 4])],
+        weights: None,
+        flat: false,
+    };
+    trainer.step(batch).expect("a step");
+    // The batch: means 2 and 4, variances 2 and 8. What the first use gives: means 0.5 and -1, variances 2.
+    let expected = [0.9 * 0.2 + 0.05, 0.9 * 0.4 - 0.1, 0.9 * 1.1 + 0.2, 0.9 * 1.7 + 0.2];
+    for (found, expected) in trainer.buffers().expect("buffers").into_iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} for {expected}");
     }
 }

@@ -110,3 +110,19 @@ fn canonical_bytes_tell_layouts_apart() {
     assert_ne!(bytes(&[]), bytes(&["scale"]));
     assert_ne!(bytes(&[]), bytes(&["!fc1.bias"]));
 }
+
+#[test]
+fn a_layout_is_made_again_from_its_kinds() {
+    let model = two_layers();
+    for globs in [&["!fc1.*"][..], &["scale"], &[]] {
+        let layout = model.layout(&rules(globs)).expect("weights");
+        let kinds: Vec<_> = layout.params().iter().map(|param| param.kind).collect();
+        assert_eq!(ParamLayout::with_kinds(&model, &kinds), Some(layout));
+        assert_eq!(ParamLayout::with_kinds(&model, &kinds[1..]), None, "one is missing");
+        assert_eq!(
+            ParamLayout::with_kinds(&model, &[&kinds[..], &kinds[..1]].concat()),
+            None,
+            "one too many"
+        );
+    }
+}

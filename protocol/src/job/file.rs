@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::source::JobSource;
+use super::train::TrainSection;
 use crate::descriptor::CodecParams;
 
 /// A checked job file.
@@ -73,39 +74,6 @@ pub struct DataSection {
     pub inputs: Vec<String>,
     /// The column to predict.
     pub target: String,
-}
-
-/// `[train]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainSection {
-    /// The loss.
-    pub loss: LossName,
-    /// The optimizer.
-    pub optimizer: OptimizerName,
-    /// Learning rate.
-    pub lr: f32,
-    /// Passes over the local data. 0 is a dry run: the update is zero and everything but training happens.
-    pub epochs: u32,
-    /// Examples a step.
-    pub batch: u32,
-}
-
-/// Losses of this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossName {
-    /// Softmax cross-entropy over class indices.
-    CrossEntropy,
-    /// Mean squared error.
-    Mse,
-}
-
-/// Optimizers of this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerName {
-    /// Plain stochastic gradient descent.
-    Sgd,
 }
 
 /// `[strategy]`

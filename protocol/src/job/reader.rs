@@ -13,18 +13,63 @@ use crate::limits::{MAX_COLUMN_BYTES, MAX_COLUMNS};
 pub(super) type Choice<T> = (&'static str, T);
 
 pub(super) struct Section<'a, 't> {
-    pub(super) name: &'static str,
+    /// As errors name it, for instance `train` or `train.heads[1]`.
+    pub(super) name: String,
     pub(super) table: Option<&'a DeTable<'t>>,
     pub(super) source: &'a JobSource,
 }
 
-impl Section<'_, '_> {
+impl<'a, 't> Section<'a, 't> {
     pub(super) fn refuse(&self, key: &str, problem: impl Into<String>, fix: impl Into<String>) -> JobFileError {
         self.source.error_at(&format!("{}.{key}", self.name), problem, fix)
     }
 
-    fn value(&self, key: &str) -> Option<&DeValue<'_>> {
+    fn value(&self, key: &str) -> Option<&'a DeValue<'t>> {
         self.table?.get(key).map(toml::Spanned::get_ref)
+    }
+
+    /// Whether the file has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
+    /// A table within this one, if it is there; `example` is a TOML value.
+    pub(super) fn table(&self, key: &str, example: &str) -> Result<Option<Section<'a, 't>>, JobFileError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(DeValue::Table(table)) => Ok(Some(self.inner(key.to_owned(), table))),
+            Some(other) => Err(self.wrong_type(key, other, "a table", example)),
+        }
+    }
+
+    /// The tables of a list, none when it is not there.
+    pub(super) fn tables(&self, key: &str, max: usize) -> Result<Vec<Section<'a, 't>>, JobFileError> {
+        let write = format!("write [[{}.{key}]] on a line of its own and its keys below", self.name);
+        let list = match self.value(key) {
+            None => return Ok(Vec::new()),
+            Some(DeValue::Array(list)) => list,
+            Some(other) => return Err(self.refuse(key, format!("has to be a list of tables, not {}", type_name(other)), write)),
+        };
+        if list.is_empty() || list.len() > max {
+            let problem = format!("{} tables are not possible", list.len());
+            return Err(self.refuse(key, problem, format!("write 1 to {max}, or remove it")));
+        }
+        let one = |(at, entry): (usize, &'a toml::Spanned<DeValue<'t>>)| {
+            let entry_key = format!("{key}[{at}]");
+            match entry.get_ref() {
+                DeValue::Table(table) => Ok(self.inner(entry_key, table)),
+                other => Err(self.refuse(&entry_key, format!("has to be a table, not {}", type_name(other)), write.clone())),
+            }
+        };
+        list.iter().enumerate().map(one).collect()
+    }
+
+    fn inner(&self, key: String, table: &'a DeTable<'t>) -> Section<'a, 't> {
+        Section {
+            name: format!("{}.{key}", self.name),
+            table: Some(table),
+            source: self.source,
+        }
     }
 
     fn missing(&self, key: &str, example: &str) -> JobFileError {
@@ -32,7 +77,7 @@ impl Section<'_, '_> {
             self.refuse(key, "is missing", format!("add `{key} = {example}` to [{}]", self.name))
         } else {
             let fix = format!("add [{}] with `{key} = {example}` below it", self.name);
-            self.source.error_at(self.name, "the section is missing", fix)
+            self.source.error_at(&self.name, "the section is missing", fix)
         }
     }
 
@@ -44,7 +89,7 @@ impl Section<'_, '_> {
         )
     }
 
-    fn optional_text(&self, key: &str, example: &str) -> Result<Option<&str>, JobFileError> {
+    pub(super) fn optional_text(&self, key: &str, example: &str) -> Result<Option<&'a str>, JobFileError> {
         match self.value(key) {
             None => Ok(None),
             Some(DeValue::String(text)) => Ok(Some(text)),
@@ -53,7 +98,7 @@ impl Section<'_, '_> {
     }
 
     /// A text that has to be there; `example` is a TOML value.
-    pub(super) fn text(&self, key: &str, example: &str) -> Result<&str, JobFileError> {
+    pub(super) fn text(&self, key: &str, example: &str) -> Result<&'a str, JobFileError> {
         self.optional_text(key, example)?.ok_or_else(|| self.missing(key, example))
     }
 
@@ -88,17 +133,77 @@ impl Section<'_, '_> {
     }
 
     /// The number and how the file writes it.
-    fn optional_float(&self, key: &str, example: &str) -> Result<Option<(f32, &str)>, JobFileError> {
-        let text = match self.value(key) {
-            None => return Ok(None),
-            Some(DeValue::Float(number)) => number.as_str(),
-            Some(DeValue::Integer(number)) if number.radix() == 10 => number.as_str(),
-            Some(other) => return Err(self.wrong_type(key, other, "a number", example)),
+    fn optional_float(&self, key: &str, example: &str) -> Result<Option<(f32, &'a str)>, JobFileError> {
+        self.value(key).map(|value| self.float(key, value, example)).transpose()
+    }
+
+    fn float(&self, key: &str, value: &'a DeValue<'t>, example: &str) -> Result<(f32, &'a str), JobFileError> {
+        let text = match value {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            other => return Err(self.wrong_type(key, other, "a number", example)),
         };
         let value: f32 = text
             .parse()
             .map_err(|_| self.refuse(key, format!("{} is no number", shown(text)), format!("use {example}")))?;
-        Ok(Some((value, text)))
+        Ok((value, text))
+    }
+
+    /// A number that `fits`, if it is there; `range` says which do.
+    pub(super) fn number(&self, key: &str, fits: fn(f32) -> bool, range: &str, example: &str) -> Result<Option<f32>, JobFileError> {
+        match self.optional_float(key, example)? {
+            Some((value, text)) if !(value.is_finite() && fits(value)) => {
+                let fix = format!("use {range}, for instance {example}");
+                Err(self.refuse(key, format!("{} is out of range", shown(text)), fix))
+            }
+            number => Ok(number.map(|(value, _)| value)),
+        }
+    }
+
+    /// A list of 1 to [`MAX_COLUMNS`] finite numbers, 0 or more, if it is there.
+    pub(super) fn weights(&self, key: &str, example: &str) -> Result<Option<Vec<f32>>, JobFileError> {
+        let list = match self.value(key) {
+            None => return Ok(None),
+            Some(DeValue::Array(list)) => list,
+            Some(other) => return Err(self.wrong_type(key, other, "a list of numbers", example)),
+        };
+        if list.is_empty() || list.len() > MAX_COLUMNS {
+            let problem = format!("{} numbers are not possible", list.len());
+            return Err(self.refuse(key, problem, format!("list 1 to {MAX_COLUMNS}, or remove it")));
+        }
+        let one = |(at, entry): (usize, &'a toml::Spanned<DeValue<'t>>)| {
+            let entry_key = format!("{key}[{at}]");
+            let fix = "use a finite number, 0 or more";
+            let value = entry.get_ref();
+            if !matches!(value, DeValue::Float(_) | DeValue::Integer(_)) {
+                let problem = format!("has to be a number, not {}", type_name(value));
+                return Err(self.refuse(&entry_key, problem, fix));
+            }
+            let (value, text) = self.float(&entry_key, value, "1.0")?;
+            if value.is_finite() && value >= 0.0 {
+                return Ok(value);
+            }
+            Err(self.refuse(&entry_key, format!("{} is no weight", shown(text)), fix))
+        };
+        list.iter().enumerate().map(one).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A whole number of either sign, if it is there.
+    pub(super) fn signed(&self, key: &str, example: &str) -> Result<Option<i64>, JobFileError> {
+        let number = match self.value(key) {
+            None => return Ok(None),
+            Some(DeValue::Integer(number)) => number,
+            Some(other) => return Err(self.wrong_type(key, other, "a whole number", example)),
+        };
+        let value = i64::from_str_radix(number.as_str(), number.radix());
+        let wrong = |_| {
+            self.refuse(
+                key,
+                format!("{} is not possible", shown(number.as_str())),
+                format!("use for instance {example}"),
+            )
+        };
+        value.map(Some).map_err(wrong)
     }
 
     /// A finite number above 0. Without a default it has to be there.

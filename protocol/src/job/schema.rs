@@ -33,8 +33,34 @@ const SECTIONS: &[SectionRule] = &[
     },
     SectionRule {
         name: "train",
-        keys: &["loss", "optimizer", "lr", "epochs", "batch"],
-        later: &["momentum", "weight_decay", "schedule", "proximal", "steps"],
+        keys: &[
+            "loss",
+            "label_smoothing",
+            "class_weights",
+            "ignore_index",
+            "class_axis",
+            "pos_weight",
+            "delta",
+            "temperature",
+            "margin",
+            "heads",
+            "optimizer",
+            "lr",
+            "momentum",
+            "beta1",
+            "beta2",
+            "alpha",
+            "epsilon",
+            "weight_decay",
+            "clip_norm",
+            "schedule",
+            "epochs",
+            "batch",
+            "batch_norm",
+            "lora",
+            "metrics",
+        ],
+        later: &["proximal", "steps"],
     },
     SectionRule {
         name: "strategy",
@@ -63,13 +89,46 @@ const SECTIONS: &[SectionRule] = &[
     },
 ];
 
+/// Tables within sections, by `section.key`; a list of tables has the rule of each.
+const TABLES: &[SectionRule] = &[
+    SectionRule {
+        name: "train.heads",
+        keys: &[
+            "output",
+            "target",
+            "weight",
+            "loss",
+            "label_smoothing",
+            "class_weights",
+            "ignore_index",
+            "class_axis",
+            "pos_weight",
+            "delta",
+            "temperature",
+            "margin",
+        ],
+        later: &[],
+    },
+    SectionRule {
+        name: "train.schedule",
+        keys: &["name", "every", "gamma", "warmup", "steps", "floor"],
+        later: &[],
+    },
+    SectionRule {
+        name: "train.lora",
+        keys: &["rank", "alpha", "targets"],
+        later: &[],
+    },
+];
+
 const LATER_SECTIONS: &[&str] = &["privacy", "compress"];
 
-/// Every `section.key`.
+/// Every `section.key`, and every `section.key.key` of a table.
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = String> {
     SECTIONS
         .iter()
+        .chain(TABLES)
         .flat_map(|rule| rule.keys.iter().map(|key| format!("{}.{key}", rule.name)))
 }
 
@@ -87,23 +146,24 @@ pub(super) fn check(root: &DeTable<'_>, locator: &mut Locator<'_>) -> Result<(),
             return Err(locator.error(&span, text, format!("has to be a section, not {}", type_name(value.get_ref())), fix));
         };
         locator.note(text.to_owned(), &span);
-        check_keys(rule, table, locator)?;
+        check_keys(rule, rule.name, table, locator)?;
     }
     Ok(())
 }
 
-fn check_keys(rule: &SectionRule, table: &DeTable<'_>, locator: &mut Locator<'_>) -> Result<(), JobFileError> {
+/// `place` is how errors name the table.
+fn check_keys(rule: &SectionRule, place: &str, table: &DeTable<'_>, locator: &mut Locator<'_>) -> Result<(), JobFileError> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     for (name, value) in entries {
         let key = name.get_ref().as_ref();
-        let field = format!("{}.{}", rule.name, shown(key));
+        let field = format!("{place}.{}", shown(key));
         if rule.later.contains(&key) {
             return Err(locator.error(&name.span(), &field, NOT_YET, "remove it"));
         }
         if !rule.keys.contains(&key) {
             let fix = match (
-                SECTIONS.iter().find(|other| other.keys.contains(&key)),
+                SECTIONS.iter().chain(TABLES).find(|other| other.keys.contains(&key)),
                 nearest(key, rule.keys.iter().copied()),
             ) {
                 (_, Some(near)) => format!("did you mean {near:?}?"),
@@ -112,13 +172,25 @@ fn check_keys(rule: &SectionRule, table: &DeTable<'_>, locator: &mut Locator<'_>
             };
             return Err(locator.error(&name.span(), &field, "unknown key", fix));
         }
-        // A list that is too long is refused by its reader; its entries need no places then.
-        if let DeValue::Array(list) = value.get_ref()
-            && list.len() <= MAX_COLUMNS
-        {
-            for (at, entry) in list.iter().enumerate() {
-                locator.note(format!("{field}[{at}]"), &entry.span());
+        let inner = format!("{}.{key}", rule.name);
+        let inner = TABLES.iter().find(|rule| rule.name == inner);
+        match value.get_ref() {
+            // A list that is too long is refused by its reader; its entries need no places then.
+            DeValue::Array(list) if list.len() <= MAX_COLUMNS => {
+                for (at, entry) in list.iter().enumerate() {
+                    let place = format!("{field}[{at}]");
+                    locator.note(place.clone(), &entry.span());
+                    if let (Some(rule), DeValue::Table(table)) = (inner, entry.get_ref()) {
+                        check_keys(rule, &place, table, locator)?;
+                    }
+                }
             }
+            DeValue::Table(table) => {
+                if let Some(rule) = inner {
+                    check_keys(rule, &field, table, locator)?;
+                }
+            }
+            _ => {}
         }
         locator.note(field, &value.span());
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, JobKind, JobSection, LossName, ModelSection,
-    OptimizerName, RoundSection, StrategyName, StrategySection, TrainSection,
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, JobKind, JobSection, ModelSection,
+    RoundSection, StrategyName, StrategySection,
 };
 use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
+use super::training;
 use crate::check::{is_label, is_name};
 use crate::descriptor::{CodecName, CodecParams};
 use crate::limits::{
@@ -43,8 +44,8 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
     })?;
     schema::check(root.get_ref(), &mut locator)?;
     let source = locator.finish();
-    let section = |name| Section {
-        name,
+    let section = |name: &str| Section {
+        name: name.to_owned(),
         table: root.get_ref().get(name).and_then(|v| v.get_ref().as_table()),
         source: &source,
     };
@@ -52,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
     let job = job(&section("job"))?;
     let model = model(&section("model"))?;
     let data = data(&section("data"))?;
-    let train = train(&section("train"))?;
+    let train = training::read(&section("train"))?;
     let strategy = strategy(&section("strategy"))?;
     let round = round(&section("round"))?;
     let aggregation = aggregation(&section("aggregation"), &round)?;
@@ -154,18 +155,6 @@ fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
         contract: contract.to_owned(),
         inputs,
         target: target.to_owned(),
-    })
-}
-
-fn train(section: &Section<'_, '_>) -> Result<TrainSection, JobFileError> {
-    let losses = [("cross_entropy", LossName::CrossEntropy), ("mse", LossName::Mse)];
-    let later = ["adam", "adamw", "sgdm", "momentum", "adagrad", "rmsprop"];
-    Ok(TrainSection {
-        loss: section.choice("loss", &losses, &["bce", "huber", "mae", "nll"], Some(LossName::CrossEntropy))?,
-        optimizer: section.choice("optimizer", &[("sgd", OptimizerName::Sgd)], &later, Some(OptimizerName::Sgd))?,
-        lr: section.positive("lr", None, "0.1")?,
-        epochs: section.integer32("epochs", 0, 100_000, Some(1), "1")?,
-        batch: section.integer32("batch", 1, 1 << 20, Some(32), "32")?,
     })
 }
 

@@ -19,21 +19,15 @@ impl JobSource {
         self.places.get(field).copied()
     }
 
-    /// An error about `field`. It points to the field, else to the list or section that it belongs to, else to the end of the file.
+    /// An error about `field`. It points to the field, else to the list, table or section that it belongs to, else to the end of the file.
     pub fn error_at(&self, field: &str, problem: impl Into<String>, fix: impl Into<String>) -> JobFileError {
-        let key = field.split('[').next().unwrap_or(field);
-        let section = key.split('.').next().unwrap_or(key);
-        let (line, column) = [field, key, section]
-            .into_iter()
-            .find_map(|part| self.where_is(part))
-            .unwrap_or(self.end);
-        JobFileError {
-            line,
-            column,
-            field: field.to_owned(),
-            problem: problem.into(),
-            fix: fix.into(),
+        let mut part = field;
+        let mut place = self.where_is(part);
+        while let (None, Some(end)) = (place, part.rfind(['.', '['])) {
+            part = &part[..end];
+            place = self.where_is(part);
         }
+        error(place.unwrap_or(self.end), field, problem, fix)
     }
 }
 
@@ -72,18 +66,21 @@ impl<'t> Locator<'t> {
     }
 
     pub(super) fn error(&self, span: &Range<usize>, field: &str, problem: impl Into<String>, fix: impl Into<String>) -> JobFileError {
-        let (line, column) = self.place(span.start);
-        JobFileError {
-            line,
-            column,
-            field: field.to_owned(),
-            problem: problem.into(),
-            fix: fix.into(),
-        }
+        error(self.place(span.start), field, problem, fix)
     }
 
     pub(super) fn finish(self) -> JobSource {
         let end = self.place(self.text.len());
         JobSource { places: self.places, end }
+    }
+}
+
+fn error((line, column): (usize, usize), field: &str, problem: impl Into<String>, fix: impl Into<String>) -> JobFileError {
+    JobFileError {
+        line,
+        column,
+        field: field.to_owned(),
+        problem: problem.into(),
+        fix: fix.into(),
     }
 }

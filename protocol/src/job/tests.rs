@@ -51,13 +51,7 @@ fn small() -> JobFile {
             inputs: vec![],
             target: "label".into(),
         },
-        train: TrainSection {
-            loss: LossName::CrossEntropy,
-            optimizer: OptimizerName::Sgd,
-            lr: 0.1,
-            epochs: 1,
-            batch: 32,
-        },
+        train: TrainSection::sgd(0.1),
         strategy: StrategySection {
             name: StrategyName::FedAvg,
             server_lr: 1.0,
@@ -116,12 +110,132 @@ fn uncommented(text: &str) -> String {
     })
 }
 
+/// As a key of a section, or as one that belongs to another choice than the example's.
 #[test]
 fn every_key_of_the_schema_is_in_the_example() {
     let (_, source) = JobFile::parse_with_source(&uncommented(EXAMPLE)).expect("the example parses");
     for key in schema::all_keys() {
-        assert!(source.where_is(&key).is_some(), "{key} is not in job.example.toml");
+        let (section, name) = key.rsplit_once('.').expect("a section and a key");
+        let explained = EXAMPLE.lines().any(|line| {
+            let text = line.trim_start_matches(['#', ' ']);
+            text.starts_with(&format!("{name} = ")) || text.starts_with(&format!("[{key}]")) || text.starts_with(&format!("[[{key}]]"))
+        });
+        assert!(
+            source.where_is(&key).is_some() || (section.starts_with("train") && explained),
+            "{key} is not in job.example.toml"
+        );
     }
+}
+
+fn with_train(keys: &str) -> Result<TrainSection, JobFileError> {
+    JobFile::parse(&SMALL.replacen("lr = 0.1", &format!("lr = 0.1\n{keys}"), 1)).map(|file| file.train)
+}
+
+#[test]
+fn every_loss_has_its_options() {
+    let loss = |keys: &str| match &with_train(keys).expect(keys).heads[..] {
+        [head] => head.loss.clone(),
+        heads => panic!("{} heads", heads.len()),
+    };
+    assert_eq!(
+        loss("label_smoothing = 0.1\nclass_weights = [1, 2.5]\nignore_index = -100\nclass_axis = \"second\""),
+        LossSection::CrossEntropy {
+            label_smoothing: 0.1,
+            class_weights: Some(vec![1.0, 2.5]),
+            ignore_index: Some(-100),
+            class_axis: ClassAxisName::Second,
+        }
+    );
+    let binary = |pos_weight| LossSection::BinaryCrossEntropy { pos_weight };
+    assert_eq!(loss("loss = \"binary_cross_entropy\""), binary(None));
+    assert_eq!(loss("loss = \"binary_cross_entropy\"\npos_weight = [3]"), binary(Some(vec![3.0])));
+    assert_eq!(loss("loss = \"mse\""), LossSection::Mse);
+    assert_eq!(loss("loss = \"mae\""), LossSection::Mae);
+    assert_eq!(loss("loss = \"huber\""), LossSection::Huber { delta: 1.0 });
+    assert_eq!(
+        loss("loss = \"contrastive\"\ntemperature = 0.5"),
+        LossSection::Contrastive { temperature: 0.5 }
+    );
+    assert_eq!(loss("loss = \"pairwise\""), LossSection::Pairwise { margin: 1.0 });
+}
+
+#[test]
+fn every_optimizer_has_its_options() {
+    let train = |keys: &str| with_train(keys).expect(keys);
+    let adam = OptimizerSection::Adam {
+        beta1: 0.8,
+        beta2: 0.999,
+        epsilon: 1e-8,
+    };
+    assert_eq!(train("optimizer = \"adam\"\nbeta1 = 0.8").optimizer, adam);
+    assert_eq!(train("optimizer = \"adam\"").weight_decay, 0.0);
+    assert_eq!(train("optimizer = \"adamw\"").weight_decay, 0.01);
+    assert_eq!(train("optimizer = \"adamw\"\nweight_decay = 0").weight_decay, 0.0);
+    assert_eq!(
+        train("optimizer = \"momentum\"").optimizer,
+        OptimizerSection::Momentum { momentum: 0.9 }
+    );
+    let nesterov = train("optimizer = \"nesterov\"\nmomentum = 0.5\nclip_norm = 2");
+    assert_eq!(
+        (nesterov.optimizer, nesterov.clip_norm),
+        (OptimizerSection::Nesterov { momentum: 0.5 }, Some(2.0))
+    );
+    let rms = OptimizerSection::RmsProp {
+        alpha: 0.99,
+        epsilon: 1e-6,
+        momentum: 0.0,
+    };
+    assert_eq!(train("optimizer = \"rmsprop\"\nepsilon = 1e-6").optimizer, rms);
+    let fall = Fall {
+        warmup: 10,
+        steps: None,
+        floor: 0.1,
+    };
+    assert_eq!(
+        train("schedule = { name = \"cosine\", warmup = 10, floor = 0.1 }").schedule,
+        ScheduleSection::Cosine(fall)
+    );
+    let steps = Fall {
+        warmup: 0,
+        steps: Some(99),
+        floor: 0.0,
+    };
+    assert_eq!(
+        train("schedule.name = \"linear\"\nschedule.steps = 99").schedule,
+        ScheduleSection::Linear(steps)
+    );
+    assert_eq!(
+        train("schedule = { name = \"step\", every = 5 }").schedule,
+        ScheduleSection::Step { every: 5, gamma: 0.1 }
+    );
+    assert_eq!(train("batch_norm = \"batch\"").batch_norm, Some(BatchNormName::Batch));
+    assert_eq!(train("metrics = [\"top3\", \"auc\"]").metrics, ["top3", "auc"]);
+}
+
+#[test]
+fn what_rounds_can_not_do_is_told_apart() {
+    let file = |keys: &str| JobFile::parse(&SMALL.replacen("lr = 0.1", &format!("lr = 0.1\n{keys}"), 1)).expect(keys);
+    let field = |keys: &str| file(keys).not_in_rounds().map(|no| no.field);
+    assert_eq!(field(""), None);
+    assert_eq!(field("optimizer = \"adam\"\nmetrics = [\"auc\"]\nbatch_norm = \"batch\""), None);
+    assert_eq!(field("lora = { rank = 4 }"), Some("train.lora"));
+    let lora = file("lora = { rank = 4 }").train.lora.expect("adapters");
+    assert_eq!((lora.alpha, lora.targets.len()), (4.0, 0));
+    let two = "[[train.heads]]\noutput = \"a\"\n[[train.heads]]\noutput = \"b\"\ntarget = \"t\"\nloss = \"mse\"\nweight = 0.5";
+    assert_eq!(field(two), Some("train.heads"));
+    let heads = file(two).train.heads;
+    assert_eq!(heads[0].output.as_deref(), Some("a"));
+    assert_eq!(
+        heads[1],
+        HeadSection {
+            output: Some("b".into()),
+            target: Some("t".into()),
+            loss: LossSection::Mse,
+            weight: 0.5
+        }
+    );
+    assert_eq!(field("[[train.heads]]\noutput = \"a\"\ntarget = \"label\""), None);
+    assert_eq!(field("[[train.heads]]\ntarget = \"other\""), Some("train.heads[0].target"));
 }
 
 /// Every way to be wrong, as an edit of [`SMALL`]: `from` becomes `to`.
@@ -147,8 +261,38 @@ const WRONG: &[(&str, &str)] = &[
     ("[train]", "[privacy]\nmechanism = \"central\"\n[train]"),
     ("[train]", "[compress]\n[train]"),
     ("target = \"label\"", "target = \"label\"\nsteps = []"),
+    ("lr = 0.1", "lr = 0.1\nproximal = 0.1"),
+    ("lr = 0.1", "lr = 0.1\noptimizer = \"adagrad\""),
+    ("lr = 0.1", "lr = 0.1\nloss = \"triplet\""),
+    // of another choice
     ("lr = 0.1", "lr = 0.1\nmomentum = 0.9"),
-    ("lr = 0.1", "lr = 0.1\noptimizer = \"adam\""),
+    ("lr = 0.1", "lr = 0.1\nloss = \"mse\"\nlabel_smoothing = 0.1"),
+    ("lr = 0.1", "lr = 0.1\noptimizer = \"adam\"\nmomentum = 0.9"),
+    ("lr = 0.1", "lr = 0.1\nschedule = { name = \"step\", every = 5, warmup = 5 }"),
+    ("lr = 0.1", "lr = 0.1\nloss = \"mse\"\n[[train.heads]]\nloss = \"mae\""),
+    // tables
+    ("lr = 0.1", "lr = 0.1\nschedule = \"cosine\""),
+    ("lr = 0.1", "lr = 0.1\nschedule = { name = \"cosine\", warmups = 5 }"),
+    ("lr = 0.1", "lr = 0.1\nschedule = { warmup = 5 }"),
+    ("lr = 0.1", "lr = 0.1\nschedule = { name = \"linear\", warmup = 5, steps = 5 }"),
+    ("lr = 0.1", "lr = 0.1\nschedule = { name = \"step\" }"),
+    ("lr = 0.1", "lr = 0.1\nwarmup = 5"),
+    ("lr = 0.1", "lr = 0.1\nlora = 8"),
+    ("lr = 0.1", "lr = 0.1\nlora = { alpha = 2.0 }"),
+    ("lr = 0.1", "lr = 0.1\nlora = { rank = 0 }"),
+    ("lr = 0.1", "lr = 0.1\nlora = { rank = 2, targets = [\"[\"] }"),
+    ("lr = 0.1", "lr = 0.1\nheads = []"),
+    ("lr = 0.1", "lr = 0.1\nheads = [3]"),
+    ("lr = 0.1", "lr = 0.1\nheads = { output = \"a\" }"),
+    (
+        "lr = 0.1",
+        "lr = 0.1\n[[train.heads]]\noutput = \"a\"\n[[train.heads]]\nlos = \"mse\"",
+    ),
+    (
+        "lr = 0.1",
+        "lr = 0.1\n[[train.heads]]\noutput = \"a\"\n[[train.heads]]\nweight = -1",
+    ),
+    ("lr = 0.1", "lr = 0.1\n[[train.heads]]\noutput = \" \""),
     ("min = 3", "min = 3\nmode = \"async\""),
     ("mode = \"plain\"", "mode = \"secure\""),
     ("[train]", "[strategy]\nname = \"fedprox\"\n[train]"),
@@ -182,6 +326,24 @@ const WRONG: &[(&str, &str)] = &[
     ("lr = 0.1", "lr = 1e300"),
     ("lr = 0.1", "lr = 1e-300"),
     ("lr = 0.1", "lr = 0.1\nbatch = 0"),
+    ("lr = 0.1", "lr = 0.1\nlabel_smoothing = 1.5"),
+    ("lr = 0.1", "lr = 0.1\nlabel_smoothing = nan"),
+    ("lr = 0.1", "lr = 0.1\nclass_weights = [1.0, -1.0]"),
+    ("lr = 0.1", "lr = 0.1\nclass_weights = [1.0, \"a\"]"),
+    ("lr = 0.1", "lr = 0.1\nclass_weights = []"),
+    ("lr = 0.1", "lr = 0.1\nclass_weights = [0, 0]"),
+    ("lr = 0.1", "lr = 0.1\nignore_index = 0.5"),
+    ("lr = 0.1", "lr = 0.1\nignore_index = 99999999999999999999"),
+    ("lr = 0.1", "lr = 0.1\nclass_axis = \"first\""),
+    ("lr = 0.1", "lr = 0.1\nloss = \"huber\"\ndelta = 0"),
+    ("lr = 0.1", "lr = 0.1\noptimizer = \"momentum\"\nmomentum = 1.0"),
+    ("lr = 0.1", "lr = 0.1\noptimizer = \"nesterov\"\nmomentum = 0"),
+    ("lr = 0.1", "lr = 0.1\nweight_decay = -0.1"),
+    ("lr = 0.1", "lr = 0.1\nclip_norm = 0"),
+    ("lr = 0.1", "lr = 0.1\nbatch_norm = \"frozen\""),
+    ("lr = 0.1", "lr = 0.1\nmetrics = [\"f1\"]"),
+    ("lr = 0.1", "lr = 0.1\nmetrics = [\"top05\"]"),
+    ("lr = 0.1", "lr = 0.1\nmetrics = [\"acuracy\"]"),
     ("lr = 0.1", "lr = 0.1\nepochs = -1"),
     ("lr = 0.1", "lr = 0.1\nloss = \"cross_entrpy\""),
     ("lr = 0.1", "lr = 0.1\nloss = \"magic\""),

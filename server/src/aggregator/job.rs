@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use aimass_compression::{FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::sha256;
-use aimass_learning::{Dataset, Evaluation, Loss, TrainError, fit_check};
+use aimass_learning::{Dataset, Evaluation, Head, TrainError, fit_check};
 use aimass_onnx::{Dim, Model, ParamLayout, TrainableRules};
-use aimass_protocol::job::{AggregationMode, JobFile, JobFileError, JobSource, LossName, SignedJob};
+use aimass_protocol::job::{AggregationMode, JobFile, JobFileError, JobSource, SignedJob};
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, codec};
 use serde_bytes::ByteBuf;
 
+use super::head::head;
 use crate::blobs::{BlobError, BlobStore};
 
 /// A job that can't run here.
@@ -79,8 +80,8 @@ pub(crate) struct Work {
     pub(crate) layout_digest: Digest,
     /// Held-out data, if the job has some.
     pub(crate) evaluation: Option<Dataset>,
-    /// The loss that it is evaluated with.
-    pub(crate) loss: Loss,
+    /// The output and loss that it is evaluated with.
+    pub(crate) head: Head,
     /// How the initial model does on the held-out data.
     pub(crate) initial: Option<Evaluation>,
 }
@@ -164,9 +165,12 @@ impl Job {
             let problem = format!("an update would take {packed_bytes} bytes, over the limit of {MAX_BLOB_BYTES}");
             return Err(self.at("update.bits", problem, "use fewer bits or a smaller model").into());
         }
-        let loss = match self.file.train.loss {
-            LossName::CrossEntropy => Loss::CrossEntropy,
-            LossName::Mse => Loss::Mse,
+        if let Some(no) = self.file.not_in_rounds() {
+            return Err(self.at(no.field, no.problem, no.fix).into());
+        }
+        let head = match &self.file.train.heads[..] {
+            [section] => head(section),
+            _ => return Err(self.at("train.heads", "there is not one head", "keep one").into()),
         };
         let evaluation = match (evaluation, &self.file.evaluate) {
             (None, None) => None,
@@ -196,14 +200,15 @@ impl Job {
         };
         // Found out now, and not on a thousand devices.
         if let Some(width) = row_width(&model, &self.file, evaluation.as_ref()) {
-            fit_check(&model, &layout, width, loss, None).map_err(|e| match e {
+            fit_check(&model, &layout, width, &head, None).map_err(|e| match e {
+                TrainError::Config { .. } => self.at("train.loss", e.to_string(), "correct the loss's options"),
                 TrainError::Data { .. } => self.at("data.inputs", e.to_string(), "name the columns that the model takes"),
                 _ => self.at("model.path", e.to_string(), "use a model whose graph can be trained"),
             })?;
         }
         let initial = evaluation
             .as_ref()
-            .map(|data| aimass_learning::evaluate(&model, data, loss))
+            .map(|data| aimass_learning::evaluate(&model, data, &head))
             .transpose();
         let initial = initial.map_err(|e| self.at("evaluate.data", e.to_string(), "use data whose columns and classes fit the model"))?;
         let layout_digest = Digest::from_bytes(sha256(&layout.canonical_bytes()));
@@ -211,7 +216,7 @@ impl Job {
             layout,
             layout_digest,
             evaluation,
-            loss,
+            head,
             initial,
         })
     }
@@ -222,7 +227,7 @@ impl Job {
 
     /// Accuracy of the initial model on the held-out data.
     pub(crate) fn initial_accuracy(&self) -> Option<f64> {
-        self.work.as_ref()?.initial?.accuracy
+        self.work.as_ref()?.initial.as_ref()?.accuracy
     }
 
     /// How updates of this job become integers, in a sum of `members`.

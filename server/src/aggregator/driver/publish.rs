@@ -176,7 +176,7 @@ fn make(base: Bytes, job: &Job, work: &Work, codec: &FixedCodec, accumulator: &A
     let measured = work
         .evaluation
         .as_ref()
-        .map(|data| aimass_learning::evaluate(&model, data, work.loss))
+        .map(|data| aimass_learning::evaluate(&model, data, &work.head))
         .transpose()?;
     Ok(Made {
         model: model.bytes(),

@@ -63,6 +63,24 @@ async fn a_job_is_refused_with_what_is_wrong_and_how_to_right_it() {
             None,
             "not available in this version",
         ),
+        (
+            file.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }"),
+            model,
+            None,
+            "rounds can't train low-rank adapters",
+        ),
+        (
+            file.replace("lr = 0.1", "lr = 0.1\n[[train.heads]]\n[[train.heads]]"),
+            model,
+            None,
+            "rounds train one head",
+        ),
+        (
+            file.replace("lr = 0.1", "lr = 0.1\nclass_weights = [1.0]"),
+            model,
+            None,
+            "`class_weights` has 1 numbers for",
+        ),
         (file.clone(), junk, None, "model.path"),
         (
             file.replace("[data]", "trainable = [\"!*\"]\n[data]"),
@@ -93,7 +111,7 @@ async fn a_job_is_refused_with_what_is_wrong_and_how_to_right_it() {
         json!([]),
         "nothing was changed"
     );
-    assert!(server.counter("jobs_refused").await >= 13);
+    assert!(server.counter("jobs_refused").await >= 16);
 
     // And now it is right; twice is once.
     let first = server.api.ok("POST", "/v1/jobs", body.clone()).await;

@@ -1,0 +1,305 @@
+//! Arrays of an NPZ file as rows: several inputs, several targets, weights.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::csv::{listed, open};
+use super::zip::{self, Entry};
+use super::{DataError, Limits, Source, Wanted, npy, npz};
+use crate::Batch;
+use crate::array::{Array, Values};
+
+/// The array that weighs rows.
+const WEIGHTS: &str = "weights";
+/// Targets that take more than this are checked batch by batch.
+const TARGETS_AT_HAND_BYTES: u64 = 64 << 20;
+
+/// One array, its first axis the row.
+#[derive(Debug)]
+struct Rows {
+    key: String,
+    header: npy::Header,
+    place: Place,
+}
+
+/// Where its values are.
+#[derive(Debug)]
+enum Place {
+    /// In memory as they are in the file, which may be a quarter of what they are once decoded.
+    Packed(Vec<u8>),
+    /// In memory, as they were not in C's order.
+    Whole(Array),
+    /// In the file, from this byte on.
+    File(u64),
+}
+
+/// See [`open`](super::open()).
+#[derive(Debug)]
+pub(super) struct ArrayRows {
+    name: String,
+    file: File,
+    arrays: Vec<Rows>,
+    /// Indices of `arrays`.
+    inputs: Vec<usize>,
+    targets: Vec<usize>,
+    weights: Option<usize>,
+    len: usize,
+}
+
+impl ArrayRows {
+    pub(super) fn open(path: &Path, wanted: &Wanted, limits: &Limits) -> Result<Self, DataError> {
+        let name = path.display().to_string();
+        let unbounded = Limits {
+            max_bytes: u64::MAX,
+            ..*limits
+        };
+        let (file, size) = open(path, &unbounded)?;
+        let entries = zip::directory(&name, &file, size)?;
+        let keys: Vec<&str> = entries.iter().map(|e| npz::key(&name, e)).collect::<Result<_, _>>()?;
+        let chosen = choose(&name, &keys, wanted)?;
+        let mut left = *limits;
+        let mut arrays: Vec<Rows> = Vec::new();
+        let mut place = |key: &str| -> Result<usize, DataError> {
+            if let Some(known) = arrays.iter().position(|a| a.key == key) {
+                return Ok(known);
+            }
+            let at = keys.iter().position(|k| *k == key).unwrap_or_default();
+            arrays.push(Rows::open(&name, &file, key, &entries[at], limits, &mut left)?);
+            Ok(arrays.len() - 1)
+        };
+        let inputs = chosen.inputs.iter().map(|k| place(k)).collect::<Result<_, _>>()?;
+        let targets = chosen.targets.iter().map(|k| place(k)).collect::<Result<_, _>>()?;
+        let weights = chosen.weights.map(&mut place).transpose()?;
+        let first = &arrays[0];
+        let len = first.len();
+        if let Some(other) = arrays.iter().find(|a| a.len() != len) {
+            let problem = format!(
+                "the array `{}` has {len} rows (its first axis), `{}` has {}; every array needs one row an example",
+                first.key,
+                other.key,
+                other.len()
+            );
+            return Err(DataError::parse(&name, 0, 0, problem));
+        }
+        if len == 0 || len > limits.max_rows {
+            let problem = format!("its arrays have {len} rows; give 1 to {}", limits.max_rows);
+            return Err(DataError::parse(&name, 0, 0, problem));
+        }
+        let source = Self {
+            name,
+            file,
+            arrays,
+            inputs,
+            targets,
+            weights,
+            len,
+        };
+        if let Some(weights) = source.weights
+            && source.arrays[weights].header.shape.len() != 1
+        {
+            let problem = "the array `weights` is not a list; give one number a row, or another name";
+            return Err(DataError::parse(&source.name, 0, 0, problem));
+        }
+        Ok(source)
+    }
+
+    fn rows(&self, array: usize, rows: &[usize]) -> Result<Array, DataError> {
+        let array = &self.arrays[array];
+        let wrong = |problem: String| DataError::parse(&self.name, 0, 0, format!("the array `{}` {problem}", array.key));
+        let row_bytes = usize::try_from(array.header.data_bytes()).unwrap_or(usize::MAX) / self.len;
+        let mut bytes = Vec::with_capacity(row_bytes.saturating_mul(rows.len()));
+        match &array.place {
+            Place::Whole(whole) => return whole.select_rows(rows).ok_or_else(|| wrong("has no such rows".to_owned())),
+            Place::Packed(all) => rows
+                .iter()
+                .for_each(|&row| bytes.extend_from_slice(&all[row * row_bytes..][..row_bytes])),
+            Place::File(begin) => {
+                bytes.resize(row_bytes.saturating_mul(rows.len()), 0);
+                for (&row, place) in rows.iter().zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
+                    let at = begin + (row as u64) * row_bytes as u64;
+                    self.file.read_exact_at(place, at).map_err(|e| DataError::io(&self.name, e))?;
+                }
+            }
+        }
+        let values = array.header.element.decode(&bytes).map_err(wrong)?;
+        let shape = [&[rows.len()], &array.header.shape[1..]].concat();
+        Array::new(shape, values).ok_or_else(|| wrong("was changed while it was in use; start again".to_owned()))
+    }
+}
+
+impl Rows {
+    fn open(name: &str, mut file: &File, key: &str, entry: &Entry, limits: &Limits, left: &mut Limits) -> Result<Self, DataError> {
+        let inner = format!("{name}:{key}");
+        let streamed = !entry.deflated && entry.bytes > limits.resident_bytes;
+        if !streamed && entry.bytes > left.max_bytes {
+            return Err(npz::too_large(name, limits));
+        }
+        let scalar = || DataError::parse(&inner, 0, 0, "is a single number; every array needs one row an example");
+        if !streamed {
+            let content = zip::content(name, file, entry)?;
+            let mut rest = &content[..];
+            let header = npy::Header::read(&inner, &mut rest)?;
+            let rest_len = rest.len();
+            let place = if header.fortran && header.shape.len() > 1 {
+                Place::Whole(npy::parse(&inner, &content[..], left)?)
+            } else {
+                Place::Packed(npy::body(&inner, &header, rest)?)
+            };
+            left.max_bytes -= (rest_len as u64)
+                .max(if let Place::Whole(_) = place { header.decoded_bytes() } else { 0 })
+                .min(left.max_bytes);
+            let rows = Self {
+                key: key.to_owned(),
+                header,
+                place,
+            };
+            return if rows.header.shape.is_empty() { Err(scalar()) } else { Ok(rows) };
+        }
+        zip::check(name, file, entry)?;
+        let io = |e| DataError::io(name, e);
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(entry.offset)).map_err(io)?;
+        let header = npy::Header::read(&inner, &mut file.take(entry.bytes))?;
+        if header.shape.is_empty() {
+            return Err(scalar());
+        }
+        if header.fortran && header.shape.len() > 1 {
+            let problem = "is too large to be brought into C's order; save it with numpy.ascontiguousarray";
+            return Err(DataError::parse(&inner, 0, 0, problem));
+        }
+        if header.header_bytes + header.data_bytes() != entry.bytes {
+            return Err(DataError::parse(
+                &inner,
+                0,
+                0,
+                "does not hold what its header asks for; save it again",
+            ));
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            place: Place::File(entry.offset + header.header_bytes),
+            header,
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.header.shape[0]
+    }
+}
+
+/// Names of the arrays that are used.
+struct Chosen<'a> {
+    inputs: Vec<&'a str>,
+    targets: Vec<&'a str>,
+    weights: Option<&'a str>,
+}
+
+fn choose<'a>(name: &str, keys: &[&'a str], wanted: &Wanted) -> Result<Chosen<'a>, DataError> {
+    let missing = |what: &str, key: &str| {
+        let names: Vec<String> = keys.iter().map(|&k| k.to_owned()).collect();
+        let problem = format!("there is no array `{key}` for {what}; the file has {}", listed(&names));
+        DataError::parse(name, 0, 0, problem)
+    };
+    let find = |key: &String| keys.iter().copied().find(|k| k == key);
+    let targets: Vec<&str> = wanted
+        .targets
+        .iter()
+        .map(|key| find(key).ok_or_else(|| missing("the target", key)))
+        .collect::<Result<_, _>>()?;
+    let free: Vec<&str> = keys.iter().copied().filter(|k| !targets.contains(k) && *k != WEIGHTS).collect();
+    let inputs: Vec<&str> = match (&wanted.inputs[..], &wanted.model_inputs[..], &free[..]) {
+        // One input and one array: their names need not be the same.
+        ([], [input], [only]) if find(input).is_none() => vec![*only],
+        ([], needed, _) => needed
+            .iter()
+            .map(|key| find(key).ok_or_else(|| missing("the model's input of this name", key)))
+            .collect::<Result<_, _>>()?,
+        (listed, ..) => listed
+            .iter()
+            .map(|key| find(key).ok_or_else(|| missing("the model's input", key)))
+            .collect::<Result<_, _>>()?,
+    };
+    if inputs.is_empty() || targets.is_empty() {
+        return Err(DataError::parse(
+            name,
+            0,
+            0,
+            "nothing of it is an input, or nothing a target; name both",
+        ));
+    }
+    if let Some(both) = targets.iter().find(|t| inputs.contains(t)) {
+        let problem = format!("the target `{both}` is also an input; take it out of the inputs");
+        return Err(DataError::parse(name, 0, 0, problem));
+    }
+    let used = |key: &str| inputs.contains(&key) || targets.contains(&key);
+    let weights = keys.iter().copied().find(|&k| k == WEIGHTS && !used(k));
+    Ok(Chosen { inputs, targets, weights })
+}
+
+fn floats(values: Values) -> Vec<f32> {
+    match values {
+        Values::Floats(values) => values,
+        Values::Ints(values) => values.into_iter().map(|v| v as f32).collect(),
+        Values::Bools(values) => values.into_iter().map(|v| f32::from(u8::from(v))).collect(),
+    }
+}
+
+impl Source for ArrayRows {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn batch(&self, rows: &[usize]) -> Result<Batch, DataError> {
+        let all = |arrays: &[usize]| -> Result<Vec<Array>, DataError> { arrays.iter().map(|&array| self.rows(array, rows)).collect() };
+        let weights = self.weights.map(|array| self.rows(array, rows)).transpose()?;
+        Ok(Batch {
+            inputs: all(&self.inputs)?,
+            targets: all(&self.targets)?,
+            weights: weights.map(|array| floats(array.into_values())),
+            flat: true,
+        })
+    }
+
+    fn targets(&self) -> Option<Vec<Array>> {
+        let bytes: u64 = self.targets.iter().map(|&array| self.arrays[array].header.decoded_bytes()).sum();
+        if bytes > TARGETS_AT_HAND_BYTES {
+            return None;
+        }
+        let every: Vec<usize> = (0..self.len).collect();
+        self.targets.iter().map(|&array| self.rows(array, &every).ok()).collect()
+    }
+
+    fn fingerprint(&self, feed: &mut dyn FnMut(&[u8])) -> Result<(), DataError> {
+        /// Bytes at once.
+        const PIECE: usize = 1 << 20;
+        feed(b"aimass/arrays/1");
+        let used = self.inputs.iter().chain(&self.targets).chain(&self.weights);
+        for &array in used {
+            let array = &self.arrays[array];
+            feed(format!("{}|{:?}|{:?}|", array.key, array.header.element, array.header.shape).as_bytes());
+            let row_bytes = usize::try_from(array.header.data_bytes()).unwrap_or(usize::MAX) / self.len;
+            match &array.place {
+                Place::Packed(bytes) => feed(bytes),
+                Place::Whole(whole) => match whole.values() {
+                    Values::Floats(values) => values.iter().for_each(|v| feed(&v.to_le_bytes())),
+                    Values::Ints(values) => values.iter().for_each(|v| feed(&v.to_le_bytes())),
+                    Values::Bools(values) => values.iter().for_each(|&v| feed(&[u8::from(v)])),
+                },
+                Place::File(begin) => {
+                    let mut buffer = vec![0; PIECE];
+                    let (mut at, end) = (*begin, begin + (row_bytes * self.len) as u64);
+                    while at < end {
+                        let n = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+                        self.file
+                            .read_exact_at(&mut buffer[..n], at)
+                            .map_err(|e| DataError::io(&self.name, e))?;
+                        feed(&buffer[..n]);
+                        at += n as u64;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

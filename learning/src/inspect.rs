@@ -1,0 +1,270 @@
+//! What a model is, and whether it trains here: answered from shapes alone, without running anything.
+
+use std::collections::BTreeMap;
+
+use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
+
+use crate::array::n_elements;
+use crate::program::{Graph, GraphError, Mode, Program, obstacles as graph_obstacles};
+
+/// What to ask of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Length of the first axis of every input that leaves it open.
+    pub batch: usize,
+    /// Lengths of other open axes by symbol.
+    pub dims: BTreeMap<String, usize>,
+    /// Vectors that the optimizer keeps a weight, for the estimate of memory: 0 for SGD, 2 for Adam.
+    pub moments: usize,
+}
+
+/// A reason why a model does not train here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The node, where it is one.
+    pub node: Option<String>,
+    /// Its op.
+    pub op: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// An input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// `float32`, `int64`, `bool`, or what the file says.
+    pub element: String,
+    /// As the file says it: numbers, symbols, `?`.
+    pub dims: Option<Vec<String>>,
+    /// For the question's lengths, where it could be planned.
+    pub shape: Option<Vec<usize>>,
+}
+
+/// What one training step over a batch asks for. Estimates from shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations of a forward pass, a multiplication and an addition as two.
+    pub forward_flops: u64,
+    /// Of a whole step: forward and backward.
+    pub step_flops: u64,
+    /// Bytes at the peak: weights, gradients, moments, and every value that the backward pass reads.
+    pub peak_bytes: u64,
+}
+
+/// What [`inspect`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// Why it does not train; empty if it does.
+    pub obstacles: Vec<Obstacle>,
+    /// Inputs that a batch feeds.
+    pub inputs: Vec<Port>,
+    /// Outputs.
+    pub outputs: Vec<Port>,
+    /// How often each op is used, by domain and name (`ai.onnx` without a domain).
+    pub ops: BTreeMap<String, usize>,
+    /// Version of the operator set.
+    pub opset: i64,
+    /// For a training step; `None` where it can't be planned.
+    pub cost: Option<Cost>,
+}
+
+impl Inspection {
+    /// Whether it trains here.
+    pub fn trains(&self) -> bool {
+        self.obstacles.is_empty()
+    }
+}
+
+/// Looks at a model. `layout`: what trains, or why nothing can.
+pub fn inspect(model: &Model, layout: Result<&ParamLayout, String>, question: &Question) -> Inspection {
+    let outputs: Vec<String> = model.outputs().iter().map(|output| output.name.clone()).collect();
+    let mut obstacles: Vec<Obstacle> = graph_obstacles(model).into_iter().map(obstacle).collect();
+    let mut ops = BTreeMap::new();
+    for node in &model.graph().node {
+        let name = match node.domain.as_str() {
+            "" | "ai.onnx" => node.op_type.clone(),
+            domain => format!("{domain}.{}", node.op_type),
+        };
+        *ops.entry(name).or_insert(0) += 1;
+    }
+    let mut planned = None;
+    match layout {
+        Err(reason) => obstacles.push(Obstacle {
+            node: None,
+            op: None,
+            problem: reason,
+            fix: "choose the weights in [model] trainable".to_owned(),
+        }),
+        Ok(layout) if obstacles.is_empty() => match plan(model, layout, &outputs, question) {
+            Ok(found) => planned = Some(found),
+            Err(error) => obstacles.push(obstacle(error)),
+        },
+        Ok(_) => {}
+    }
+    let shape_of = |index: usize, program: &Program, output: bool| {
+        if output {
+            program.outputs.get(index).map(|o| o.shape.clone())
+        } else {
+            program.input_shapes.get(index).cloned()
+        }
+    };
+    let port = |info: &aimass_onnx::ValueInfo, shape: Option<Vec<usize>>| Port {
+        name: info.name.clone(),
+        element: info.element.to_string(),
+        dims: info.dims.as_ref().map(|dims| dims.iter().map(dim_text).collect()),
+        shape,
+    };
+    let inputs = model
+        .inputs()
+        .iter()
+        .map(|info| {
+            let shape = planned.as_ref().and_then(|(graph, program)| {
+                let index = graph.inputs.iter().position(|i| i.name == info.name)?;
+                shape_of(index, program, false)
+            });
+            port(info, shape)
+        })
+        .collect();
+    let ports = model.outputs().iter().enumerate();
+    let outputs = ports
+        .map(|(i, info)| port(info, planned.as_ref().and_then(|(_, program)| shape_of(i, program, true))))
+        .collect();
+    Inspection {
+        obstacles,
+        inputs,
+        outputs,
+        ops,
+        opset: model.opset(),
+        cost: planned.as_ref().map(|(graph, program)| cost(graph, program, question.moments)),
+    }
+}
+
+fn dim_text(dim: &Dim) -> String {
+    match dim {
+        Dim::Fixed(n) => n.to_string(),
+        Dim::Symbol(name) => name.clone(),
+        Dim::Unknown => "?".to_owned(),
+    }
+}
+
+fn obstacle(error: GraphError) -> Obstacle {
+    match error {
+        GraphError::Node { node, op, problem, fix } => Obstacle {
+            node: Some(node),
+            op: Some(op),
+            problem,
+            fix,
+        },
+        GraphError::Model { problem, fix } | GraphError::Data { problem, fix } => Obstacle {
+            node: None,
+            op: None,
+            problem,
+            fix,
+        },
+    }
+}
+
+/// Binds the graph for training at the question's lengths.
+fn plan(model: &Model, layout: &ParamLayout, outputs: &[String], question: &Question) -> Result<(Graph, Program), GraphError> {
+    let graph = Graph::with_outputs(model, Some(layout), outputs)?;
+    if !graph.trains() {
+        return Err(GraphError::Model {
+            problem: "no weight reaches an output, so nothing would train".to_owned(),
+            fix: "check the model or [model] trainable".to_owned(),
+        });
+    }
+    let mut shapes = Vec::with_capacity(graph.inputs.len());
+    for input in &graph.inputs {
+        let Some(dims) = &input.dims else {
+            return Err(GraphError::Model {
+                problem: format!("the file says nothing of the shape of the input `{}`", input.name),
+                fix: "export the model with shapes".to_owned(),
+            });
+        };
+        let length = |(axis, dim): (usize, &Dim)| match dim {
+            Dim::Fixed(n) => *n,
+            Dim::Symbol(name) => question
+                .dims
+                .get(name)
+                .copied()
+                .unwrap_or(if axis == 0 { question.batch } else { DEFAULT_LENGTH }),
+            Dim::Unknown if axis == 0 => question.batch,
+            Dim::Unknown => DEFAULT_LENGTH,
+        };
+        shapes.push(dims.iter().enumerate().map(length).collect::<Vec<_>>());
+    }
+    let program = graph.plan(&shapes, Mode::Training { batch_statistics: true })?;
+    Ok((graph, program))
+}
+
+/// Length of an open axis that the question does not name.
+const DEFAULT_LENGTH: usize = 16;
+
+pub(crate) fn cost(graph: &Graph, program: &Program, moments: usize) -> Cost {
+    let elements = |shape: &[usize]| n_elements(shape).unwrap_or(usize::MAX) as u64;
+    let shape = |slot: usize| program.shapes[slot].as_slice();
+    let (mut forward, mut backward) = (0u64, 0u64);
+    let mut values = 0u64;
+    for step in &program.steps {
+        let made: u64 = step.outputs.iter().flatten().map(|&slot| elements(shape(slot))).sum();
+        let inputs: Vec<&[usize]> = step.inputs.iter().map(|operand| shape(operand.slot)).collect();
+        let out = step.outputs.iter().flatten().next().map_or(0, |&slot| elements(shape(slot)));
+        let (flops, contraction) = match (graph.nodes[step.node].op_type.as_str(), &inputs[..]) {
+            ("MatMul", [a, ..]) => (2 * out * a.last().copied().unwrap_or(1) as u64, true),
+            ("Gemm", [a, b, ..]) => {
+                // The shared length: m k and k n over m n.
+                let k = (elements(a) as f64 * elements(b) as f64 / out.max(1) as f64).sqrt();
+                (2 * out * k.round() as u64, true)
+            }
+            ("Conv", [_, w, ..]) => (2 * out * elements(w.get(1..).unwrap_or_default()), true),
+            ("ConvTranspose", [x, w, ..]) => (2 * elements(x) * elements(w.get(1..).unwrap_or_default()), true),
+            ("LSTM" | "GRU" | "RNN", [x, w, r, ..]) => {
+                let steps_and_rows = elements(x) / x.last().copied().unwrap_or(1).max(1) as u64;
+                (2 * steps_and_rows * (elements(w) + elements(r)), true)
+            }
+            _ => (made.max(inputs.iter().map(|s| elements(s)).max().unwrap_or(0)), false),
+        };
+        forward = forward.saturating_add(flops);
+        // A contraction has a gradient by each side, everything else one pass back.
+        backward = backward.saturating_add(if contraction { 2 * flops } else { flops });
+        values = values.saturating_add(made);
+    }
+    let weights: u64 = graph
+        .sources
+        .iter()
+        .filter(|s| s.weight().is_some())
+        .map(|s| elements(&s.shape))
+        .sum();
+    let sources: u64 = graph.sources.iter().map(|s| elements(&s.shape)).sum();
+    let inputs: u64 = program.input_shapes.iter().map(|s| elements(s)).sum();
+    let largest = program
+        .steps
+        .iter()
+        .flat_map(|s| s.outputs.iter().flatten())
+        .map(|&slot| elements(shape(slot)))
+        .max();
+    let floats = sources + weights * (1 + moments as u64) + inputs + values + 2 * largest.unwrap_or(0);
+    Cost {
+        forward_flops: forward,
+        step_flops: forward.saturating_add(backward),
+        peak_bytes: 4 * floats,
+    }
+}
+
+/// Counts of a layout by what its parameters are to training.
+pub fn parameters(layout: &ParamLayout) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::from([("weights", 0), ("buffers", 0), ("frozen", 0)]);
+    for param in layout.params() {
+        let kind = match param.kind {
+            ParamKind::Weight => "weights",
+            ParamKind::Buffer => "buffers",
+            ParamKind::Frozen => "frozen",
+        };
+        *counts.entry(kind).or_insert(0) += param.n_elements();
+    }
+    counts
+}

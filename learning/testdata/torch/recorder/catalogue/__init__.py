@@ -1,0 +1,1 @@
+"""Families with their data and curves, and the cases to export."""

@@ -1,0 +1,79 @@
+use aimass_learning::training::Stepper;
+use aimass_learning::{BatchNorm, OptimizerConfig, Rule, TrainConfig, Trainer};
+use aimass_onnx::{ParamKind, TrainableRules};
+
+use crate::models::{self, Case};
+use crate::open;
+
+/// Furthest apart that a loss, or a parameter's gradient, may be, relative to the largest of its values.
+const TOLERANCE: f32 = 1e-4;
+/// Gradients that are zero in theory (of a bias before a batch norm) are noise of about this share of the largest in the model.
+const NOISE: f32 = 1e-6;
+const STEPS: usize = 4;
+
+/// What is wrong, if anything.
+fn differences(case: &Case) -> Option<Vec<String>> {
+    let layout = case.model.layout(&TrainableRules::default()).expect("weights");
+    let config = TrainConfig {
+        heads: vec![case.loss.clone().into()],
+        // After the first step the velocity is the gradient, to the last bit.
+        optimizer: OptimizerConfig {
+            rule: Rule::Sgd {
+                momentum: 0.5,
+                nesterov: false,
+            },
+            ..OptimizerConfig::sgd(0.02)
+        },
+        batch_norm: BatchNorm::Batch,
+        epochs: 1,
+        batch: 3,
+        seed: [9; 32],
+    };
+    let mut ours = Trainer::new(&case.model, &layout, &config).expect("it trains");
+    let mut theirs = open(&case.model, &layout, &config, |line| eprintln!("{line}"))?;
+    let mut wrong = Vec::new();
+    let mut compare = |what: &str, ours: &[f32], theirs: &[f32], floor: f32| {
+        let largest = ours.iter().fold(floor, |m, v| m.max(v.abs()));
+        let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        if !(apart <= TOLERANCE * largest) {
+            wrong.push(format!("{}: {what} differ by {apart:e}, the largest is {largest:e}", case.name));
+        }
+    };
+    for step in 1..=STEPS {
+        let loss = ours.step(case.batch.clone()).expect("a step").loss;
+        let report = theirs.step(case.batch.clone()).expect("a step");
+        compare(&format!("losses of step {step}"), &[loss], &[report.loss], 0.0);
+        if step == 1 {
+            let (ours, theirs) = (
+                &ours.optimizer_state().expect("a velocity")[0],
+                &theirs.optimizer_state().expect("a velocity")[0],
+            );
+            let noise = NOISE / TOLERANCE * ours.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+            assert!(noise > 0.0, "{}: nothing trains", case.name);
+            for param in layout.params().iter().filter(|p| p.kind == ParamKind::Weight) {
+                let what = format!("gradients of {}", param.name);
+                compare(&what, &ours[param.range()], &theirs[param.range()], noise);
+            }
+        }
+    }
+    compare(
+        "running statistics",
+        &ours.buffers().expect("buffers"),
+        &theirs.buffers().expect("buffers"),
+        0.0,
+    );
+    assert!(theirs.adapter().is_some(), "{}: the worker was given up", case.name);
+    Some(wrong)
+}
+
+#[test]
+fn every_kind_of_model_trains_as_on_the_cpu() {
+    let mut wrong = Vec::new();
+    for case in models::all() {
+        let start = std::time::Instant::now();
+        let Some(found) = differences(&case) else { return };
+        println!("{}: {:.1} s", case.name, start.elapsed().as_secs_f64());
+        wrong.extend(found);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

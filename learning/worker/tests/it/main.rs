@@ -1,0 +1,37 @@
+//! Trains on whatever adapter this machine has, a software rasterizer will do, and compares with the CPU.
+//!
+//! `AIMASS_REQUIRE_WGPU=1` makes a machine without an adapter a failure; otherwise these tests say that they were skipped.
+
+mod agree;
+mod lost;
+mod models;
+
+use aimass_learning::remote::WorkerCommand;
+use aimass_learning::{AnyTrainer, BackendChoice, BackendConfig, TrainConfig, TrainError};
+use aimass_onnx::{Model, ParamLayout};
+
+fn backend() -> BackendConfig {
+    BackendConfig {
+        backend: BackendChoice::Wgpu,
+        worker: Some(WorkerCommand {
+            program: std::env::var_os("W")
+                .unwrap_or_else(|| env!("CARGO_BIN_EXE_aimass-gpu-worker").into())
+                .into(),
+            args: Vec::new(),
+        }),
+        allow_software: true,
+        ..BackendConfig::default()
+    }
+}
+
+/// A trainer in the worker. `None`, said aloud, on a machine without an adapter where that is no failure.
+fn open(model: &Model, layout: &ParamLayout, config: &TrainConfig, notes: impl FnMut(&str) + Send + 'static) -> Option<AnyTrainer> {
+    match AnyTrainer::open(&backend(), model, layout, config, notes) {
+        Ok(trainer) => Some(trainer),
+        Err(TrainError::Config { reason }) if reason.contains("no adapter") && std::env::var_os("AIMASS_REQUIRE_WGPU").is_none() => {
+            eprintln!("SKIPPED, nothing was tested: {reason}");
+            None
+        }
+        Err(error) => panic!("no training on wgpu: {error}"),
+    }
+}
