@@ -20,7 +20,7 @@ use rand_core::SeedableRng;
 
 use crate::TrainError;
 use crate::array::Array;
-use crate::ops::{DeviceTensor, Kernel, Operands};
+use crate::ops::{DeviceTensor, Kernel, Operands, dims};
 use crate::optimizer::Optimizer;
 use crate::program::{self, Feed, Graph, Mode, Program};
 
@@ -57,7 +57,7 @@ pub(crate) struct StepDone {
 }
 
 fn upload<B: Backend>(values: Vec<f32>, shape: &[usize], device: &Device<B>) -> FloatTensor<B> {
-    B::float_from_data(burn_backend::TensorData::new(values, shape.to_vec()), device)
+    B::float_from_data(burn_backend::TensorData::new(values, dims(shape)), device)
 }
 
 fn download<B: Backend>(tensor: FloatTensor<B>) -> Result<Vec<f32>, TrainError> {
@@ -322,7 +322,10 @@ fn collect<B: Backend>(
                     .position(|o| matches!(o.from, program::From::Device(s) if s == *slot));
                 match earlier {
                     Some(earlier) => outputs[earlier].clone(),
-                    None => download(tensor(*slot).ok_or_else(missing)?)?,
+                    None => {
+                        let array = download(tensor(*slot).ok_or_else(missing)?)?;
+                        array.reshaped(output.shape.clone()).ok_or_else(missing)?
+                    }
                 }
             }
         });

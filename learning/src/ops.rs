@@ -38,7 +38,7 @@ use burn_autodiff::Autodiff;
 use burn_backend::Backend;
 use rand_chacha::ChaCha20Rng;
 
-pub(crate) use device::{DeviceTensor, Operands};
+pub(crate) use device::{DeviceTensor, Operands, dims};
 
 use crate::program::{NodeView, Planned, Problem, host, refuse};
 

@@ -13,7 +13,7 @@ pub use schedule::Schedule;
 
 use crate::TrainError;
 use crate::array::Values;
-use crate::ops::DeviceTensor;
+use crate::ops::{DeviceTensor, dims};
 use crate::program::GraphSource;
 
 /// How gradients move weights.
@@ -287,7 +287,7 @@ impl<B: Backend> Optimizer<B> {
             let Some(range) = source.weight() else { continue };
             let moments = flat.iter().map(|flat| flat.get(range.clone()));
             let moments: Option<Vec<_>> = moments
-                .map(|values| Some(B::float_from_data(TensorData::new(values?.to_vec(), source.shape.clone()), device)))
+                .map(|values| Some(B::float_from_data(TensorData::new(values?.to_vec(), dims(&source.shape)), device)))
                 .collect();
             let moments = moments.ok_or_else(|| TrainError::Data {
                 reason: "the optimizer's state is of another model".to_owned(),

@@ -240,6 +240,9 @@ def scattered(x, w, bias=None, group=1, strides=None, dilations=None, pads=None,
     rank = x.ndim - 2
     strides, dilations, behind = strides or [1] * rank, dilations or [1] * rank, output_padding or [0] * rank
     kernel, sizes = w.shape[2:], x.shape[2:]
+    length = lambda i: strides[i] * (sizes[i] - 1) + dilations[i] * (kernel[i] - 1) + 1 + behind[i]
+    # Where more is asked for than there is, it is added behind, as onnxruntime does.
+    behind = [behind[i] + (max(0, output_shape[i] - length(i)) if output_shape else 0) for i in range(rank)]
     full = [strides[i] * (sizes[i] - 1) + dilations[i] * (kernel[i] - 1) + 1 + behind[i] for i in range(rank)]
     if output_shape or auto_pad.startswith("SAME"):
         wanted = output_shape or [sizes[i] * strides[i] for i in range(rank)]
@@ -271,6 +274,8 @@ conv_transpose("dilated", (1, 2, 3, 3), (2, 2, 2, 3), dilations=[2, 2])
 conv_transpose("dilated_strided_padded", (1, 2, 3, 4), (2, 2, 3, 2), dilations=[2, 1], strides=[2, 3], pads=[1, 1, 1, 1], output_padding=[1, 2])
 conv_transpose("output_shape", (1, 2, 3, 3), (2, 2, 3, 3), strides=[3, 2], output_shape=[8, 6])
 conv_transpose("output_shape_upper", (1, 2, 3, 3), (2, 2, 3, 3), strides=[3, 2], output_shape=[8, 6], auto_pad="SAME_UPPER")
+conv_transpose("output_shape_beyond", (1, 2, 3, 3), (2, 2, 3, 3), strides=[3, 2], output_shape=[10, 9])
+conv_transpose("same_upper_beyond", (1, 2, 3, 3), (2, 2, 1, 3), strides=[2, 2], auto_pad="SAME_UPPER", output_padding=[1, 0])
 conv_transpose("same_upper", (1, 2, 3, 3), (2, 2, 4, 3), strides=[2, 2], auto_pad="SAME_UPPER")
 conv_transpose("same_lower", (1, 2, 3, 3), (2, 2, 4, 3), strides=[2, 2], auto_pad="SAME_LOWER")
 conv_transpose("valid", (1, 2, 3, 3), (2, 2, 2, 2), auto_pad="VALID", kernel_shape=[2, 2])

@@ -143,7 +143,7 @@ mod tests {
         for text in ["accuracy: 75.0 %", "top 5: 95.0 %", "share (%)", "epoch", "digits"] {
             assert!(svg.contains(text), "{text} is missing");
         }
-        assert!(!svg.contains("none"), "a curve without points is not there");
+        assert!(!svg.contains("none:"), "a curve without points is not there");
         let flat = [curve("loss", &[-1.0, -1.0])];
         over_epochs(&path, "digits", "loss", Scale::Values, &flat).expect("drawn");
         assert!(std::fs::read_to_string(&path).expect("text").contains("loss: -1.0000"));

@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::arrays::ArrayRows;
 use super::csv::{self, GZIP_MAGIC};
@@ -57,20 +58,20 @@ impl Source for Dataset {
 }
 
 /// Some rows of a source: a split, in which row `i` is row `rows[i]` of the whole.
-pub struct Subset<'a> {
-    source: &'a dyn Source,
+pub struct Subset {
+    source: Arc<dyn Source>,
     rows: Vec<usize>,
 }
 
-impl std::fmt::Debug for Subset<'_> {
+impl std::fmt::Debug for Subset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Subset").field("rows", &self.rows.len()).finish_non_exhaustive()
     }
 }
 
-impl<'a> Subset<'a> {
+impl Subset {
     /// `None` when one of `rows` is past the end.
-    pub fn new(source: &'a dyn Source, rows: Vec<usize>) -> Option<Self> {
+    pub fn new(source: Arc<dyn Source>, rows: Vec<usize>) -> Option<Self> {
         let len = source.len();
         rows.iter().all(|&row| row < len).then_some(Self { source, rows })
     }
@@ -81,7 +82,7 @@ impl<'a> Subset<'a> {
     }
 }
 
-impl Source for Subset<'_> {
+impl Source for Subset {
     fn len(&self) -> usize {
         self.rows.len()
     }

@@ -4,9 +4,9 @@
 //! instance, is only ever taken of what is not positive.
 
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, Shape, TensorMetadata, get_or_init_device_settings};
+use burn_backend::{Backend, TensorMetadata, get_or_init_device_settings};
 
-use super::Kernel;
+use super::{Kernel, dims};
 use crate::program::{NodeView, Planned, Problem, broadcast, refuse};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -209,6 +209,6 @@ pub(super) fn prelu(node: &NodeView<'_>) -> Result<Planned, Problem> {
 
 impl PRelu {
     pub(super) fn run<B: Backend>(&self, x: FloatTensor<B>, slope: FloatTensor<B>) -> FloatTensor<B> {
-        B::prelu(x, B::float_reshape(slope, Shape::from(self.slope.clone())))
+        B::prelu(x, B::float_reshape(slope, dims(&self.slope)))
     }
 }

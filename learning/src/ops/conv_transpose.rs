@@ -61,7 +61,8 @@ pub(super) fn conv_transpose(node: &NodeView<'_>) -> Result<Planned, Problem> {
             let full = (x.shape[2 + i] - 1).checked_mul(strides[i]);
             let full = full.zip(span).and_then(|(a, b)| a.checked_add(b)?.checked_add(1 + behind[i]));
             let full = full.ok_or_else(|| refuse("its output is too long", "correct its attributes"))?;
-            let pads = pads(node, i, rank, full, x.shape[2 + i], strides[i])?;
+            let (pads, added) = pads(node, i, rank, full, x.shape[2 + i] * strides[i])?;
+            let (full, behind) = (full + added, behind[i] + added);
             let Some(output) = full.checked_sub(pads.0.saturating_add(pads.1)).filter(|&n| n > 0) else {
                 let problem = format!("its pads {pads:?} leave nothing of an output of {full}");
                 return Err(refuse(problem, "use smaller pads"));
@@ -73,7 +74,7 @@ pub(super) fn conv_transpose(node: &NodeView<'_>) -> Result<Planned, Problem> {
                 stride: strides[i],
                 dilation: dilations[i],
                 padding,
-                behind: behind[i],
+                behind,
                 skip: pads.0 - padding,
                 output,
             })
@@ -85,33 +86,25 @@ pub(super) fn conv_transpose(node: &NodeView<'_>) -> Result<Planned, Problem> {
     Planned::run(Kernel::ConvTranspose(ConvTranspose { axes, groups }), &operands, shape)
 }
 
-/// What the full output of dimension `i` loses in front and behind.
-fn pads(node: &NodeView<'_>, i: usize, rank: usize, full: usize, input: usize, stride: usize) -> Result<(usize, usize), Problem> {
+/// What the full output of dimension `i` loses in front and behind, and how much more than it there is to be. `same`: the length that
+/// SAME_UPPER and SAME_LOWER ask for.
+fn pads(node: &NodeView<'_>, i: usize, rank: usize, full: usize, same: usize) -> Result<((usize, usize), usize), Problem> {
     let auto = window::auto_pad(node)?;
     let given = node.int_list("output_shape").filter(|list| !list.is_empty());
     let wanted = match (given, &auto) {
         (Some(_), _) => Some(node.sizes("output_shape", rank, 1, 1)?[i]),
-        (None, window::AutoPad::SameUpper | window::AutoPad::SameLower) => Some(input * stride),
+        (None, window::AutoPad::SameUpper | window::AutoPad::SameLower) => Some(same),
         (None, _) => None,
     };
     let Some(wanted) = wanted else {
         let explicit = node.sizes("pads", 2 * rank, 0, 0)?;
-        return Ok(match auto {
-            window::AutoPad::Valid => (0, 0),
-            _ => (explicit[i], explicit[i + rank]),
-        });
+        let none = matches!(auto, window::AutoPad::Valid);
+        return Ok((if none { (0, 0) } else { (explicit[i], explicit[i + rank]) }, 0));
     };
-    let Some(total) = full.checked_sub(wanted) else {
-        return Err(refuse(
-            format!("its output is to have {wanted} elements where {full} are computed"),
-            "use a smaller output_shape or more output_padding",
-        ));
-    };
-    let half = total / 2;
-    Ok(match auto {
-        window::AutoPad::SameUpper => (half, total - half),
-        _ => (total - half, half),
-    })
+    let total = full.saturating_sub(wanted);
+    let (half, rest) = (total / 2, total - total / 2);
+    let upper = matches!(auto, window::AutoPad::SameUpper);
+    Ok((if upper { (half, rest) } else { (rest, half) }, wanted.saturating_sub(full)))
 }
 
 impl ConvTranspose {

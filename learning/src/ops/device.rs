@@ -2,7 +2,7 @@
 
 use burn_backend::backend::AutodiffBackend;
 use burn_backend::tensor::{BoolTensor, Device, FloatTensor, IntTensor};
-use burn_backend::{Backend, FloatDType, IntDType, TensorData, TensorMetadata, get_or_init_device_settings, read_sync};
+use burn_backend::{Backend, FloatDType, IntDType, Shape, TensorData, TensorMetadata, get_or_init_device_settings, read_sync};
 
 use crate::TrainError;
 use crate::array::{Array, Values};
@@ -15,6 +15,14 @@ pub(crate) enum DeviceTensor<B: Backend> {
     Bool(BoolTensor<B>),
 }
 
+/// A shape as the device has it: GPU backends have no tensors without axes, so there a scalar has one, of length 1.
+pub(crate) fn dims(shape: &[usize]) -> Shape {
+    match shape {
+        [] => Shape::new([1]),
+        shape => Shape::from(shape.to_vec()),
+    }
+}
+
 fn failed(e: &dyn std::fmt::Display) -> TrainError {
     TrainError::Device { reason: e.to_string() }
 }
@@ -25,7 +33,7 @@ impl<B: Backend> DeviceTensor<B> {
     /// # Errors
     /// [`TrainError::Data`] for an integer that does not fit.
     pub(crate) fn upload(array: Array, device: &Device<B>) -> Result<Self, TrainError> {
-        let shape = array.shape().to_vec();
+        let shape = dims(array.shape());
         Ok(match array.into_values() {
             Values::Floats(values) => Self::Float(B::float_from_data(TensorData::new(values, shape), device)),
             Values::Ints(values) => {
@@ -37,7 +45,12 @@ impl<B: Backend> DeviceTensor<B> {
                 let values = values.into_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
                 Self::Int(B::int_from_data(TensorData::new(values, shape), device))
             }
-            Values::Bools(values) => Self::Bool(B::bool_from_data(TensorData::new(values, shape), device)),
+            Values::Bools(values) => {
+                // Each device stores booleans as it likes.
+                let dtype = get_or_init_device_settings::<B>(device).bool_dtype;
+                let data = TensorData::new(values, shape).convert_dtype(dtype.into());
+                Self::Bool(B::bool_from_data(data, device))
+            }
         })
     }
 

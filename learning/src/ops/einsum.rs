@@ -1,7 +1,7 @@
 //! Einsum of one or two operands: sums, then a batched matrix product.
 
+use burn_backend::Backend;
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, Shape};
 
 use super::{DeviceTensor, Kernel};
 use crate::program::{NodeView, Planned, Problem, Tensor, refuse};
@@ -167,7 +167,8 @@ impl Side {
         for &axis in self.summed.iter().rev() {
             shape.remove(axis);
         }
-        DeviceTensor::<B>::Float(B::float_reshape(x, Shape::from(shape)))
+        DeviceTensor::<B>::Float(x)
+            .reshape(&shape)
             .permute(&self.axes)
             .expand(&self.broadcast)
             .reshape(&self.matrix)

@@ -3,7 +3,7 @@
 use burn_backend::tensor::FloatTensor;
 use burn_backend::{Backend, Shape, TensorMetadata};
 
-use super::Kernel;
+use super::{Kernel, dims};
 use crate::program::{NodeView, Planned, Problem, broadcast, refuse};
 
 /// `alpha A' B' + beta C`
@@ -139,7 +139,7 @@ fn reshaped<B: Backend>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
     if x.shape().as_slice() == shape {
         x
     } else {
-        B::float_reshape(x, Shape::from(shape.to_vec()))
+        B::float_reshape(x, dims(shape))
     }
 }
 

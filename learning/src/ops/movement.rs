@@ -1,10 +1,10 @@
 //! Moving elements, whatever they are.
 
 use burn_backend::tensor::{BoolTensor, FloatTensor, IntTensor};
-use burn_backend::{Backend, IntDType, Shape, Slice, TensorMetadata, get_or_init_device_settings};
+use burn_backend::{Backend, IntDType, Slice, TensorMetadata, get_or_init_device_settings};
 
 use super::DeviceTensor;
-use super::device::KIND;
+use super::device::{KIND, dims};
 
 /// Applies one function of the backend to a tensor of any kind.
 macro_rules! each_kind {
@@ -15,10 +15,6 @@ macro_rules! each_kind {
             DeviceTensor::Bool(x) => DeviceTensor::Bool($bool(x $(, $argument)*)),
         }
     };
-}
-
-fn dims(shape: &[usize]) -> Shape {
-    Shape::from(shape.to_vec())
 }
 
 impl<B: Backend> DeviceTensor<B> {
@@ -54,6 +50,9 @@ impl<B: Backend> DeviceTensor<B> {
     }
 
     pub(super) fn permute(self, axes: &[usize]) -> Self {
+        if axes.is_empty() {
+            return self;
+        }
         each_kind!(self, [B::float_permute, B::int_permute, B::bool_permute], axes)
     }
 

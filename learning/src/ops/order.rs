@@ -1,9 +1,9 @@
 //! Ops that go along an axis in order: largest elements, running sums.
 
 use burn_backend::tensor::{FloatTensor, IntTensor};
-use burn_backend::{Backend, FloatDType, IntDType, Shape, TensorMetadata, get_or_init_device_settings};
+use burn_backend::{Backend, FloatDType, IntDType, TensorMetadata, get_or_init_device_settings};
 
-use super::{DeviceTensor, Kernel, picks};
+use super::{DeviceTensor, Kernel, dims, picks};
 use crate::program::host::reduce::top;
 use crate::program::{Element, NodeView, Output, Planned, Problem, refuse};
 
@@ -72,7 +72,7 @@ impl Arg {
         if let Some(len) = self.last {
             at = B::int_add_scalar(B::int_neg(at), (len as i64 - 1).into());
         }
-        B::int_reshape(at, Shape::from(self.shape.clone()))
+        B::int_reshape(at, dims(&self.shape))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Sums, means, extremes and norms over axes.
 
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Backend, Shape, TensorMetadata, get_or_init_device_settings};
+use burn_backend::{Backend, TensorMetadata, get_or_init_device_settings};
 
-use super::{Kernel, picks};
+use super::{Kernel, dims, picks};
 use crate::program::{NodeView, Planned, Problem, Tensor, refuse};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,7 +87,7 @@ fn planned(x: &Tensor, axes: &[usize], keep: bool, how: How) -> Result<Planned, 
 
 impl Reduce {
     pub(super) fn run<B: Backend>(&self, x: FloatTensor<B>) -> FloatTensor<B> {
-        let x = B::float_reshape(x, Shape::from(self.merged.clone()));
+        let x = B::float_reshape(x, dims(&self.merged));
         let over = |x, one: fn(FloatTensor<B>, usize) -> FloatTensor<B>| self.axes.iter().fold(x, |x, &axis| one(x, axis));
         let sum = |x| over(x, B::float_sum_dim);
         let square = |x: FloatTensor<B>| B::float_mul(x.clone(), x);
@@ -118,6 +118,6 @@ impl Reduce {
                 B::float_add(B::float_log(sums), largest)
             }
         };
-        B::float_reshape(y, Shape::from(self.shape.clone()))
+        B::float_reshape(y, dims(&self.shape))
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use aimass_onnx::build::mlp;
 use aimass_onnx::proto::AttributeProto;
 
@@ -230,13 +232,14 @@ fn a_subset_trains_as_its_rows_alone() {
         epochs: 2,
         ..config(Loss::cross_entropy())
     };
-    let subset = Subset::new(&all, chosen).expect("there");
+    let all: Arc<dyn Source> = Arc::new(all);
+    let subset = Subset::new(all.clone(), chosen).expect("there");
     let mut by_subset = Training::new(&model, &layout, &subset, &config).expect("fits");
     let mut by_rows = Training::new(&model, &layout, &alone, &config).expect("fits");
     assert_eq!(finished(&mut by_subset), finished(&mut by_rows));
     let on = |data: &dyn Source| evaluate_on(&model, data, &config.heads, &[]).expect("evaluates");
     assert_eq!(on(&subset), on(&alone));
-    assert!(Subset::new(&all, vec![30]).is_none());
+    assert!(Subset::new(all, vec![30]).is_none());
 }
 
 #[test]

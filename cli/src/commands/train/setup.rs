@@ -1,6 +1,7 @@
 //! What a training is made of: the job's model and settings, and the data.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aimass_crypto::hash::{Sha256, sha256};
 use aimass_edge_agent::exit::ExitKind;
@@ -37,10 +38,9 @@ pub(super) struct Setup {
 /// Data for training, and what is held back.
 struct Data {
     files: Vec<PathBuf>,
-    /// Shared with the subsets of a split; lives as long as the program.
-    all: &'static Joined,
-    train: Option<Subset<'static>>,
-    held_back: Option<Subset<'static>>,
+    all: Arc<Joined>,
+    train: Option<Subset>,
+    held_back: Option<Subset>,
     validation: Option<Box<dyn Source>>,
 }
 
@@ -166,16 +166,16 @@ fn read_data(args: &TrainArgs, file: &JobFile, folder: &Path, wanted: &Wanted) -
         return Err(Failure::new(ExitKind::Usage, text).into());
     }
     let sources = args.data.iter().enumerate().map(|(i, path)| read(path, args.labels.get(i)));
-    let all: &'static Joined = Box::leak(Box::new(Joined::new(sources.collect::<Result<_>>()?)));
+    let all = Arc::new(Joined::new(sources.collect::<Result<_>>()?));
     let mut data = Data {
         files: args.data.clone(),
-        all,
+        all: all.clone(),
         train: None,
         held_back: None,
         validation: None,
     };
     if let Some(share) = args.validation_share {
-        let (held_back, rest) = split_rows(all, share, file);
+        let (held_back, rest) = split_rows(&all, share, file);
         if held_back.is_empty() || rest.is_empty() {
             let text = format!(
                 "--validation-share {share} of {} rows leaves nothing to train or to measure on; use another share or more data",
@@ -183,7 +183,7 @@ fn read_data(args: &TrainArgs, file: &JobFile, folder: &Path, wanted: &Wanted) -
             );
             return Err(Failure::new(ExitKind::Usage, text).into());
         }
-        data.held_back = Subset::new(all, held_back);
+        data.held_back = Subset::new(all.clone(), held_back);
         data.train = Subset::new(all, rest);
     } else if let Some(path) = &args.validation {
         data.validation = Some(read(path, args.validation_labels.as_ref())?);
@@ -215,7 +215,7 @@ impl Data {
     fn train(&self) -> &dyn Source {
         match &self.train {
             Some(subset) => subset,
-            None => self.all,
+            None => &*self.all,
         }
     }
 }
