@@ -316,7 +316,7 @@ fn a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_last_good_weigh
         &output,
         1,
         &[
-            "the loss became",
+            "the loss or its gradient became",
             "epoch 1, step 2, rows data/agent-",
             "the last good weights",
             "run/model.onnx",

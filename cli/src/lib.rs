@@ -11,6 +11,7 @@ mod demo;
 pub mod example;
 pub mod fleet;
 mod logging;
+mod model_file;
 mod output;
 pub mod owner;
 mod plot;

@@ -207,6 +207,26 @@ pub enum ReadError {
         /// Name of the tensor.
         tensor: String,
     },
+    /// Values in a file that is not beside the model.
+    #[error(
+        "the tensor {tensor:?} keeps its values in {location:?}, which is no file inside the model's folder; save the model as one file (onnx.save_model(..., save_as_external_data=False))"
+    )]
+    ExternalPlace {
+        /// Name of the tensor.
+        tensor: String,
+        /// Where the model says they are.
+        location: String,
+    },
+    /// Values in another file, which does not hold them.
+    #[error("the tensor {tensor:?} keeps its values in {location:?}, {problem}; copy that file again, or export the model again")]
+    ExternalRange {
+        /// Name of the tensor.
+        tensor: String,
+        /// The file.
+        location: String,
+        /// What is wrong with the place in it.
+        problem: &'static str,
+    },
     /// A part of a tensor.
     #[error("the tensor {tensor:?} is stored in segments; save the model with whole tensors")]
     Segmented {

@@ -6,6 +6,7 @@
 pub mod build;
 mod check;
 mod error;
+pub mod external;
 mod layout;
 pub mod lora;
 mod model;

@@ -12,7 +12,7 @@ pub(crate) const GRAPH: u64 = 7;
 pub(crate) const INITIALIZER: u64 = 5;
 const RAW_DATA: u64 = 9;
 /// Tag of `raw_data`.
-const RAW_DATA_TAG: u8 = (RAW_DATA << 3) as u8 | 2;
+pub(crate) const RAW_DATA_TAG: u8 = (RAW_DATA << 3) as u8 | 2;
 
 /// Fields of `TensorProto` that hold values.
 fn holds_values(field: &Field) -> bool {
@@ -44,19 +44,45 @@ pub(crate) fn splice(bytes: &[u8], values: &[Option<&[f32]>]) -> Result<Spliced,
         }
         return located(out);
     }
-    let growth: usize = values.iter().flatten().map(|values| 4 * values.len() + 16).sum();
+    let growth = values.iter().flatten().map(|values| 4 * values.len() + 16).sum();
+    let out = rewrite_initializers(bytes, growth, |index, tensor| {
+        let values = values.get(index).copied().flatten();
+        values.map(|values| rewrite_tensor(bytes, tensor, values)).transpose()
+    })?;
+    located(out)
+}
+
+/// The file with some initializers in another form: `with` gets the position of each and where it lies, and returns its message or,
+/// where it stays, `None`. `growth`: bytes that the file grows by, about.
+pub(crate) fn rewrite_initializers(
+    bytes: &[u8],
+    growth: usize,
+    mut with: impl FnMut(usize, Range<usize>) -> Result<Option<Vec<u8>>, WireError>,
+) -> Result<Vec<u8>, WireError> {
     let mut out = Vec::with_capacity(bytes.len() + growth);
     let mut index = 0;
     for field in Fields::new(bytes, 0..bytes.len()) {
         let field = field?;
-        if field.is_bytes(GRAPH) {
-            let graph = rewrite_graph(bytes, field.value.clone(), values, &mut index)?;
-            put(&bytes[field.tag], &graph, &mut out);
-        } else {
+        if !field.is_bytes(GRAPH) {
             out.extend_from_slice(&bytes[field.whole()]);
+            continue;
         }
+        let mut graph = Vec::with_capacity(field.value.len() + growth);
+        for field in Fields::new(bytes, field.value) {
+            let field = field?;
+            let tensor = match field.is_bytes(INITIALIZER) {
+                true => with(index, field.value.clone())?,
+                false => None,
+            };
+            index += usize::from(field.is_bytes(INITIALIZER));
+            match tensor {
+                Some(tensor) => put(&bytes[field.tag], &tensor, &mut graph),
+                None => graph.extend_from_slice(&bytes[field.whole()]),
+            }
+        }
+        put(&bytes[field.tag], &graph, &mut out);
     }
-    located(out)
+    Ok(out)
 }
 
 /// Where the values go when each replaced initializer has exactly one value field: a `raw_data` of the same length.
@@ -103,26 +129,6 @@ fn initializers(bytes: &[u8]) -> Result<Vec<Range<usize>>, WireError> {
         }
     }
     Ok(found)
-}
-
-fn rewrite_graph(bytes: &[u8], graph: Range<usize>, values: &[Option<&[f32]>], index: &mut usize) -> Result<Vec<u8>, WireError> {
-    let mut out = Vec::with_capacity(graph.len());
-    for field in Fields::new(bytes, graph) {
-        let field = field?;
-        if !field.is_bytes(INITIALIZER) {
-            out.extend_from_slice(&bytes[field.whole()]);
-            continue;
-        }
-        match values.get(*index).copied().flatten() {
-            Some(values) => {
-                let tensor = rewrite_tensor(bytes, field.value, values)?;
-                put(&bytes[field.tag], &tensor, &mut out);
-            }
-            None => out.extend_from_slice(&bytes[field.whole()]),
-        }
-        *index += 1;
-    }
-    Ok(out)
 }
 
 fn rewrite_tensor(bytes: &[u8], tensor: Range<usize>, values: &[f32]) -> Result<Vec<u8>, WireError> {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Service};
 use crate::args::{JobArgs, JobCommand};
+use crate::model_file;
 use crate::output::{Failure, Output, bytes, table};
 use crate::owner::{self, JobParts};
 
@@ -71,15 +72,10 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
 
     let model_path = folder.join(&file.model.path);
-    let model = std::fs::read(&model_path).map_err(|e| {
-        at(
-            "model.path",
-            format!("can't read {}: {e}", model_path.display()),
-            "name an ONNX file, relative to the job file",
-        )
-    })?;
+    let model =
+        model_file::read(&model_path).map_err(|e| at("model.path", e.to_string(), "name an ONNX file, relative to the job file"))?;
     // Fleets train what aggregator and agents read alike: the statistics' copies are part of the model that is submitted.
-    let parsed = Model::from_shared(model.into()).and_then(|model| model.with_own_statistics());
+    let parsed = Model::from_shared(model).and_then(|model| model.with_own_statistics());
     let parsed = parsed.map_err(|e| {
         at(
             "model.path",

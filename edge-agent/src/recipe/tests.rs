@@ -8,7 +8,7 @@ use crate::fixture::JOB_FILE;
 fn job(keys: &str) -> JobFile {
     let file = JOB_FILE
         .replace("loss = \"cross_entropy\"\noptimizer = \"sgd\"\n", "")
-        .replace("lr = 0.1\n", &format!("lr = 0.1\n{keys}\n"));
+        .replace("batch = 10\n", &format!("batch = 10\n{keys}\n"));
     JobFile::parse(&file).expect(keys)
 }
 

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use aimass_edge_agent::exit::ExitKind;
 use aimass_learning::inspect::{Cost, Inspection, Port, Question, inspect, parameters};
 use aimass_onnx::{Model, ParamKind, ParamLayout, TrainableRules};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
+use crate::model_file;
 use crate::output::{Failure, Output, bytes, table};
 
 #[derive(Debug, ClapArgs)]
@@ -45,11 +46,11 @@ fn dim(text: &str) -> Result<(String, usize), String> {
 
 pub(crate) fn run(args: &CheckArgs, out: &Output) -> Result<ExitKind> {
     let file = args.file.display();
-    let content = std::fs::read(&args.file).with_context(|| format!("can't read {file}"))?;
     let bad = |text: String| Failure::new(ExitKind::BadData, format!("{file}: {text}"));
+    let content = model_file::read(&args.file).map_err(|e| bad(e.to_string()))?;
     let size = content.len() as u64;
     // As `train` and `job submit` read it.
-    let model = Model::from_shared(content.into()).and_then(|model| model.with_own_statistics());
+    let model = Model::from_shared(content).and_then(|model| model.with_own_statistics());
     let model = model.map_err(|e| bad(e.to_string()))?;
     let rules = TrainableRules::new(&args.trainable).map_err(|e| Failure::new(ExitKind::Usage, e.to_string()))?;
     let layout = model.layout(&rules).map_err(|e| e.to_string());

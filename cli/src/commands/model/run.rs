@@ -1,6 +1,6 @@
 //! `aimass model run`: what a model computes, by the trainer or by tract, so that anybody can compare them with another runtime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use aimass_edge_agent::exit::ExitKind;
@@ -12,12 +12,16 @@ use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::model_file;
 use crate::output::{Failure, Output};
+
+/// Characters of an output's name in the name of its file.
+const MAX_STEM: usize = 200;
 
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Dropout is off and batch normalisation uses the stored statistics. Every output NAME becomes DIR/NAME.npy\n\
-    (what is not a letter, a digit, `.`, `-` or `_` in a name becomes `_`).\n\n\
+    (what is not a letter, a digit, `.`, `-` or `_` in a name becomes `_`; names that would be the same get a number).\n\n\
     Examples:\n  \
     aimass model run model.onnx --input x=rows.npy --output-dir out\n  \
     aimass model run model.onnx --input x=rows.npy --output-dir tract --engine tract"
@@ -51,7 +55,7 @@ fn input(text: &str) -> Result<(String, PathBuf), String> {
 
 pub(crate) fn run(args: &RunArgs, out: &Output) -> Result<ExitKind> {
     let bad = |text: String| Failure::new(ExitKind::BadData, text);
-    let content = std::fs::read(&args.file).with_context(|| format!("can't read {}", args.file.display()))?;
+    let content = model_file::read(&args.file).map_err(|e| bad(format!("{}: {e}", args.file.display())))?;
     let mut inputs = BTreeMap::new();
     for (name, path) in &args.inputs {
         let array = read_npy(path, &Limits::default()).map_err(|e| bad(e.to_string()))?;
@@ -61,7 +65,7 @@ pub(crate) fn run(args: &RunArgs, out: &Output) -> Result<ExitKind> {
     }
     let outputs = match args.engine {
         Which::Trainer => {
-            let model = Model::from_shared(content.into()).map_err(|e| bad(e.to_string()))?;
+            let model = Model::from_shared(content).map_err(|e| bad(e.to_string()))?;
             let mut engine = Engine::new(&model).map_err(|e| bad(e.to_string()))?;
             let arrays = engine.run(inputs).map_err(|e| bad(e.to_string()))?;
             engine.outputs().into_iter().map(str::to_owned).zip(arrays).collect()
@@ -71,16 +75,18 @@ pub(crate) fn run(args: &RunArgs, out: &Output) -> Result<ExitKind> {
     let folder = &args.output_dir;
     std::fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
     let mut written: Vec<Value> = Vec::new();
-    for (name, array) in &outputs {
-        let path = folder.join(file_name(name));
+    let files = file_names(outputs.iter().map(|(name, _)| name.as_str()));
+    for ((name, array), file) in outputs.iter().zip(&files) {
+        let path = folder.join(file);
         write_npy(&path, array).map_err(|e| bad(e.to_string()))?;
         written.push(json!({ "name": name, "file": path, "element": element(array), "shape": array.shape() }));
     }
-    out.result(&json!({ "outputs": written }), || as_text(folder, &outputs));
+    out.result(&json!({ "outputs": written }), || as_text(folder, &outputs, &files));
     Ok(ExitKind::Ok)
 }
 
-fn file_name(output: &str) -> String {
+/// A file for each output. Names that would be the same get a number.
+fn file_names<'a>(outputs: impl Iterator<Item = &'a str>) -> Vec<String> {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') {
             c
@@ -88,7 +94,16 @@ fn file_name(output: &str) -> String {
             '_'
         }
     };
-    format!("{}.npy", output.chars().map(safe).collect::<String>())
+    let mut taken = BTreeSet::new();
+    let name = |output: &str| {
+        let stem: String = output.chars().take(MAX_STEM).map(safe).collect();
+        let numbered = (2..).map(|i| format!("{stem}-{i}.npy"));
+        let free = std::iter::once(format!("{stem}.npy"))
+            .chain(numbered)
+            .find(|name| taken.insert(name.clone()));
+        free.unwrap_or_default()
+    };
+    outputs.map(name).collect()
 }
 
 fn element(array: &Array) -> &'static str {
@@ -99,18 +114,18 @@ fn element(array: &Array) -> &'static str {
     }
 }
 
-fn as_text(folder: &Path, outputs: &[(String, Array)]) -> String {
-    let line = |(name, array): &(String, Array)| {
+fn as_text(folder: &Path, outputs: &[(String, Array)], files: &[String]) -> String {
+    let line = |((name, array), file): (&(String, Array), &String)| {
         let range = array.as_floats().map_or_else(String::new, |values| {
             let (low, high) = values
                 .iter()
                 .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
             format!(", from {low} to {high}")
         });
-        let path = folder.join(file_name(name));
+        let path = folder.join(file);
         format!("{name}  {} {:?}{range}  {}", element(array), array.shape(), path.display())
     };
-    outputs.iter().map(line).collect::<Vec<_>>().join("\n")
+    outputs.iter().zip(files).map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -119,8 +134,10 @@ mod tests {
 
     #[test]
     fn names_of_outputs_stay_inside_the_folder() {
-        assert_eq!(file_name("logits"), "logits.npy");
-        assert_eq!(file_name("../a/b:0"), ".._a_b_0.npy");
+        let names = |outputs: &[&str]| file_names(outputs.iter().copied());
+        assert_eq!(names(&["logits", "../a/b:0"]), ["logits.npy", ".._a_b_0.npy"]);
+        assert_eq!(names(&["a/b", "a_b", "a:b"]), ["a_b.npy", "a_b-2.npy", "a_b-3.npy"]);
+        assert_eq!(names(&["x".repeat(5000).as_str()]), [format!("{}.npy", "x".repeat(MAX_STEM))]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use super::TrainArgs;
+use crate::model_file;
 use crate::output::Failure;
 
 /// Everything read and checked.
@@ -58,12 +59,10 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
 
     let folder = args.job.parent().unwrap_or(Path::new("."));
     let model_path = folder.join(&file.model.path);
-    let bytes = std::fs::read(&model_path).map_err(|e| {
-        let problem = format!("can't read {}: {e}", model_path.display());
-        at("model.path", problem, "name an ONNX file, relative to the job file")
-    })?;
+    let bytes =
+        model_file::read(&model_path).map_err(|e| at("model.path", e.to_string(), "name an ONNX file, relative to the job file"))?;
     let model_digest = sha256(&bytes);
-    let model = Model::from_shared(bytes.into()).and_then(|model| model.with_own_statistics());
+    let model = Model::from_shared(bytes).and_then(|model| model.with_own_statistics());
     let model = model.map_err(|e| at("model.path", e.to_string(), "export the model again"))?;
     let (model, rules) = recipe::prepare(&model, &file).map_err(|e| {
         let field = if matches!(e, RecipeError::Lora(_)) {
