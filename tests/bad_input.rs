@@ -40,8 +40,8 @@ fn job_files_are_refused_with_the_line_and_the_fix() {
         &["aggregation.mode", "not available in this version"],
     );
     check(
-        &good.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 4 }"),
-        &["train.lora", "rounds can't train low-rank adapters", "aimass train"],
+        &good.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 4, targets = [\"nothing\"] }"),
+        &["train.lora", "the glob \"nothing\" matches no float32 matrix"],
     );
     check(
         &good.replace("lr = 0.1", "lr = 0.1\nclass_weights = [1.0, 2.0]"),

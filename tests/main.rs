@@ -3,6 +3,7 @@
 mod bad_input;
 mod by_hand;
 mod demo;
+mod fleet;
 mod identity;
 mod support;
 mod survive;

@@ -90,11 +90,16 @@ impl Deployment {
 
     /// The same with other settings than the defaults.
     pub(crate) fn start_with(agents: u32, rounds: u32, settings: ClusterSettings) -> Self {
+        Self::start_on(agents, rounds, settings, |example| example.agents.clone())
+    }
+
+    /// The same with other data: `files` writes it and returns the file of each agent.
+    pub(crate) fn start_on(agents: u32, rounds: u32, settings: ClusterSettings, files: impl Fn(&Example) -> Vec<PathBuf>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let options = ExampleOptions { agents, rounds, seed: 11 };
         let example = example::write(&dir.path().join("data"), options).expect("the example is written");
         let mut cluster = Cluster::start_with(Path::new(PROGRAM), dir.path(), settings, &|| false).expect("the services start");
-        let starts: Vec<AgentStart> = example.agents.iter().map(|p| agent_start(p)).collect();
+        let starts: Vec<AgentStart> = files(&example).iter().map(|p| agent_start(p)).collect();
         cluster.start_agents(&starts, &|| false).expect("the agents start");
         Self { dir, example, cluster }
     }
@@ -154,4 +159,50 @@ pub(crate) fn agent_start(data: &Path) -> AgentStart {
         data: PathBuf::from(data),
         args: vec![],
     }
+}
+
+/// A zip of stored `.npy` files, as numpy.savez makes it.
+pub(crate) fn npz(arrays: &[(&str, &str, &str, Vec<u8>)]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, descr, shape, values) in arrays {
+        let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+        while !(10 + header.len() + 1).is_multiple_of(64) {
+            header.push(' ');
+        }
+        header.push('\n');
+        let len = u16::try_from(header.len()).expect("short").to_le_bytes();
+        let content = [b"\x93NUMPY\x01\x00", &len[..], header.as_bytes(), values].concat();
+        let name = format!("{name}.npy");
+        let mut crc = flate2::Crc::new();
+        crc.update(&content);
+        let size = u32::try_from(content.len()).expect("small").to_le_bytes();
+        let fields = [
+            &[0, 0, 0, 0, 0, 0, 0, 0][..],
+            &crc.sum().to_le_bytes(),
+            &size,
+            &size,
+            &u16::try_from(name.len()).expect("short").to_le_bytes(),
+            &[0, 0],
+        ]
+        .concat();
+        let offset = u32::try_from(file.len()).expect("small").to_le_bytes();
+        let central = [b"PK\x01\x02\x14\x00\x14\x00", &fields[..], &[0; 10], &offset, name.as_bytes()].concat();
+        directory.extend(central);
+        file.extend([b"PK\x03\x04\x14\x00", &fields[..], name.as_bytes(), &content].concat());
+    }
+    let count = u16::try_from(arrays.len()).expect("few").to_le_bytes();
+    let (begin, len) = (
+        u32::try_from(file.len()).expect("small"),
+        u32::try_from(directory.len()).expect("small"),
+    );
+    let end = [
+        b"PK\x05\x06\0\0\0\0",
+        &count[..],
+        &count,
+        &len.to_le_bytes(),
+        &begin.to_le_bytes(),
+        &[0, 0],
+    ]
+    .concat();
+    [file, directory, end].concat()
 }

@@ -9,7 +9,7 @@ use aimass_learning::Dataset;
 use aimass_onnx::{Model, TrainableRules};
 use serde_json::Value;
 
-use crate::support::{PROGRAM, aimass, json, last_json, refused, said, wait};
+use crate::support::{PROGRAM, aimass, json, last_json, npz, refused, said, wait};
 
 /// The digits example with all rows for training in three files.
 struct Digits {
@@ -395,52 +395,6 @@ fn what_can_not_be_trained_is_refused_before_anything_is_written() {
     refused(&with(&typo, &[]), 5, &["rate", "line"]);
     let mae = digits.job("mae.toml", &[("lr = 0.1", "lr = 0.1\nmetrics = [\"mae\"]")]);
     refused(&with(&mae, &[]), 5, &["mae"]);
-}
-
-/// A zip of stored `.npy` files, as numpy.savez makes it.
-fn npz(arrays: &[(&str, &str, &str, Vec<u8>)]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, descr, shape, values) in arrays {
-        let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
-        while !(10 + header.len() + 1).is_multiple_of(64) {
-            header.push(' ');
-        }
-        header.push('\n');
-        let len = u16::try_from(header.len()).expect("short").to_le_bytes();
-        let content = [b"\x93NUMPY\x01\x00", &len[..], header.as_bytes(), values].concat();
-        let name = format!("{name}.npy");
-        let mut crc = flate2::Crc::new();
-        crc.update(&content);
-        let size = u32::try_from(content.len()).expect("small").to_le_bytes();
-        let fields = [
-            &[0, 0, 0, 0, 0, 0, 0, 0][..],
-            &crc.sum().to_le_bytes(),
-            &size,
-            &size,
-            &u16::try_from(name.len()).expect("short").to_le_bytes(),
-            &[0, 0],
-        ]
-        .concat();
-        let offset = u32::try_from(file.len()).expect("small").to_le_bytes();
-        let central = [b"PK\x01\x02\x14\x00\x14\x00", &fields[..], &[0; 10], &offset, name.as_bytes()].concat();
-        directory.extend(central);
-        file.extend([b"PK\x03\x04\x14\x00", &fields[..], name.as_bytes(), &content].concat());
-    }
-    let count = u16::try_from(arrays.len()).expect("few").to_le_bytes();
-    let (begin, len) = (
-        u32::try_from(file.len()).expect("small"),
-        u32::try_from(directory.len()).expect("small"),
-    );
-    let end = [
-        b"PK\x05\x06\0\0\0\0",
-        &count[..],
-        &count,
-        &len.to_le_bytes(),
-        &begin.to_le_bytes(),
-        &[0, 0],
-    ]
-    .concat();
-    [file, directory, end].concat()
 }
 
 #[test]

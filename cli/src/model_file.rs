@@ -52,7 +52,7 @@ pub(crate) fn read(path: &Path) -> Result<Bytes, ModelFileError> {
 }
 
 /// A file of at most `limit` bytes.
-fn whole(path: &Path, limit: usize) -> Result<Vec<u8>, ModelFileError> {
+pub(crate) fn whole(path: &Path, limit: usize) -> Result<Vec<u8>, ModelFileError> {
     let failed = |source| ModelFileError::Io {
         path: path.to_owned(),
         source,

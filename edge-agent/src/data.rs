@@ -1,17 +1,14 @@
 //! Which data this device holds, by the name of its contract. Files are read when a job needs them, and not kept in memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use aimass_learning::{DataError, Dataset};
+use aimass_learning::DataError;
+use aimass_learning::data::{Limits, describe};
 use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_TAG_BYTES};
 
 /// The contract of data that is registered without a name.
 pub const DEFAULT_CONTRACT: &str = "default";
-
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Data that can't be registered.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +45,6 @@ pub enum RegistryError {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DataRegistry {
     files: BTreeMap<String, PathBuf>,
-}
-
-/// What a data file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Rows.
-    pub rows: usize,
-    /// Columns, the one to predict included.
-    pub columns: usize,
 }
 
 impl DataRegistry {
@@ -117,51 +105,11 @@ impl DataRegistry {
     /// [`RegistryError::File`] with file, line and column.
     pub fn check(&self) -> Result<(), RegistryError> {
         for (_, path) in self.iter() {
-            check_file(path)?;
+            describe(path, &Limits::default())?;
         }
         Ok(())
     }
 }
-
-/// Reads a CSV to its end. Every column has to hold numbers; which of them a job uses is not known yet.
-///
-/// # Errors
-/// [`DataError`] with file, line and column.
-pub fn check_file(path: &Path) -> Result<Shape, DataError> {
-    let last = last_column(path)?;
-    let data = Dataset::read_csv(path, &[], &last)?;
-    Ok(Shape {
-        rows: data.len(),
-        columns: data.n_features() + 1,
-    })
-}
-
-fn last_column(path: &Path) -> Result<String, DataError> {
-    let name = path.display().to_string();
-    let io = |source| DataError::Io {
-        file: name.clone(),
-        source,
-    };
-    let mut file = BufReader::new(File::open(path).map_err(io)?);
-    let packed = file.fill_buf().map_err(io)?.starts_with(&GZIP_MAGIC);
-    let content: Box<dyn Read> = if packed {
-        Box::new(flate2::bufread::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(content.take(HEADER_LIMIT_BYTES));
-    // What is wrong with the header is said by the reader of the whole file.
-    let last = reader
-        .headers()
-        .ok()
-        .and_then(|header| header.iter().next_back().map(str::to_owned));
-    Ok(last.unwrap_or_default().trim_start_matches('\u{feff}').to_owned())
-}
-
-/// A header longer than this is of no data set; 100,000 columns fit.
-const HEADER_LIMIT_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -186,42 +134,5 @@ mod tests {
             DataRegistry::parse(many.iter().map(String::as_str)),
             Err(RegistryError::TooMany { .. })
         ));
-    }
-
-    fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = dir.path().join("rows.csv");
-        std::fs::write(&path, content).expect("writes");
-        (dir, path)
-    }
-
-    #[test]
-    fn a_good_file_says_its_shape() {
-        let (_dir, path) = file(b"a,b,label\n1,2,0\n3,4.5,1\n");
-        assert_eq!(check_file(&path).expect("parses"), Shape { rows: 2, columns: 3 });
-    }
-
-    #[test]
-    fn a_bad_value_is_named_by_line_and_column() {
-        let (_dir, path) = file(b"a,b,label\n1,2,0\n3,x,1\n");
-        let error = check_file(&path).expect_err("x is no number");
-        assert!(matches!(error, DataError::Parse { line: 3, column: 2, .. }), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_csv_is_refused_without_panic() {
-        for content in [
-            &b""[..],
-            b"\n\n",
-            b"only\n1\n",
-            b"a,b\n",
-            b"\xff\xfe,\n1,2\n",
-            b"\x1f\x8bgarbage",
-            b"a,b\n1\n",
-        ] {
-            let (_dir, path) = file(content);
-            assert!(check_file(&path).is_err(), "{content:?}");
-        }
-        assert!(matches!(check_file(Path::new("no/such/file.csv")), Err(DataError::Io { .. })));
     }
 }

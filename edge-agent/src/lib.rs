@@ -18,7 +18,6 @@ pub mod join;
 pub mod memory;
 mod platform;
 mod program;
-pub mod recipe;
 pub mod run;
 pub mod state;
 pub mod status;

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::{Sha256, sha256};
-use aimass_learning::{DataError, Dataset, Progress, TrainError};
-use aimass_onnx::{LayoutError, Model, ReadError, TrainableRules};
+use aimass_learning::data::{self, Limits, Source};
+use aimass_learning::{DataError, Progress, TrainError};
+use aimass_onnx::{Model, ReadError};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
-use aimass_protocol::job::{JobFile, NotInRounds};
+use aimass_protocol::job::JobFile;
 use aimass_protocol::manifest::ManifestError;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
-use crate::recipe::{self, Setting};
 use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
 
 /// What to train.
@@ -53,12 +54,9 @@ pub enum WorkError {
     /// The model.
     #[error("the base model: {0}")]
     Model(#[from] ReadError),
-    /// Its parameters.
-    #[error("the base model: {0}")]
-    Layout(#[from] LayoutError),
-    /// The job asks for what rounds can't do; its aggregator should have refused it.
-    #[error("the job's {}: {}; its owner has to {}", .0.field, .0.problem, .0.fix)]
-    NotInRounds(NotInRounds),
+    /// The job and the model.
+    #[error("the job's {}: {0}", .0.field())]
+    Recipe(#[from] RecipeError),
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -92,21 +90,18 @@ pub fn train(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
-    if let Some(no) = order.file.not_in_rounds() {
-        return Err(WorkError::NotInRounds(no));
-    }
     let path = folder.model_path(order.base);
     let bytes = fs::read(&path).map_err(|e| StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))?;
     if Digest::from_bytes(sha256(&bytes)) != order.base {
         return Err(WorkError::Base { base: order.base });
     }
     let model = Model::from_shared(bytes.into())?;
-    let layout = model.layout(&TrainableRules::new(&order.file.model.trainable)?)?;
-    let data = Dataset::read_csv(&order.data, &order.file.data.inputs, &order.file.data.target)?;
-    let fingerprint = sha256(&data.fingerprint_bytes());
+    let Recipe { layout, wanted, .. } = Recipe::of(&model, &order.file)?;
+    let data = data::open(&order.data, &wanted, &Limits::default())?;
+    let fingerprint = fingerprint(&*data)?;
     let seed = derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint);
-    let config = recipe::train_config(&order.file, Setting::Round, data.len(), seed);
-    let update = aimass_learning::train(&model, &layout, &data, &config, progress)?;
+    let config = train_config(&order.file, Setting::Round, data.len(), seed);
+    let update = aimass_learning::train(&model, &layout, &*data, &config, progress)?;
     let record = TrainedRecord {
         job: order.job,
         base: order.base,
@@ -122,6 +117,13 @@ pub fn train(
     drop((model, layout, data));
     folder.save_trained(order.contribution, &record, &update.delta)?;
     Ok((record, started.elapsed()))
+}
+
+/// SHA-256 of the data.
+fn fingerprint(data: &dyn Source) -> Result<[u8; 32], DataError> {
+    let mut hash = Sha256::new();
+    data.fingerprint(&mut |bytes| hash.update(bytes))?;
+    Ok(hash.finish())
 }
 
 /// Seeds what need not be secret from the job, the base model and the data, never from an identity or the order of arrival: the same agents with the

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod csv;
+mod describe;
 mod error;
 mod idx;
 mod joined;
@@ -14,13 +15,14 @@ mod zip;
 
 use std::path::Path;
 
+pub use describe::{Column, Description, describe};
 pub use error::{DataError, PartitionError};
 pub use joined::Joined;
 pub use npy::{read_npy, write_npy};
 pub use npz::read_npz;
 pub(crate) use partition::shuffle;
 pub use partition::{partition_dirichlet, split, split_stratified};
-pub use source::{Source, Subset, Wanted, open};
+pub use source::{Source, Subset, Wanted, open, open_bytes};
 
 /// What a data file may hold at most. A file past a limit is refused before its content is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a model is, and whether it trains here: answered from shapes alone, without running anything.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
 
@@ -29,6 +30,15 @@ pub struct Obstacle {
     pub problem: String,
     /// What to do.
     pub fix: String,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(node), Some(op)) = (&self.node, &self.op) {
+            write!(f, "node `{node}` ({op}): ")?;
+        }
+        write!(f, "{}; {}", self.problem, self.fix)
+    }
 }
 
 /// An input or output.
@@ -79,10 +89,15 @@ impl Inspection {
     }
 }
 
+/// Why a model trains on no data at all: its ops, whatever the shapes.
+pub fn obstacles(model: &Model) -> Vec<Obstacle> {
+    graph_obstacles(model).into_iter().map(obstacle).collect()
+}
+
 /// Looks at a model. `layout`: what trains, or why nothing can.
 pub fn inspect(model: &Model, layout: Result<&ParamLayout, String>, question: &Question) -> Inspection {
     let outputs: Vec<String> = model.outputs().iter().map(|output| output.name.clone()).collect();
-    let mut obstacles: Vec<Obstacle> = graph_obstacles(model).into_iter().map(obstacle).collect();
+    let mut obstacles = obstacles(model);
     let mut ops = BTreeMap::new();
     for node in &model.graph().node {
         let name = match node.domain.as_str() {

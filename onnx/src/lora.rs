@@ -113,6 +113,11 @@ fn uniform(rng: &mut ChaCha8Rng, bound: f64) -> f32 {
     ((2.0 * unit - 1.0) * bound) as f32
 }
 
+/// Whether a model has adapters.
+pub fn is_adapted(model: &Model) -> bool {
+    model.proto().metadata_props.iter().any(|entry| entry.key.starts_with(KEY))
+}
+
 /// The layout in which the adapters of `model` train, and beside them what `more` globs name.
 ///
 /// # Errors

@@ -18,7 +18,6 @@ mod config;
 mod counters;
 mod driver;
 mod error;
-mod head;
 mod job;
 mod live;
 mod memory;

@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
-use aimass_edge_agent::recipe;
-use aimass_learning::{Dataset, TrainError};
-use aimass_onnx::{Model, TrainableRules};
+use aimass_learning::TrainError;
+use aimass_learning::data::{Limits, open_bytes};
+use aimass_learning::training::{check_data, evaluate_on};
+use aimass_onnx::{Model, lora};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, TenantId};
+use aimass_recipe::{Recipe, RecipeError};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Service};
 use crate::args::{JobArgs, JobCommand};
-use crate::model_file;
+use crate::model_file::{self, whole};
 use crate::output::{Failure, Output, bytes, table};
 use crate::owner::{self, JobParts};
 
@@ -83,44 +85,33 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
             "export the model again, or check it with `onnx.checker`",
         )
     })?;
-    let rules = TrainableRules::new(&file.model.trainable).map_err(|e| at("model.trainable", e.to_string(), "correct the pattern"))?;
-    let layout = parsed
-        .layout(&rules)
-        .map_err(|e| at("model.trainable", e.to_string(), "name initializers of the model"))?;
-    if let Some(no) = file.not_in_rounds() {
-        return Err(at(no.field, no.problem.to_owned(), no.fix).into());
-    }
-    let heads = recipe::heads(&file.train);
-    let head = heads.first().context("a job file without heads is refused when it is read")?;
+    let wrong = |e: &RecipeError| at(e.field(), e.to_string(), "correct it, see docs/job-file.md");
+    // With its adapters in: aggregator and agents read the same bytes.
+    let parsed = aimass_recipe::adapt(&parsed, &file).map_err(|e| wrong(&e))?;
+    let Recipe { layout, heads, wanted } = Recipe::of(&parsed, &file).map_err(|e| wrong(&e))?;
 
     let evaluation = match &file.evaluate {
         None => None,
         Some(section) => {
             let data_path = folder.join(&section.data);
-            let raw = std::fs::read(&data_path).map_err(|e| {
+            let unread = |problem: String| at("evaluate.data", problem, "name a CSV or an NPZ file, relative to the job file");
+            let raw = whole(&data_path, MAX_MODEL_BYTES).map_err(|e| unread(e.to_string()))?;
+            let data = open_bytes(&data_path.display().to_string(), &raw, &wanted, &Limits::default()).map_err(|e| {
                 at(
                     "evaluate.data",
-                    format!("can't read {}: {e}", data_path.display()),
-                    "name a CSV file, relative to the job file",
+                    e.to_string(),
+                    "correct the file, or `data.inputs` and `data.target`",
                 )
             })?;
-            let data =
-                Dataset::from_csv_bytes(&data_path.display().to_string(), &raw, &file.data.inputs, &file.data.target).map_err(|e| {
-                    at(
-                        "evaluate.data",
-                        e.to_string(),
-                        "correct the file, or `data.inputs` and `data.target`",
-                    )
-                })?;
-            aimass_learning::fit_check(&parsed, &layout, data.n_features(), head, None).map_err(|e| match e {
+            check_data(&parsed, &layout, &*data, &heads).map_err(|e| match e {
                 TrainError::Config { .. } => at("train.loss", e.to_string(), "correct the loss's options"),
                 _ => at(
                     "data.inputs",
                     e.to_string(),
-                    "name the columns that feed the model, or change the model",
+                    "name what feeds the model, correct the rows, or change the model",
                 ),
             })?;
-            aimass_learning::evaluate(&parsed, &data, head)
+            evaluate_on(&parsed, &*data, &heads, &[])
                 .map_err(|e| at("evaluate.data", e.to_string(), "correct the rows, or name another target"))?;
             Some((data_path, raw))
         }
@@ -189,10 +180,15 @@ pub(crate) fn upload(api: &Api, job: &CheckedJob, key: &aimass_crypto::sign::Sig
     Ok(reply["job"].as_str().context("the aggregator sent no job id")?.to_owned())
 }
 
-/// The model of a job's round as ONNX bytes; the latest when `round` is `None`.
+/// The model of a job's round as ONNX bytes, its adapters merged into the weights; the latest when `round` is `None`.
 pub(crate) fn pull(api: &Api, job: &str, round: Option<u32>) -> Result<Vec<u8>> {
     let query = round.map(|r| format!("?round={r}")).unwrap_or_default();
-    Ok(api.get_bytes(&format!("/v1/jobs/{job}/model{query}"), MAX_BLOB_BYTES)?)
+    let bytes = api.get_bytes(&format!("/v1/jobs/{job}/model{query}"), MAX_BLOB_BYTES)?;
+    let model = Model::from_bytes(&bytes).context("the aggregator sent what is no model")?;
+    if !lora::is_adapted(&model) {
+        return Ok(bytes);
+    }
+    Ok(lora::merge(&model)?.as_bytes().to_vec())
 }
 
 fn list(api: &Api, out: &Output) -> Result<ExitKind> {

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use aimass_crypto::cert::BACKDATED;
 use aimass_federation::agent::Snapshot;
+use aimass_learning::data::{Limits, describe};
 use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder, durable};
 
 use super::Check;
 use crate::capabilities;
 use crate::config::AgentConfig;
-use crate::data;
 use crate::event::span;
 use crate::platform::now_s;
 use crate::state::StateFolder;
@@ -147,11 +147,8 @@ pub(super) fn data(config: &AgentConfig) -> Vec<Check> {
     };
     let mut checks: Vec<Check> = registry
         .iter()
-        .map(|(contract, path)| match data::check_file(path) {
-            Ok(shape) => Check::ok(
-                "data",
-                format!("{contract}: {} rows of {} columns in {}", shape.rows, shape.columns, path.display()),
-            ),
+        .map(|(contract, path)| match describe(path, &Limits::default()) {
+            Ok(found) => Check::ok("data", format!("{contract}: {found} in {}", path.display())),
             Err(e) => Check::fail("data", format!("{contract}: {e}"), "correct the file at that place"),
         })
         .collect();

@@ -120,7 +120,7 @@ fn a_job_trains_with_the_optimizer_and_loss_that_it_names() {
 }
 
 #[test]
-fn what_rounds_can_not_do_is_refused_and_not_ignored() {
+fn a_base_without_the_adapters_that_the_job_trains_is_refused() {
     let text = crate::fixture::JOB_FILE.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }");
     let mut device = device(1, 0.0);
     device.order.file = JobFile::parse(&text).expect("a good job file");
@@ -128,7 +128,7 @@ fn what_rounds_can_not_do_is_refused_and_not_ignored() {
     assert!(
         error
             .to_string()
-            .starts_with("the job's train.lora: rounds can't train low-rank adapters"),
+            .starts_with("the job's train.lora: the model has no low-rank adapters"),
         "{error}"
     );
     assert!(device.state.load_trained(device.order.contribution).expect("reads").is_none());

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::csv::{listed, open};
 use super::zip::{self, Entry};
-use super::{DataError, Limits, Source, Wanted, npy, npz};
+use super::{Column, DataError, Limits, Source, Wanted, npy, npz};
 use crate::Batch;
 use crate::array::{Array, Values};
 
@@ -50,12 +50,11 @@ pub(super) struct ArrayRows {
 
 impl ArrayRows {
     pub(super) fn open(path: &Path, wanted: &Wanted, limits: &Limits) -> Result<Self, DataError> {
-        let name = path.display().to_string();
-        let unbounded = Limits {
-            max_bytes: u64::MAX,
-            ..*limits
-        };
-        let (file, size) = open(path, &unbounded)?;
+        let (name, file, size) = file_of(path, limits)?;
+        Self::read(name, file, size, wanted, limits)
+    }
+
+    pub(super) fn read(name: String, file: File, size: u64, wanted: &Wanted, limits: &Limits) -> Result<Self, DataError> {
         let entries = zip::directory(&name, &file, size)?;
         let keys: Vec<&str> = entries.iter().map(|e| npz::key(&name, e)).collect::<Result<_, _>>()?;
         let chosen = choose(&name, &keys, wanted)?;
@@ -127,6 +126,37 @@ impl ArrayRows {
         let shape = [&[rows.len()], &array.header.shape[1..]].concat();
         Array::new(shape, values).ok_or_else(|| wrong("was changed while it was in use; start again".to_owned()))
     }
+}
+
+/// An archive's name, the file and its size.
+fn file_of(path: &Path, limits: &Limits) -> Result<(String, File, u64), DataError> {
+    let unbounded = Limits {
+        max_bytes: u64::MAX,
+        ..*limits
+    };
+    let (file, size) = open(path, &unbounded)?;
+    Ok((path.display().to_string(), file, size))
+}
+
+/// The arrays of an archive, each read to its end.
+pub(super) fn columns(path: &Path, limits: &Limits) -> Result<(usize, Vec<Column>), DataError> {
+    let (name, file, size) = file_of(path, limits)?;
+    let (mut rows, mut columns) = (None, Vec::new());
+    for entry in zip::directory(&name, &file, size)? {
+        let key = npz::key(&name, &entry)?;
+        let array = Rows::open(&name, &file, key, &entry, limits, &mut limits.clone())?;
+        if rows.is_some_and(|rows| rows != array.len()) {
+            let problem = format!("the array `{key}` has another number of rows (its first axis) than those before it");
+            return Err(DataError::parse(&name, 0, 0, problem));
+        }
+        rows = Some(array.len());
+        columns.push(Column {
+            name: array.key,
+            shape: array.header.shape[1..].to_vec(),
+        });
+    }
+    let empty = || DataError::parse(&name, 0, 0, "holds no arrays; save inputs and targets with numpy.savez");
+    Ok((rows.ok_or_else(empty)?, columns))
 }
 
 impl Rows {

@@ -56,6 +56,11 @@ impl IdxRows {
     pub(super) fn open(images: &Path, labels: &Path, limits: &Limits) -> Result<Self, DataError> {
         pair(images, labels, limits)
     }
+
+    /// Pixels an image.
+    pub(super) fn n_pixels(&self) -> usize {
+        self.n_pixels
+    }
 }
 
 impl Source for IdxRows {

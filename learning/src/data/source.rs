@@ -1,6 +1,6 @@
 //! What training reads: rows of any kind of data, batch by batch.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,9 @@ use super::table::{StreamedCsv, features_batch};
 use super::{DataError, Dataset, Limits};
 use crate::Batch;
 use crate::array::Array;
+
+/// What an NPY file begins with.
+const NPY_MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Rows of data. Which row comes when is the caller's business, so that an order can be drawn, split and resumed.
 pub trait Source: Send + Sync {
@@ -133,7 +136,7 @@ pub fn open(path: &Path, wanted: &Wanted, limits: &Limits) -> Result<Box<dyn Sou
     if magic.starts_with(b"PK") {
         return Ok(Box::new(ArrayRows::open(path, wanted, limits)?));
     }
-    if magic.starts_with(b"\x93NUMPY") {
+    if magic.starts_with(NPY_MAGIC) {
         let problem = "is one array; put inputs and targets into one file with numpy.savez(file, input=..., target=...)";
         return Err(DataError::parse(&name, 0, 0, problem));
     }
@@ -157,8 +160,38 @@ pub fn open(path: &Path, wanted: &Wanted, limits: &Limits) -> Result<Box<dyn Sou
     Ok(Box::new(csv::parse(&name, file, columns.0, columns.1, limits)?))
 }
 
+/// The same for a file that is in memory, `name` being for messages: a CSV or an NPZ file.
+///
+/// # Errors
+/// [`DataError`] with what to do about it.
+pub fn open_bytes(name: &str, bytes: &[u8], wanted: &Wanted, limits: &Limits) -> Result<Box<dyn Source>, DataError> {
+    if bytes.starts_with(b"PK") {
+        let io = |e| DataError::io(name, e);
+        let mut file = tempfile::tempfile().map_err(io)?;
+        file.write_all(bytes).map_err(io)?;
+        return Ok(Box::new(ArrayRows::read(
+            name.to_owned(),
+            file,
+            bytes.len() as u64,
+            wanted,
+            limits,
+        )?));
+    }
+    let single = match bytes {
+        _ if bytes.starts_with(NPY_MAGIC) => {
+            Some("is one array; put inputs and targets into one file with numpy.savez(file, input=..., target=...)")
+        }
+        [0, 0, ..] => Some("holds images or labels alone; put both into one file with numpy.savez, or use a CSV"),
+        _ => None,
+    };
+    if let Some(problem) = single {
+        return Err(DataError::parse(name, 0, 0, problem));
+    }
+    Ok(Box::new(csv::parse(name, bytes, &wanted.inputs, &wanted.targets, limits)?))
+}
+
 /// The first bytes once unpacked, and whether they were packed.
-fn beginning(path: &Path, name: &str) -> Result<(Vec<u8>, bool), DataError> {
+pub(super) fn beginning(path: &Path, name: &str) -> Result<(Vec<u8>, bool), DataError> {
     let unbounded = Limits {
         max_bytes: u64::MAX,
         ..Limits::default()

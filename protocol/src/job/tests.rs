@@ -213,16 +213,11 @@ fn every_optimizer_has_its_options() {
 }
 
 #[test]
-fn what_rounds_can_not_do_is_told_apart() {
+fn adapters_and_several_heads_are_read() {
     let file = |keys: &str| JobFile::parse(&SMALL.replacen("lr = 0.1", &format!("lr = 0.1\n{keys}"), 1)).expect(keys);
-    let field = |keys: &str| file(keys).not_in_rounds().map(|no| no.field);
-    assert_eq!(field(""), None);
-    assert_eq!(field("optimizer = \"adam\"\nmetrics = [\"auc\"]\nbatch_norm = \"batch\""), None);
-    assert_eq!(field("lora = { rank = 4 }"), Some("train.lora"));
     let lora = file("lora = { rank = 4 }").train.lora.expect("adapters");
     assert_eq!((lora.alpha, lora.targets.len()), (4.0, 0));
     let two = "[[train.heads]]\noutput = \"a\"\n[[train.heads]]\noutput = \"b\"\ntarget = \"t\"\nloss = \"mse\"\nweight = 0.5";
-    assert_eq!(field(two), Some("train.heads"));
     let heads = file(two).train.heads;
     assert_eq!(heads[0].output.as_deref(), Some("a"));
     assert_eq!(
@@ -234,8 +229,6 @@ fn what_rounds_can_not_do_is_told_apart() {
             weight: 0.5
         }
     );
-    assert_eq!(field("[[train.heads]]\noutput = \"a\"\ntarget = \"label\""), None);
-    assert_eq!(field("[[train.heads]]\ntarget = \"other\""), Some("train.heads[0].target"));
 }
 
 /// Every way to be wrong, as an edit of [`SMALL`]: `from` becomes `to`.

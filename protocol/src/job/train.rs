@@ -239,39 +239,3 @@ pub const METRICS: &[&str] = &[
     "perplexity",
     "confusion",
 ];
-
-/// What a job asks for that rounds of this version can't do; `aimass train` can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotInRounds {
-    /// The key.
-    pub field: &'static str,
-    /// What is wrong.
-    pub problem: &'static str,
-    /// What to do about it.
-    pub fix: &'static str,
-}
-
-impl JobFile {
-    /// What stands in the way of running this job in rounds; `None` when nothing does.
-    pub fn not_in_rounds(&self) -> Option<NotInRounds> {
-        let refuse = |field, problem, fix| Some(NotInRounds { field, problem, fix });
-        match &self.train.heads[..] {
-            [head] if head.target.as_ref().is_some_and(|target| *target != self.data.target) => refuse(
-                "train.heads[0].target",
-                "rounds read the target that [data] names",
-                "name the column in `data.target` alone",
-            ),
-            [_] if self.train.lora.is_some() => refuse(
-                "train.lora",
-                "rounds can't train low-rank adapters in this version",
-                "remove it, or train with `aimass train`",
-            ),
-            [_] => None,
-            _ => refuse(
-                "train.heads",
-                "rounds train one head in this version",
-                "keep one, or train with `aimass train`",
-            ),
-        }
-    }
-}

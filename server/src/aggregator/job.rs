@@ -1,17 +1,21 @@
 //! A job as the aggregator works on it: its signed bytes, its checked file, its model's layout and its held-out data.
 
+use std::fmt;
 use std::sync::Arc;
 
 use aimass_compression::{FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::sha256;
-use aimass_learning::{Dataset, Evaluation, Head, TrainError, fit_check};
-use aimass_onnx::{Dim, Model, ParamLayout, TrainableRules};
+use aimass_learning::data::{Limits, Source, open_bytes};
+use aimass_learning::inspect::obstacles;
+use aimass_learning::training::{check_data, evaluate_on};
+use aimass_learning::{Evaluation, Head, TrainError, fit_check};
+use aimass_onnx::{Dim, Model, ParamLayout};
 use aimass_protocol::job::{AggregationMode, JobFile, JobFileError, JobSource, SignedJob};
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, codec};
+use aimass_recipe::Recipe;
 use serde_bytes::ByteBuf;
 
-use super::head::head;
 use crate::blobs::{BlobError, BlobStore};
 
 /// A job that can't run here.
@@ -72,18 +76,36 @@ pub(crate) struct Job {
 }
 
 /// What the rounds of a job need.
-#[derive(Debug)]
 pub(crate) struct Work {
     /// Which initializers train.
     pub(crate) layout: ParamLayout,
     /// SHA-256 of the layout's canonical bytes.
     pub(crate) layout_digest: Digest,
     /// Held-out data, if the job has some.
-    pub(crate) evaluation: Option<Dataset>,
-    /// The output and loss that it is evaluated with.
-    pub(crate) head: Head,
+    pub(crate) evaluation: Option<Box<dyn Source>>,
+    /// The outputs and losses that it is evaluated with.
+    pub(crate) heads: Vec<Head>,
     /// How the initial model does on the held-out data.
     pub(crate) initial: Option<Evaluation>,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work")
+            .field("layout_digest", &self.layout_digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Work {
+    /// How a model does on the held-out data; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub(crate) fn measure(&self, model: &Model) -> Result<Option<Evaluation>, TrainError> {
+        let data = self.evaluation.as_deref();
+        data.map(|data| evaluate_on(model, data, &self.heads, &[])).transpose()
+    }
 }
 
 impl Job {
@@ -152,11 +174,9 @@ impl Job {
         }
         let model =
             Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
-        let rules = TrainableRules::new(&self.file.model.trainable)
-            .map_err(|e| self.at("model.trainable", e.to_string(), "write a glob over initializer names"))?;
-        let layout = model
-            .layout(&rules)
-            .map_err(|e| self.at("model.trainable", e.to_string(), "let at least one float initializer train"))?;
+        let recipe =
+            Recipe::of(&model, &self.file).map_err(|e| self.at(e.field(), e.to_string(), "correct it, then submit the job again"))?;
+        let Recipe { layout, heads, wanted } = recipe;
         let codec = self
             .codec(&layout, self.file.round.max)
             .map_err(|e| self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"))?;
@@ -165,17 +185,10 @@ impl Job {
             let problem = format!("an update would take {packed_bytes} bytes, over the limit of {MAX_BLOB_BYTES}");
             return Err(self.at("update.bits", problem, "use fewer bits or a smaller model").into());
         }
-        if let Some(no) = self.file.not_in_rounds() {
-            return Err(self.at(no.field, no.problem, no.fix).into());
-        }
-        let head = match &self.file.train.heads[..] {
-            [section] => head(section),
-            _ => return Err(self.at("train.heads", "there is not one head", "keep one").into()),
-        };
         let evaluation = match (evaluation, &self.file.evaluate) {
             (None, None) => None,
             (Some(bytes), Some(section)) => {
-                let data = Dataset::from_csv_bytes(&section.data, bytes, &self.file.data.inputs, &self.file.data.target)
+                let data = open_bytes(&section.data, bytes, &wanted, &Limits::default())
                     .map_err(|e| self.at("evaluate.data", e.to_string(), "correct the file at that place"))?;
                 Some(data)
             }
@@ -199,26 +212,27 @@ impl Job {
             }
         };
         // Found out now, and not on a thousand devices.
-        if let Some(width) = row_width(&model, &self.file, evaluation.as_ref()) {
-            fit_check(&model, &layout, width, &head, None).map_err(|e| match e {
-                TrainError::Config { .. } => self.at("train.loss", e.to_string(), "correct the loss's options"),
-                TrainError::Data { .. } => self.at("data.inputs", e.to_string(), "name the columns that the model takes"),
-                _ => self.at("model.path", e.to_string(), "use a model whose graph can be trained"),
-            })?;
-        }
-        let initial = evaluation
-            .as_ref()
-            .map(|data| aimass_learning::evaluate(&model, data, &head))
-            .transpose();
-        let initial = initial.map_err(|e| self.at("evaluate.data", e.to_string(), "use data whose columns and classes fit the model"))?;
+        let fits = match &evaluation {
+            Some(data) => check_data(&model, &layout, &**data, &heads),
+            None => check_alone(&model, &layout, &self.file, &heads),
+        };
+        fits.map_err(|e| match e {
+            TrainError::Config { .. } => self.at("train.loss", e.to_string(), "correct the loss's options"),
+            TrainError::Data { .. } => self.at("data.inputs", e.to_string(), "name the columns that the model takes"),
+            _ => self.at("model.path", e.to_string(), "use a model whose graph can be trained"),
+        })?;
         let layout_digest = Digest::from_bytes(sha256(&layout.canonical_bytes()));
-        Ok(Work {
+        let mut work = Work {
             layout,
             layout_digest,
             evaluation,
-            head,
-            initial,
-        })
+            heads,
+            initial: None,
+        };
+        work.initial = work
+            .measure(&model)
+            .map_err(|e| self.at("evaluate.data", e.to_string(), "use data whose columns and classes fit the model"))?;
+        Ok(work)
     }
 
     fn at(&self, field: &str, problem: impl Into<String>, fix: &str) -> JobFileError {
@@ -246,15 +260,26 @@ impl Job {
     }
 }
 
-/// How long a row of data is: by the held-out data, else by the job file, else by the model; `None` when nobody says it.
-fn row_width(model: &Model, file: &JobFile, evaluation: Option<&Dataset>) -> Option<usize> {
-    if let Some(data) = evaluation {
-        return Some(data.n_features());
+/// Whether a model trains, as far as that can be known without data.
+fn check_alone(model: &Model, layout: &ParamLayout, file: &JobFile, heads: &[Head]) -> Result<(), TrainError> {
+    if let ([head], Some(width)) = (heads, row_width(model, file)) {
+        return fit_check(model, layout, width, head, None).map(|_| ());
     }
+    match obstacles(model).first() {
+        None => Ok(()),
+        Some(obstacle) => Err(TrainError::Graph {
+            reason: obstacle.to_string(),
+        }),
+    }
+}
+
+/// How long a row of features is: by the job file, else by the model; `None` when neither says it, or rows are more than that.
+fn row_width(model: &Model, file: &JobFile) -> Option<usize> {
+    let [input] = model.inputs() else { return None };
     if !file.data.inputs.is_empty() {
         return Some(file.data.inputs.len());
     }
-    let dims = model.inputs().first()?.dims.as_ref()?;
+    let dims = input.dims.as_ref()?;
     dims.iter()
         .skip(1)
         .map(|dim| match dim {

@@ -118,11 +118,7 @@ fn as_text(found: &Inspection, layout: Option<&ParamLayout>, batch: usize) -> St
         "does not train here\n".to_owned()
     };
     for o in &found.obstacles {
-        let place = match (&o.node, &o.op) {
-            (Some(node), Some(op)) => format!("node `{node}` ({op}): "),
-            _ => String::new(),
-        };
-        text.push_str(&format!("  {place}{}; {}\n", o.problem, o.fix));
+        text.push_str(&format!("  {o}\n"));
     }
     let ports = |name: &str, ports: &[Port]| -> String {
         let lines = ports.iter().map(|p| format!("{name:<8} {}  {} {}\n", p.name, p.element, shape(p)));

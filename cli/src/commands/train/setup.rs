@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use aimass_crypto::hash::{Sha256, sha256};
 use aimass_edge_agent::exit::ExitKind;
-use aimass_edge_agent::recipe::{self, RecipeError, Setting};
 use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{Joined, Limits, Source, Subset, Wanted, open, split, split_stratified};
-use aimass_learning::training::{check_data, inputs_needed};
+use aimass_learning::training::check_data;
 use aimass_learning::{DataError, Loss, Metric, TrainConfig, TrainError, Values};
 use aimass_onnx::{Model, ParamLayout, lora};
 use aimass_protocol::job::{JobFile, JobSource};
+use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
 use anyhow::Result;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -64,36 +64,14 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
     let model_digest = sha256(&bytes);
     let model = Model::from_shared(bytes).and_then(|model| model.with_own_statistics());
     let model = model.map_err(|e| at("model.path", e.to_string(), "export the model again"))?;
-    let (model, rules) = recipe::prepare(&model, &file).map_err(|e| {
-        let field = if matches!(e, RecipeError::Lora(_)) {
-            "train.lora"
-        } else {
-            "model.trainable"
-        };
-        at(field, e.to_string(), "name weights of the model")
-    })?;
-    let layout = model
-        .layout(&rules)
-        .map_err(|e| at("model.trainable", e.to_string(), "name initializers of the model"))?;
-    let heads = recipe::heads(&file.train);
-    let metrics = recipe::metrics(&file.train).map_err(|e| at("train.metrics", e.to_string(), "correct the name"))?;
-    let model_inputs =
-        inputs_needed(&model, &heads).map_err(|e| at("model.path", e.to_string(), "use a model whose graph can be trained"))?;
+    let wrong = |e: &RecipeError| at(e.field(), e.to_string(), "correct it, see docs/job-file.md");
+    let model = aimass_recipe::adapt(&model, &file).map_err(|e| wrong(&e))?;
+    let Recipe { layout, heads, wanted } = Recipe::of(&model, &file).map_err(|e| wrong(&e))?;
+    let metrics = aimass_recipe::metrics(&file.train).map_err(|e| at("train.metrics", e.to_string(), "correct the name"))?;
 
-    let wanted = Wanted {
-        inputs: file.data.inputs.clone(),
-        targets: file
-            .train
-            .heads
-            .iter()
-            .map(|head| head.target.clone().unwrap_or_else(|| file.data.target.clone()))
-            .collect(),
-        model_inputs,
-        labels: None,
-    };
     let data = read_data(args, &file, folder, &wanted)?;
     let train_rows = data.train().len();
-    let config = recipe::train_config(&file, Setting::Central, train_rows, seed("aimass/train/central", file.job.seed));
+    let config = train_config(&file, Setting::Central, train_rows, seed("aimass/train/central", file.job.seed));
     let setup = Setup {
         name: file.job.name.clone(),
         identity: Identity {
@@ -195,7 +173,7 @@ fn read_data(args: &TrainArgs, file: &JobFile, folder: &Path, wanted: &Wanted) -
 /// Held back and left to train on, by class where rows have one.
 fn split_rows(all: &Joined, share: f64, file: &JobFile) -> (Vec<usize>, Vec<usize>) {
     let mut rng = ChaCha20Rng::from_seed(seed("aimass/train/split", file.job.seed));
-    let classes = matches!(recipe::heads(&file.train)[..], [ref head, ..] if matches!(head.loss, Loss::CrossEntropy(_)));
+    let classes = matches!(aimass_recipe::heads(&file.train)[..], [ref head, ..] if matches!(head.loss, Loss::CrossEntropy(_)));
     let labels = all.targets().and_then(|targets| targets.into_iter().next());
     match labels
         .filter(|labels| classes && labels.shape().len() == 1)

@@ -173,11 +173,7 @@ fn make(base: Bytes, job: &Job, work: &Work, codec: &FixedCodec, accumulator: &A
     let decoded = accumulator.decode(codec)?;
     let weights = strategy::apply(&model.weights(&work.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
     let model = model.with_weights(&work.layout, &weights)?;
-    let measured = work
-        .evaluation
-        .as_ref()
-        .map(|data| aimass_learning::evaluate(&model, data, &work.head))
-        .transpose()?;
+    let measured = work.measure(&model)?;
     Ok(Made {
         model: model.bytes(),
         decoded,

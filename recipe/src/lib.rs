@@ -1,12 +1,17 @@
-//! What a job file asks of the trainer: the one place where `[train]` becomes a [`TrainConfig`].
+//! What a job file asks of the trainer: the one place where `[model]`, `[data]` and `[train]` become layout, data and settings.
+//!
+//! The owner's command [`adapt`]s the model before it is submitted, so that aggregator and agents read the same bytes; all three then
+//! read a [`Recipe`] from them.
 
+use aimass_learning::data::Wanted;
 use aimass_learning::metrics::UnknownMetric;
+use aimass_learning::training::inputs_needed;
 use aimass_learning::{
     BatchNorm, BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Head, Huber, Loss, Metric, OptimizerConfig, Pairwise, Rule,
-    Schedule, TrainConfig,
+    Schedule, TrainConfig, TrainError,
 };
 use aimass_onnx::lora::{self, LoraError};
-use aimass_onnx::{LayoutError, Model, TrainableRules};
+use aimass_onnx::{LayoutError, Model, ParamLayout, TrainableRules};
 use aimass_protocol::job::{
     BatchNormName, ClassAxisName, Fall, HeadSection, JobFile, LossSection, OptimizerSection, ScheduleSection, TrainSection,
 };
@@ -20,16 +25,95 @@ pub enum Setting {
     Central,
 }
 
-/// Why a job's model can't be made ready for training.
+/// Why a job and a model do not go together. Each has the key of the job file that is to blame, see [`RecipeError::field`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
     /// Adapters.
-    #[error("train.lora: {0}")]
+    #[error(transparent)]
     Lora(#[from] LoraError),
+    /// Adapters were asked for, and the model has none.
+    #[error("the model has no low-rank adapters; submit the job again with `aimass job submit`, which adds them")]
+    NoAdapters,
     /// Globs.
-    #[error("model.trainable: {0}")]
+    #[error(transparent)]
     Trainable(#[from] LayoutError),
+    /// The graph, or the outputs that are learnt.
+    #[error(transparent)]
+    Graph(#[from] TrainError),
+}
+
+impl RecipeError {
+    /// The key of the job file.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Lora(_) | Self::NoAdapters => "train.lora",
+            Self::Trainable(_) => "model.trainable",
+            Self::Graph(_) => "model.path",
+        }
+    }
+}
+
+/// What a job trains of a model, and what it reads for that.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Which initializers train.
+    pub layout: ParamLayout,
+    /// What is learnt.
+    pub heads: Vec<Head>,
+    /// The columns or arrays of the data.
+    pub wanted: Wanted,
+}
+
+impl Recipe {
+    /// For a model that [`adapt`] has seen.
+    ///
+    /// # Errors
+    /// [`RecipeError`].
+    pub fn of(model: &Model, file: &JobFile) -> Result<Self, RecipeError> {
+        let rules = match &file.train.lora {
+            None => TrainableRules::new(&file.model.trainable)?,
+            Some(_) if !lora::is_adapted(model) => return Err(RecipeError::NoAdapters),
+            Some(_) => {
+                let own = lora::TRAINABLE.iter().map(|&glob| glob.to_owned());
+                let globs: Vec<String> = own.chain(file.model.trainable.iter().cloned()).collect();
+                TrainableRules::new(&globs)?
+            }
+        };
+        let heads = heads(&file.train);
+        Ok(Self {
+            layout: model.layout(&rules)?,
+            wanted: Wanted {
+                inputs: file.data.inputs.clone(),
+                targets: file.train.heads.iter().map(|head| target(head, file)).collect(),
+                model_inputs: inputs_needed(model, &heads)?,
+                labels: None,
+            },
+            heads,
+        })
+    }
+}
+
+fn target(head: &HeadSection, file: &JobFile) -> String {
+    head.target.clone().unwrap_or_else(|| file.data.target.clone())
+}
+
+/// The model that is trained: as it is, or with the job's adapters, which then train alone but for what `model.trainable` adds.
+/// [`lora::merge`] takes them out again.
+///
+/// # Errors
+/// [`RecipeError::Lora`].
+pub fn adapt(model: &Model, file: &JobFile) -> Result<Model, RecipeError> {
+    let Some(section) = &file.train.lora else {
+        return Ok(model.clone());
+    };
+    let adapters = lora::Adapters {
+        targets: section.targets.clone(),
+        rank: usize::try_from(section.rank).unwrap_or(usize::MAX),
+        alpha: section.alpha,
+        seed: file.job.seed,
+    };
+    Ok(lora::add(model, &adapters)?)
 }
 
 /// What is learnt.
@@ -148,30 +232,6 @@ fn schedule(section: ScheduleSection, steps: u64) -> Schedule {
             floor: fall.floor,
         },
     }
-}
-
-/// The model that is trained and which of its parameters train: as it is, or with the job's adapters, which then train alone but for
-/// what `model.trainable` adds. [`lora::merge`] takes the adapters out again.
-///
-/// # Errors
-/// [`RecipeError`].
-pub fn prepare(model: &Model, file: &JobFile) -> Result<(Model, TrainableRules), RecipeError> {
-    let Some(section) = &file.train.lora else {
-        return Ok((model.clone(), TrainableRules::new(&file.model.trainable)?));
-    };
-    let adapters = lora::Adapters {
-        targets: section.targets.clone(),
-        rank: usize::try_from(section.rank).unwrap_or(usize::MAX),
-        alpha: section.alpha,
-        seed: file.job.seed,
-    };
-    let adapted = lora::add(model, &adapters)?;
-    let globs: Vec<String> = lora::TRAINABLE
-        .iter()
-        .map(|&glob| glob.to_owned())
-        .chain(file.model.trainable.iter().cloned())
-        .collect();
-    Ok((adapted, TrainableRules::new(&globs)?))
 }
 
 #[cfg(test)]

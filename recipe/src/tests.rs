@@ -2,14 +2,38 @@ use aimass_onnx::ParamKind;
 use aimass_onnx::build::mlp;
 
 use super::*;
-use crate::fixture::JOB_FILE;
 
-/// The fixture's job with other keys in `[train]`, and an optimizer and a loss of their own.
+const JOB_FILE: &str = r#"
+[job]
+name = "digits"
+kind = "train"
+purpose = "recognise digits"
+
+[model]
+path = "model.onnx"
+
+[data]
+contract = "default"
+target = "label"
+
+[strategy]
+name = "fedavg"
+
+[round]
+rounds = 3
+min = 2
+
+[aggregation]
+mode = "plain"
+
+[train]
+lr = 0.1
+batch = 10
+"#;
+
+/// A job with these keys in `[train]`.
 fn job(keys: &str) -> JobFile {
-    let file = JOB_FILE
-        .replace("loss = \"cross_entropy\"\noptimizer = \"sgd\"\n", "")
-        .replace("batch = 10\n", &format!("batch = 10\n{keys}\n"));
-    JobFile::parse(&file).expect(keys)
+    JobFile::parse(&format!("{JOB_FILE}{keys}\n")).expect(keys)
 }
 
 fn config(keys: &str) -> TrainConfig {
@@ -150,9 +174,8 @@ fn every_metric_that_a_job_may_name_is_one() {
 fn adapters_are_added_and_train_alone_but_for_what_the_job_adds() {
     let model = mlp(&[2, 4, 2], 1);
     let kinds = |file: &JobFile| -> Vec<String> {
-        let (model, rules) = prepare(&model, file).expect("a sound job");
-        let layout = model.layout(&rules).expect("something trains");
-        let trains = layout.params().iter().filter(|p| p.kind == ParamKind::Weight);
+        let recipe = Recipe::of(&adapt(&model, file).expect("a sound job"), file).expect("something trains");
+        let trains = recipe.layout.params().iter().filter(|p| p.kind == ParamKind::Weight);
         trains.map(|p| p.name.clone()).collect()
     };
     let all = kinds(&job(""));
@@ -165,11 +188,24 @@ fn adapters_are_added_and_train_alone_but_for_what_the_job_adds() {
     let mut more = job("lora = { rank = 1 }");
     more.model.trainable = vec!["*bias*".to_owned()];
     assert_eq!(kinds(&more).len(), 6);
-    let error = prepare(&model, &job("lora = { rank = 1, targets = [\"nothing*\"] }")).expect_err("no such weight");
+    let nothing = job("lora = { rank = 1, targets = [\"nothing*\"] }");
+    let error = adapt(&model, &nothing).expect_err("no such weight");
+    assert_eq!(error.field(), "train.lora");
     assert!(
-        error
-            .to_string()
-            .contains("train.lora: the glob \"nothing*\" matches no float32 matrix"),
+        error.to_string().contains("the glob \"nothing*\" matches no float32 matrix"),
         "{error}"
     );
+    let error = Recipe::of(&model, &nothing).expect_err("was not adapted");
+    assert!(matches!(error, RecipeError::NoAdapters), "{error}");
+}
+
+#[test]
+fn a_head_reads_its_own_target_or_that_of_the_data() {
+    let model = mlp(&[2, 4, 2], 1);
+    let file = job("[[train.heads]]\n[[train.heads]]\ntarget = \"size\"\nloss = \"mse\"");
+    let recipe = Recipe::of(&model, &file).expect("sound");
+    assert_eq!(recipe.wanted.targets, ["label", "size"]);
+    assert_eq!(recipe.wanted.model_inputs, [model.inputs()[0].name.clone()]);
+    let error = Recipe::of(&model, &job("[[train.heads]]\noutput = \"none\"")).expect_err("no such output");
+    assert_eq!(error.field(), "model.path");
 }
