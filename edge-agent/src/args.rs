@@ -138,7 +138,7 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// A CSV file (.csv or .csv.gz, with a header) for a data contract; may be given several times [contract: default]
+    /// A data file for a data contract: CSV with a header (.csv or .csv.gz), NPZ, or IDX images beside their labels; may be given several times [contract: default]
     #[arg(long = "data", value_name = "[CONTRACT=]FILE")]
     pub(crate) data: Vec<String>,
     /// Permit jobs with plain aggregation: updates are protected by TLS alone, the server can read each one

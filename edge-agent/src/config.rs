@@ -65,7 +65,7 @@ pub struct PolicyConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// `FILE` or `contract=FILE`, each a CSV with a header.
+    /// `FILE` or `contract=FILE`, each a CSV with a header, an NPZ file or IDX images.
     pub files: Vec<String>,
 }
 
