@@ -80,7 +80,7 @@ mod tests {
 
     /// Writes a model whose first weights are in `location`.
     fn split(folder: &Path, location: &str) -> Model {
-        let model = mlp(&[4, 3], 1).expect("a model");
+        let model = mlp(&[4, 3], 1);
         let mut proto = ModelProto::decode(model.as_bytes()).expect("decodes");
         let tensor = &mut proto.graph.as_mut().expect("a graph").initializer[0];
         std::fs::write(folder.join("w.data"), &tensor.raw_data).expect("written");
