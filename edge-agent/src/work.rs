@@ -55,7 +55,7 @@ pub enum WorkError {
     #[error("the base model: {0}")]
     Model(#[from] ReadError),
     /// The job and the model.
-    #[error("the job's {}: {0}", .0.field())]
+    #[error("the job's {field}: {0}", field = .0.field())]
     Recipe(#[from] RecipeError),
     /// Training.
     #[error(transparent)]

@@ -7,7 +7,7 @@ use aimass_edge_agent::exit::ExitKind;
 use aimass_learning::TrainError;
 use aimass_learning::data::{Limits, open_bytes};
 use aimass_learning::training::{check_data, evaluate_on};
-use aimass_onnx::{Model, lora};
+use aimass_onnx::{MAX_MODEL_BYTES, Model, lora};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, TenantId};

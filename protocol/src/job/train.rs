@@ -1,7 +1,4 @@
 //! `[train]`, parsed.
-
-use super::file::JobFile;
-
 /// `[train]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSection {

@@ -66,7 +66,7 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
     let model = model.map_err(|e| at("model.path", e.to_string(), "export the model again"))?;
     let wrong = |e: &RecipeError| at(e.field(), e.to_string(), "correct it, see docs/job-file.md");
     let model = aimass_recipe::adapt(&model, &file).map_err(|e| wrong(&e))?;
-    let Recipe { layout, heads, wanted } = Recipe::of(&model, &file).map_err(|e| wrong(&e))?;
+    let Recipe { layout, wanted, .. } = Recipe::of(&model, &file).map_err(|e| wrong(&e))?;
     let metrics = aimass_recipe::metrics(&file.train).map_err(|e| at("train.metrics", e.to_string(), "correct the name"))?;
 
     let data = read_data(args, &file, folder, &wanted)?;
