@@ -2,6 +2,7 @@
 # How long the README's two commands take to build from a clean clone with an empty target folder, and how large the programs are.
 # Downloads are done before and not counted. Usage: bench/build.sh [FILE.json]
 set -euo pipefail
+out=${1:+$(realpath "$1")}
 repo=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -19,7 +20,7 @@ cargo build --release --locked --quiet --bin aimass-agent
 size() { stat -c %s "$1"; }
 stripped() { cp "$1" "$work/stripped" && strip "$work/stripped" && size "$work/stripped"; }
 agent=$CARGO_TARGET_DIR/release/aimass-agent aimass=$CARGO_TARGET_DIR/release/aimass
-cat <<JSON | tee ${1:+"$1"}
+cat <<JSON | tee ${out:+"$out"}
 {
   "what": "build from a clean clone, $(nproc) cores, $(rustc --version)",
   "build_of_run_command_s": $run_s,
