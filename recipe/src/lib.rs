@@ -33,7 +33,7 @@ pub enum RecipeError {
     #[error(transparent)]
     Lora(#[from] LoraError),
     /// Adapters were asked for, and the model has none.
-    #[error("the model has no low-rank adapters; submit the job again with `aimass job submit`, which adds them")]
+    #[error("the model has no low-rank adapters")]
     NoAdapters,
     /// Globs.
     #[error(transparent)]

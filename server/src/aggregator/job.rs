@@ -174,8 +174,13 @@ impl Job {
         }
         let model =
             Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
-        let recipe =
-            Recipe::of(&model, &self.file).map_err(|e| self.at(e.field(), e.to_string(), "correct it, then submit the job again"))?;
+        let recipe = Recipe::of(&model, &self.file).map_err(|e| {
+            self.at(
+                e.field(),
+                e.to_string(),
+                "correct it, or submit the job with `aimass job submit`, which adds adapters",
+            )
+        })?;
         let Recipe { layout, heads, wanted } = recipe;
         let codec = self
             .codec(&layout, self.file.round.max)

@@ -8,7 +8,7 @@ use aimass_edge_agent::exit::ExitKind;
 use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{Joined, Limits, Source, Subset, Wanted, open, split, split_stratified};
 use aimass_learning::training::check_data;
-use aimass_learning::{DataError, Loss, Metric, TrainConfig, TrainError, Values};
+use aimass_learning::{DataError, Evaluator, Loss, Metric, TrainConfig, TrainError, Values};
 use aimass_onnx::{Model, ParamLayout, lora};
 use aimass_protocol::job::{JobFile, JobSource};
 use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
@@ -66,8 +66,9 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
     let model = model.map_err(|e| at("model.path", e.to_string(), "export the model again"))?;
     let wrong = |e: &RecipeError| at(e.field(), e.to_string(), "correct it, see docs/job-file.md");
     let model = aimass_recipe::adapt(&model, &file).map_err(|e| wrong(&e))?;
-    let Recipe { layout, wanted, .. } = Recipe::of(&model, &file).map_err(|e| wrong(&e))?;
+    let Recipe { layout, heads, wanted } = Recipe::of(&model, &file).map_err(|e| wrong(&e))?;
     let metrics = aimass_recipe::metrics(&file.train).map_err(|e| at("train.metrics", e.to_string(), "correct the name"))?;
+    Evaluator::new(&model, &heads, &metrics).map_err(|e| at("train.metrics", e.to_string(), "name metrics of the job's losses"))?;
 
     let data = read_data(args, &file, folder, &wanted)?;
     let train_rows = data.train().len();

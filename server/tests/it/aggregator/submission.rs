@@ -67,13 +67,13 @@ async fn a_job_is_refused_with_what_is_wrong_and_how_to_right_it() {
             file.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }"),
             model,
             None,
-            "rounds can't train low-rank adapters",
+            "train.lora: the model has no low-rank adapters",
         ),
         (
-            file.replace("lr = 0.1", "lr = 0.1\n[[train.heads]]\n[[train.heads]]"),
+            file.replace("lr = 0.1", "lr = 0.1\n[[train.heads]]\n[[train.heads]]\noutput = \"none\""),
             model,
             None,
-            "rounds train one head",
+            "none",
         ),
         (
             file.replace("lr = 0.1", "lr = 0.1\nclass_weights = [1.0]"),
