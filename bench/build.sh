@@ -14,7 +14,7 @@ begin=$SECONDS
 cargo build --release --locked --quiet --bin aimass
 run_s=$((SECONDS - begin))
 begin=$SECONDS
-cargo test --release --workspace --locked --no-run --quiet
+cargo test --release --locked --no-run --quiet
 test_after_run_s=$((SECONDS - begin))
 cargo build --release --locked --quiet --bin aimass-agent
 size() { stat -c %s "$1"; }
