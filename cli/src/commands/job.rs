@@ -79,7 +79,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         )
     })?;
     // Fleets train what aggregator and agents read alike: the statistics' copies are part of the model that is submitted.
-    let parsed = Model::from_shared(model.into()).and_then(|model| model.with_own_statistics());
+    let parsed = Model::from_shared(model.into()).and_then(|model| model.prepared());
     let parsed = parsed.map_err(|e| {
         at(
             "model.path",

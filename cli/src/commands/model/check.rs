@@ -49,7 +49,7 @@ pub(crate) fn run(args: &CheckArgs, out: &Output) -> Result<ExitKind> {
     let bad = |text: String| Failure::new(ExitKind::BadData, format!("{file}: {text}"));
     let size = content.len() as u64;
     // As `train` and `job submit` read it.
-    let model = Model::from_shared(content.into()).and_then(|model| model.with_own_statistics());
+    let model = Model::from_shared(content.into()).and_then(|model| model.prepared());
     let model = model.map_err(|e| bad(e.to_string()))?;
     let rules = TrainableRules::new(&args.trainable).map_err(|e| Failure::new(ExitKind::Usage, e.to_string()))?;
     let layout = model.layout(&rules).map_err(|e| e.to_string());

@@ -59,14 +59,15 @@ pub(crate) fn run(args: &RunArgs, out: &Output) -> Result<ExitKind> {
             return Err(Failure::new(ExitKind::Usage, format!("the input `{name}` is given twice")).into());
         }
     }
+    let model = Model::from_shared(content.into()).and_then(|model| model.prepared());
+    let model = model.map_err(|e| bad(e.to_string()))?;
     let outputs = match args.engine {
         Which::Trainer => {
-            let model = Model::from_shared(content.into()).map_err(|e| bad(e.to_string()))?;
             let mut engine = Engine::new(&model).map_err(|e| bad(e.to_string()))?;
             let arrays = engine.run(inputs).map_err(|e| bad(e.to_string()))?;
             engine.outputs().into_iter().map(str::to_owned).zip(arrays).collect()
         }
-        Which::Tract => infer::run(&content, inputs).map_err(|e| bad(e.to_string()))?,
+        Which::Tract => infer::run(model.as_bytes(), inputs).map_err(|e| bad(e.to_string()))?,
     };
     let folder = &args.output_dir;
     std::fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;

@@ -63,7 +63,7 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
         at("model.path", problem, "name an ONNX file, relative to the job file")
     })?;
     let model_digest = sha256(&bytes);
-    let model = Model::from_shared(bytes.into()).and_then(|model| model.with_own_statistics());
+    let model = Model::from_shared(bytes.into()).and_then(|model| model.prepared());
     let model = model.map_err(|e| at("model.path", e.to_string(), "export the model again"))?;
     let (model, rules) = recipe::prepare(&model, &file).map_err(|e| {
         let field = if matches!(e, RecipeError::Lora(_)) {
