@@ -7,6 +7,7 @@ mod bags;
 pub mod build;
 mod check;
 mod error;
+pub mod fuzz;
 mod layout;
 pub mod lora;
 mod model;
