@@ -112,7 +112,8 @@ fn made_up(model: &Model, batch: usize, other: usize) -> Inputs {
         let shape: Vec<usize> = dims.iter().map(length).collect();
         let n: usize = shape.iter().product();
         let values = match element {
-            ElementType::F32 => Values::Floats((0..n).map(|i| (i as f32 * 0.37).sin()).collect()),
+            // Positive, as the weights of edges are.
+            ElementType::F32 => Values::Floats((0..n).map(|i| 1.1 + (i as f32 * 0.37).sin()).collect()),
             _ => Values::Ints((0..n as i64).map(|i| i * 7 % 5).collect()),
         };
         Array::new(shape, values).expect("as many values as the shape asks for")
@@ -162,7 +163,7 @@ fn compare(model: &Model, batches: &[Inputs]) -> Result<f64, Failure> {
     Ok(furthest)
 }
 
-/// The model after a few steps towards zeros.
+/// The model after a few steps towards a fixed pattern.
 fn trained(model: &Model, inputs: &Inputs) -> Result<Model, String> {
     let said = |e: &dyn std::fmt::Display| e.to_string();
     let layout = model.layout(&TrainableRules::default()).map_err(|e| said(&e))?;
@@ -178,7 +179,8 @@ fn trained(model: &Model, inputs: &Inputs) -> Result<Model, String> {
             loss: Loss::Mse,
             weight: 1.0,
         });
-        targets.push(Array::floats(output.shape().to_vec(), vec![0.0; values.len()]).ok_or("zeros fill the shape")?);
+        let pattern = (0..values.len()).map(|i| (i as f32 * 0.61).cos()).collect();
+        targets.push(Array::floats(output.shape().to_vec(), pattern).ok_or("as many values as the shape asks for")?);
     }
     let config = TrainConfig {
         heads,

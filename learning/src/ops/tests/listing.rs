@@ -75,9 +75,10 @@ fn the_list_of_ops_has_a_reason_for_everything() {
             wrong.push(format!("{op} does not run on the device, and has a reason why it has no gradient there"));
         }
     }
-    let names = TABLE.iter().map(|(name, _)| *name).chain(host::names());
-    let listed = names.chain(reasons.left_out.keys().chain(reasons.no_gradient.keys()).map(String::as_str));
-    wrong.extend(listed.filter(|op| !results.ops.contains_key(*op)).map(|op| format!("{op} is no op of ONNX")));
+    let mut listed: Vec<&str> = TABLE.iter().map(|(name, _)| *name).chain(host::names()).collect();
+    listed.extend(reasons.left_out.keys().chain(reasons.no_gradient.keys()).map(String::as_str));
+    listed.retain(|op| !results.ops.contains_key(*op));
+    wrong.extend(listed.iter().map(|op| format!("{op} is no op of ONNX")));
     all_good(&wrong);
 }
 
