@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use aimass_onnx::{MAX_MODEL_BYTES, ReadError, external};
+use aimass_onnx::{MAX_MODEL_BYTES, Model, ReadError, external};
 use bytes::Bytes;
 
 /// Why a model can't be read.
@@ -19,8 +19,12 @@ pub(crate) enum ModelFileError {
     Model(#[from] ReadError),
 }
 
-/// The model as one file, of at most [`MAX_MODEL_BYTES`].
-pub(crate) fn read(path: &Path) -> Result<Bytes, ModelFileError> {
+/// The model as it is trained and run here: one file of at most [`MAX_MODEL_BYTES`], see [`Model::prepared`].
+pub(crate) fn read(path: &Path) -> Result<Model, ModelFileError> {
+    Ok(Model::from_shared(one_file(path)?)?.prepared()?)
+}
+
+fn one_file(path: &Path) -> Result<Bytes, ModelFileError> {
     let model = Bytes::from(whole(path, MAX_MODEL_BYTES)?);
     let wanted = external::files(&model)?;
     if wanted.is_empty() {
@@ -71,7 +75,6 @@ pub(crate) fn whole(path: &Path, limit: usize) -> Result<Vec<u8>, ModelFileError
 
 #[cfg(test)]
 mod tests {
-    use aimass_onnx::Model;
     use aimass_onnx::build::mlp;
     use aimass_onnx::proto::{DataLocation, ModelProto, StringStringEntryProto};
     use prost::Message;
@@ -98,7 +101,7 @@ mod tests {
     fn weights_beside_the_model_are_read_with_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let model = split(dir.path(), "w.data");
-        let read = Model::from_shared(read(&dir.path().join("m.onnx")).expect("reads")).expect("a model");
+        let read = read(&dir.path().join("m.onnx")).expect("reads");
         let values = |model: &Model| model.initializers().map(|t| t.to_f32()).collect::<Vec<_>>();
         assert_eq!(values(&read), values(&model));
     }

@@ -7,7 +7,7 @@ use crate::program::{Element, Graph};
 /// Arrays of one batch: an array an input of the model, in the order of the file, and an array of targets a head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// One for each input that the chosen outputs need. The first axis is the batch.
+    /// One for each input that the chosen outputs need. The first axis is the batch, where they agree in it: see [`Self::len`].
     pub inputs: Vec<Array>,
     /// One for each head.
     pub targets: Vec<Array>,
@@ -32,9 +32,17 @@ impl Batch {
         })
     }
 
-    /// Rows: the first axis of the first input.
+    /// Rows: the first axis of the inputs. Where that is not the same for all, as with the tokens of all bags in one list and the offset
+    /// of each bag in another, the first axis of the first target.
     pub fn len(&self) -> usize {
-        self.inputs.first().and_then(|array| array.shape().first()).copied().unwrap_or(0)
+        fn rows(array: &Array) -> Option<usize> {
+            array.shape().first().copied()
+        }
+        let mut inputs = self.inputs.iter().map(rows);
+        let first = inputs.next().flatten();
+        let ragged = !self.flat && inputs.any(|rows| rows != first);
+        let targets = self.targets.first().and_then(rows).filter(|_| ragged);
+        targets.or(first).unwrap_or(0)
     }
 
     /// Whether there is nothing in it.

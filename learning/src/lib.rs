@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod evaluate;
 mod executor;
+pub mod fuzz;
 pub mod inspect;
 mod loss;
 pub mod metrics;

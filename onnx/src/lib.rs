@@ -3,10 +3,12 @@
 //! Pure and a leaf: bytes in, checked types out. What this crate does not understand it keeps: replacing weights splices the new
 //! values into the original bytes, so that metadata, names and fields of a newer ONNX survive.
 
+mod bags;
 pub mod build;
 mod check;
 mod error;
 pub mod external;
+pub mod fuzz;
 mod layout;
 pub mod lora;
 mod model;

@@ -74,15 +74,12 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
 
     let model_path = folder.join(&file.model.path);
-    let model =
-        model_file::read(&model_path).map_err(|e| at("model.path", e.to_string(), "name an ONNX file, relative to the job file"))?;
-    // Fleets train what aggregator and agents read alike: the statistics' copies are part of the model that is submitted.
-    let parsed = Model::from_shared(model).and_then(|model| model.with_own_statistics());
-    let parsed = parsed.map_err(|e| {
+    // Fleets train what aggregator and agents read alike: what was prepared is what is submitted.
+    let parsed = model_file::read(&model_path).map_err(|e| {
         at(
             "model.path",
             e.to_string(),
-            "export the model again, or check it with `onnx.checker`",
+            "name an ONNX file, relative to the job file, that `aimass model check` takes",
         )
     })?;
     let wrong = |e: &RecipeError| at(e.field(), e.to_string(), "correct it, see docs/job-file.md");

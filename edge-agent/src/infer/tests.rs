@@ -2,6 +2,8 @@ use aimass_onnx::build::mlp;
 
 use super::*;
 
+mod agreement;
+
 fn features(rows: usize, n: usize) -> Vec<f32> {
     // A fixed, uneven pattern in -1..1.
     (0..rows * n).map(|i| (i as f32 * 0.37).sin()).collect()

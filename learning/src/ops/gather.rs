@@ -5,7 +5,7 @@ use burn_backend::{Backend, Shape};
 
 use super::{DeviceTensor, Kernel, picks, places};
 use crate::program::host::index::compressed;
-use crate::program::{Host, Indexing, NodeView, Output, Planned, Problem, Source, Tensor, Value, refuse};
+use crate::program::{Element, Host, Indexing, NodeView, Output, Planned, Problem, Source, Tensor, Value, refuse};
 
 /// Slices along one axis, by any number of indices: an embedding where that is the first.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,9 @@ pub(crate) struct Gather {
 /// The indices of a node, which the host has, or whole numbers that never change.
 pub(super) fn indices(node: &NodeView<'_>, i: usize) -> Result<Host, Problem> {
     match node.required(i)? {
+        Value::Host(indices) if indices.element == Element::Bool => {
+            Err(refuse("its indices are booleans", "cast them to int64 in the model"))
+        }
         Value::Host(indices) => Ok(indices.clone()),
         Value::Tensor(Tensor {
             shape,

@@ -2,8 +2,8 @@
 
 mod cases;
 mod hostile;
+mod listing;
 mod networks;
-mod node_tests;
 mod refusals;
 
 use std::collections::BTreeSet;

@@ -1,8 +1,9 @@
-"""Runs ONNX's own backend node tests through the trainer, and writes RESULTS.md.
+"""Runs ONNX's own backend node tests through the trainer, and writes results.json, of which docs/ops.md is made.
 
     pip install onnx numpy
-    cargo build --release --workspace --examples
+    cargo build --release -p aimass-learning --example node_tests
     python run.py ../../../target/release/examples/node_tests            # all
+    AIMASS_RECORD_OPS=1 cargo test --release -p aimass-learning --lib the_list_of_ops
     python run.py ../../../target/release/examples/node_tests softmax    # those with `softmax` in their name, printed alone
 
 The tests come from the `onnx` package: models of one node (and `_expanded` ones: the functions that define an operator by others), each
@@ -13,6 +14,7 @@ Training plans these ahead, so a test that is refused for that runs again with e
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
 import re
 import subprocess
@@ -159,7 +161,7 @@ def short(why: str) -> str:
     """A refusal without names, numbers and the list of ops."""
     why = re.sub(r"^node `[^`]*` \(([^)]*)\): ", r"\1: ", why.replace("\n", " "))
     why = re.sub(r"use the ops that are.*", "", why)
-    return why.replace("|", "\\|")[:150].rstrip("; ")
+    return why[:150].rstrip("; ")
 
 
 def claims(verdicts) -> set[str]:
@@ -182,37 +184,30 @@ def report(cases, ops, verdicts, whole: bool):
         if kind in ("refused", "failed", "out of scope"):
             reasons[op][f"{kind}: {short(why)}"].append(case.name.removeprefix("test_"))
     total = sum((counts for op, counts in by_op.items() if op in claimed), collections.Counter())
-    others = sum((counts for op, counts in by_op.items() if op not in claimed), collections.Counter())
-    written_out = sorted(op for op, counts in by_op.items() if op not in claimed and counts["passed"])
-    lines = [
-        "# ONNX's backend node tests",
-        "",
-        f"Written by `run.py` with onnx {onnx.__version__}: {len(cases)} tests, {total.total()} of them of the {len(claimed)} operators that the trainer runs:",
-        "",
-        *[f"- {kind}: {total[kind]}" for kind in columns],
-        "",
-        "*Passed with initializers*: what exporters store in the file, and the test feeds as inputs, was stored in the file. *Other types*: not",
-        "float32 (or float64, which is run in float32), int64, int32 or bool, or no tensors. `_expanded` tests, operators written out by others,",
-        "count for the operator that they expand.",
-        "",
-        "| operator | " + " | ".join(columns) + " | why |",
-        "|---" * (len(columns) + 2) + "|",
-    ]
-    for op in sorted(claimed & set(by_op)):
-        why = "; ".join(f"{text} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for text, names in reasons[op].items())
-        lines.append(f"| {op} | " + " | ".join(str(by_op[op][k] or "") for k in columns) + f" | {why} |")
-    lines += [
-        "",
-        f"Run here, without a test: {', '.join(sorted(claimed - set(by_op)))}.",
-        "",
-        f"Not run here, but some of their tests pass written out by other operators ({others['passed']} do, {others['failed']} fail): "
-        f"{', '.join(written_out)}.",
-        "",
-        f"Not run here: {', '.join(sorted(set(by_op) - claimed - set(written_out)))}.",
-        "",
-    ]
+    versions = collections.defaultdict(list)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain == "":
+            versions[schema.name].append(schema)
+    ops_known = {}
+    for op, schemas in sorted(versions.items()):
+        texts = [f"{text} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for text, names in reasons[op].items()]
+        ops_known[op] = {
+            "since": min(schema.since_version for schema in schemas),
+            "deprecated": any(schema.deprecated for schema in schemas),
+            "tests": {kind: by_op[op][kind] for kind in [*columns, "not claimed"] if by_op[op][kind]},
+            "why": texts if op in claimed else [],
+        }
+    found = {
+        "onnx": onnx.__version__,
+        "tests": len(cases),
+        "of_ops_that_run": total.total(),
+        "totals": {kind: total[kind] for kind in columns},
+        "ops": ops_known,
+    }
     if whole:
-        (FOLDER / "RESULTS.md").write_text("\n".join(lines))
+        lines = ",\n".join(f"  {json.dumps(op)}: {json.dumps(about)}" for op, about in found.pop("ops").items())
+        head = json.dumps(found)[1:-1]
+        (FOLDER / "results.json").write_text("{" + head + ',\n "ops": {\n' + lines + "\n }\n}\n")
     else:
         print("\n".join(f"{c.name}: {': '.join(verdicts[c.name])}" for c in cases))
     print(", ".join(f"{kind} {total[kind]}" for kind in columns))

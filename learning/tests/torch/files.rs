@@ -119,11 +119,11 @@ impl ModelFile {
         })
     }
 
-    /// The same with statistics apart from scales.
-    pub(crate) fn with_own_statistics(&self) -> Self {
+    /// The same with the model as models come in.
+    pub(crate) fn prepared(&self) -> Self {
         Self {
             about: self.about.clone(),
-            model: self.model.with_own_statistics().expect("it fits"),
+            model: self.model.prepared().expect("it fits"),
             arrays: self.arrays.clone(),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use aimass_edge_agent::exit::ExitKind;
 use aimass_learning::inspect::{Cost, Inspection, Port, Question, inspect, parameters};
-use aimass_onnx::{Model, ParamKind, ParamLayout, TrainableRules};
+use aimass_onnx::{ParamKind, ParamLayout, TrainableRules};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde_json::{Value, json};
@@ -47,11 +47,9 @@ fn dim(text: &str) -> Result<(String, usize), String> {
 pub(crate) fn run(args: &CheckArgs, out: &Output) -> Result<ExitKind> {
     let file = args.file.display();
     let bad = |text: String| Failure::new(ExitKind::BadData, format!("{file}: {text}"));
-    let content = model_file::read(&args.file).map_err(|e| bad(e.to_string()))?;
-    let size = content.len() as u64;
     // As `train` and `job submit` read it.
-    let model = Model::from_shared(content).and_then(|model| model.with_own_statistics());
-    let model = model.map_err(|e| bad(e.to_string()))?;
+    let model = model_file::read(&args.file).map_err(|e| bad(e.to_string()))?;
+    let size = model.as_bytes().len() as u64;
     let rules = TrainableRules::new(&args.trainable).map_err(|e| Failure::new(ExitKind::Usage, e.to_string()))?;
     let layout = model.layout(&rules).map_err(|e| e.to_string());
     let question = Question {
@@ -65,6 +63,18 @@ pub(crate) fn run(args: &CheckArgs, out: &Output) -> Result<ExitKind> {
         as_text(&found, layout.as_ref(), args.batch)
     });
     Ok(if found.trains() { ExitKind::Ok } else { ExitKind::BadData })
+}
+
+/// What stands in the way of data, though the graph trains.
+fn notes(found: &Inspection) -> Vec<String> {
+    let fixed = found.inputs.iter().filter_map(|input| {
+        let length: usize = input.dims.as_ref()?.first()?.parse().ok()?;
+        Some(format!(
+            "the input `{}` has a fixed first dimension of {length}, and batches of data have any; export it with dynamic_axes or dynamic_shapes",
+            input.name
+        ))
+    });
+    fixed.collect()
 }
 
 fn kind(kind: ParamKind) -> &'static str {
@@ -88,6 +98,7 @@ fn as_json(found: &Inspection, layout: Option<&ParamLayout>, size: u64) -> Value
     json!({
         "trainable": found.trains(),
         "obstacles": obstacles,
+        "notes": notes(found),
         "inputs": found.inputs.iter().map(port).collect::<Vec<_>>(),
         "outputs": found.outputs.iter().map(port).collect::<Vec<_>>(),
         "opset": found.opset,
@@ -119,6 +130,9 @@ fn as_text(found: &Inspection, layout: Option<&ParamLayout>, batch: usize) -> St
     };
     for o in &found.obstacles {
         text.push_str(&format!("  {o}\n"));
+    }
+    for note in notes(found) {
+        text.push_str(&format!("  but {note}\n"));
     }
     let ports = |name: &str, ports: &[Port]| -> String {
         let lines = ports.iter().map(|p| format!("{name:<8} {}  {} {}\n", p.name, p.element, shape(p)));

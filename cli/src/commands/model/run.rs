@@ -7,7 +7,6 @@ use aimass_edge_agent::exit::ExitKind;
 use aimass_edge_agent::infer;
 use aimass_learning::data::{Limits, read_npy, write_npy};
 use aimass_learning::{Array, Engine, Values};
-use aimass_onnx::Model;
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
@@ -55,7 +54,7 @@ fn input(text: &str) -> Result<(String, PathBuf), String> {
 
 pub(crate) fn run(args: &RunArgs, out: &Output) -> Result<ExitKind> {
     let bad = |text: String| Failure::new(ExitKind::BadData, text);
-    let content = model_file::read(&args.file).map_err(|e| bad(format!("{}: {e}", args.file.display())))?;
+    let model = model_file::read(&args.file).map_err(|e| bad(format!("{}: {e}", args.file.display())))?;
     let mut inputs = BTreeMap::new();
     for (name, path) in &args.inputs {
         let array = read_npy(path, &Limits::default()).map_err(|e| bad(e.to_string()))?;
@@ -65,12 +64,11 @@ pub(crate) fn run(args: &RunArgs, out: &Output) -> Result<ExitKind> {
     }
     let outputs = match args.engine {
         Which::Trainer => {
-            let model = Model::from_shared(content).map_err(|e| bad(e.to_string()))?;
             let mut engine = Engine::new(&model).map_err(|e| bad(e.to_string()))?;
             let arrays = engine.run(inputs).map_err(|e| bad(e.to_string()))?;
             engine.outputs().into_iter().map(str::to_owned).zip(arrays).collect()
         }
-        Which::Tract => infer::run(&content, inputs).map_err(|e| bad(e.to_string()))?,
+        Which::Tract => infer::run(model.as_bytes(), inputs).map_err(|e| bad(e.to_string()))?,
     };
     let folder = &args.output_dir;
     std::fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;

@@ -59,11 +59,9 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
 
     let folder = args.job.parent().unwrap_or(Path::new("."));
     let model_path = folder.join(&file.model.path);
-    let bytes =
+    let model =
         model_file::read(&model_path).map_err(|e| at("model.path", e.to_string(), "name an ONNX file, relative to the job file"))?;
-    let model_digest = sha256(&bytes);
-    let model = Model::from_shared(bytes).and_then(|model| model.with_own_statistics());
-    let model = model.map_err(|e| at("model.path", e.to_string(), "export the model again"))?;
+    let model_digest = sha256(model.as_bytes());
     let wrong = |e: &RecipeError| at(e.field(), e.to_string(), "correct it, see docs/job-file.md");
     let model = aimass_recipe::adapt(&model, &file).map_err(|e| wrong(&e))?;
     let Recipe { layout, heads, wanted } = Recipe::of(&model, &file).map_err(|e| wrong(&e))?;

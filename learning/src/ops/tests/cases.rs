@@ -38,16 +38,6 @@ pub(super) fn read(file: &str) -> Vec<Case> {
     all.as_array().expect("a list").iter().map(Case::read).collect()
 }
 
-/// Those of a file whose models can be read.
-pub(super) fn readable(file: &str) -> Vec<Case> {
-    let all: Value = serde_json::from_str(file).expect("valid JSON");
-    let is_readable = |case: &&Value| {
-        let bytes = case["model"].as_str().and_then(|text| hex::decode(text).ok());
-        bytes.is_some_and(|bytes| Model::from_bytes(&bytes).is_ok())
-    };
-    all.as_array().expect("a list").iter().filter(is_readable).map(Case::read).collect()
-}
-
 fn float(value: &Value) -> f32 {
     match value.as_str() {
         Some(text) => text.parse().expect("nan or inf"),
@@ -124,13 +114,6 @@ impl Case {
     /// With initializers in place of the integer inputs, so that everything that follows from them is known while planning.
     pub(super) fn known(&self) -> Self {
         self.with_initializers(|array| array.as_floats().is_none())
-    }
-
-    /// With initializers in place of all inputs.
-    pub(super) fn constant(&self) -> Self {
-        let mut case = self.with_initializers(|_| true);
-        case.rules = TrainableRules::new(&["!*".to_owned()]).expect("a valid glob");
-        case
     }
 
     fn with_initializers(&self, is_known: impl Fn(&Array) -> bool) -> Self {

@@ -122,6 +122,28 @@ class OffsetBags(nn.Module):
         return self.fc(self.bag(tokens, offsets))
 
 
+class Bag(nn.Module):
+    """tokens int64 [total], offsets int64 [batch] (or with the end, [batch + 1]) and weights [total] -> [batch, 3]: any one bag."""
+
+    def __init__(self, **settings):
+        super().__init__()
+        self.bag, self.fc = nn.EmbeddingBag(12, 6, **settings), nn.Linear(6, 3)
+
+    def forward(self, tokens, offsets=None, weights=None):
+        return self.fc(self.bag(tokens, offsets, weights))
+
+
+class WeightedGrid(nn.Module):
+    """tokens int64 and weights [batch, time] -> [batch, 3]: the sum of each row, weighted."""
+
+    def __init__(self):
+        super().__init__()
+        self.bag, self.fc = nn.EmbeddingBag(12, 6, mode="sum"), nn.Linear(6, 3)
+
+    def forward(self, tokens, weights):
+        return self.fc(self.bag(tokens, per_sample_weights=weights))
+
+
 class MaskedBag(nn.Module):
     """tokens int64 [batch, time], 0 for none -> [batch, 3]: an embedding bag written as a masked mean, a sum and a maximum."""
 

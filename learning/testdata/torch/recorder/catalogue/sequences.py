@@ -69,6 +69,33 @@ def flat_text(g, sizes):
     }
 
 
+def grid_text(g, sizes):
+    return {"tokens": classes(g, 12, sizes["batch"], sizes["time"])}, {"label": classes(g, 3, sizes["batch"])}
+
+
+def weighted_grid(g, sizes):
+    inputs, targets = grid_text(g, sizes)
+    return {**inputs, "weights": grid(g, sizes["batch"], sizes["time"])}, targets
+
+
+def bags(weighted=False, last=False, empty=False):
+    """As flat_text, with more that an embedding bag may take."""
+
+    def sample(g, sizes):
+        inputs, targets = flat_text(g, sizes)
+        if empty:
+            # The second bag begins where the third does, and the last where there is nothing left.
+            inputs["offsets"][1], inputs["offsets"][-1] = inputs["offsets"][2], sizes["total"]
+        if last:
+            end = torch.tensor([sizes["total"]])
+            inputs["offsets"] = torch.cat([inputs["offsets"], end])
+        if weighted:
+            inputs["weights"] = grid(g, sizes["total"])
+        return inputs, targets
+
+    return sample
+
+
 def cross(g, sizes):
     batch, time, other = sizes["batch"], sizes["time"], sizes["other"]
     there = classes(g, 2, batch, other).bool()
@@ -79,6 +106,14 @@ def cross(g, sizes):
 
 def recurrent(name, build, curve=FAST):
     return Family(name, build, steps(5), {"x": TIME}, SIZES, SECOND, curves=(curve,))
+
+
+def offset_bag(name, sample, **settings):
+    sizes, second = {"batch": 4, "total": 13}, {"batch": 3, "total": 8}
+    inputs = sample(torch.Generator(), sizes)[0]
+    ended = settings.get("include_last_offset", False)
+    dynamic = {name: {0: "offset" if ended and name == "offsets" else "batch" if name == "offsets" else "total"} for name in inputs}
+    return Family(name, lambda: nets.Bag(**settings), sample, dynamic, sizes, second, curves=(FAST,))
 
 
 LENGTHS = {"x": TIME, "lengths": {0: "batch"}}
@@ -139,6 +174,19 @@ FAMILIES = [
         {"batch": 3, "total": 8},
         curves=(FAST,),
     ),
+    offset_bag("max_bags", bags(), mode="max"),
+    offset_bag("weighted_bags", bags(weighted=True, empty=True), mode="sum"),
+    offset_bag("ended_bags", bags(last=True), mode="mean", include_last_offset=True),
+    offset_bag("ended_max_bags", bags(last=True), mode="max", include_last_offset=True),
+    offset_bag("empty_bags", bags(empty=True), mode="mean"),
+    offset_bag("empty_max_bags", bags(empty=True), mode="max"),
+    offset_bag("padded_bags", bags(empty=True), mode="mean", padding_idx=2),
+    offset_bag("padded_max_bags", bags(), mode="max", padding_idx=-3),
+    offset_bag("padded_sum_bags", bags(weighted=True, last=True), mode="sum", include_last_offset=True, padding_idx=0),
+    Family("grid_bags", lambda: nets.Bag(mode="max"), grid_text, {"tokens": TIME}, SIZES, SECOND, curves=(FAST,)),
+    Family("grid_weighted_bags", nets.WeightedGrid, weighted_grid, {"tokens": TIME, "weights": TIME}, SIZES, SECOND, curves=(FAST,)),
+    Family("grid_padded_bags", lambda: nets.Bag(mode="mean", padding_idx=0), padded_text, {"tokens": TIME}, SIZES, SECOND, curves=(FAST,)),
+    Family("grid_fixed_bags", lambda: nets.Bag(mode="mean"), grid_text, {"tokens": {}}, SIZES, SIZES, curves=(FAST,)),
     Family("masked_bag", nets.MaskedBag, padded_text, {"tokens": TIME}, SIZES, SECOND, curves=(CE,)),
     Family("encoder", nets.Encoder, padded_text, {"tokens": TIME}, SIZES, SECOND, curves=(CE,)),
     Family("encoder_norm_first", lambda: nets.Encoder(norm_first=True), padded_text, {"tokens": TIME}, SIZES, SECOND, curves=(CE,)),
@@ -214,6 +262,28 @@ CASES = [
     Case("bags", "dynamo", 18),
     Case("offset_bags", "torchscript", 16),
     Case("offset_bags", "dynamo", 18),
+    Case("max_bags", "torchscript", 14),
+    Case("max_bags", "torchscript", 18),
+    Case("max_bags", "dynamo", 21),
+    Case("weighted_bags", "torchscript", 15),
+    Case("weighted_bags", "torchscript", 20, fold=False),
+    Case("weighted_bags", "dynamo", 20),
+    Case("ended_bags", "torchscript", 17),
+    Case("ended_bags", "torchscript", 19),
+    Case("ended_bags", "dynamo", 18),
+    Case("ended_max_bags", "dynamo", 19),
+    Case("empty_bags", "dynamo", 18),
+    Case("empty_max_bags", "dynamo", 18),
+    Case("padded_bags", "dynamo", 18),
+    Case("padded_max_bags", "dynamo", 20),
+    Case("padded_sum_bags", "dynamo", 18),
+    Case("grid_bags", "torchscript", 18),
+    Case("grid_bags", "dynamo", 18),
+    Case("grid_weighted_bags", "torchscript", 13),
+    Case("grid_weighted_bags", "dynamo", 21),
+    Case("grid_padded_bags", "dynamo", 18),
+    Case("grid_fixed_bags", "torchscript", 16),
+    Case("grid_fixed_bags", "dynamo", 18),
     Case("masked_bag", "torchscript", 13),
     Case("masked_bag", "dynamo", 21),
     Case("encoder", "torchscript", 13),

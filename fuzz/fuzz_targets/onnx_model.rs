@@ -1,0 +1,19 @@
+//! Bytes into the ONNX reader, its rewrites and its writer.
+#![no_main]
+
+use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target, fuzzer_mutate};
+
+fuzz_target!(|bytes: &[u8]| -> Corpus {
+    aimass_onnx::fuzz::model(bytes);
+    Corpus::Keep
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    if seed % 2 == 0 {
+        return fuzzer_mutate(data, size, max_size);
+    }
+    let changed = aimass_onnx::fuzz::mutate(&data[..size], &data[..size], seed.into());
+    let length = changed.len().min(max_size);
+    data[..length].copy_from_slice(&changed[..length]);
+    length
+});
