@@ -29,7 +29,10 @@ pub fn program(bytes: &[u8]) {
     };
     let found = inspect(&model, layout.as_ref().map_err(Clone::clone), &question);
     for obstacle in &found.obstacles {
-        assert!(!obstacle.problem.is_empty() && !obstacle.fix.is_empty(), "refused without a reason: {obstacle:?}");
+        assert!(
+            !obstacle.problem.is_empty() && !obstacle.fix.is_empty(),
+            "refused without a reason: {obstacle:?}"
+        );
     }
     let is_cheap = |cost: crate::inspect::Cost| cost.step_flops <= MAX_FLOPS && cost.peak_bytes <= MAX_BYTES;
     let (Ok(layout), Some(true)) = (layout, found.cost.map(is_cheap)) else {
@@ -62,7 +65,9 @@ pub fn program(bytes: &[u8]) {
         batch: 1,
         seed: [1; 32],
     };
-    let Ok(mut trainer) = Trainer::new(&model, &layout, &config) else { return };
+    let Ok(mut trainer) = Trainer::new(&model, &layout, &config) else {
+        return;
+    };
     let batch = Batch {
         inputs: ordered,
         targets,

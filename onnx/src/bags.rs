@@ -80,7 +80,11 @@ struct Place<'a> {
 /// A loop of which one output is read: by anything (the TorchScript exporter's only one), or by one ConcatFromSequence.
 fn place<'a>(graph: &'a GraphProto, index: usize, readers: &BTreeMap<&str, Vec<Option<usize>>>) -> Option<Place<'a>> {
     let node = &graph.node[index];
-    let mut outputs = node.output.iter().enumerate().filter(|(_, name)| readers.contains_key(name.as_str()));
+    let mut outputs = node
+        .output
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| readers.contains_key(name.as_str()));
     let (output, name) = outputs.next()?;
     if outputs.next().is_some() {
         return None;
@@ -92,7 +96,9 @@ fn place<'a>(graph: &'a GraphProto, index: usize, readers: &BTreeMap<&str, Vec<O
             gives: name,
         });
     }
-    let &[Some(at)] = &readers.get(name.as_str())?[..] else { return None };
+    let &[Some(at)] = &readers.get(name.as_str())?[..] else {
+        return None;
+    };
     let reader = &graph.node[at];
     let joins = reader.standard_op() == Some("ConcatFromSequence")
         && reader.attr_i("axis") == Ok(Some(0))
@@ -133,7 +139,10 @@ fn reads(node: &NodeProto) -> BTreeSet<&str> {
 }
 
 fn inner(node: &NodeProto) -> Vec<&GraphProto> {
-    let graphs = node.attribute.iter().map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
+    let graphs = node
+        .attribute
+        .iter()
+        .map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
     graphs.flatten().collect()
 }
 
@@ -176,4 +185,5 @@ fn live(graph: &GraphProto, changes: &BTreeMap<usize, Vec<NodeProto>>) -> BTreeS
     live
 }
 
-
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,10 @@ pub fn model(bytes: &[u8]) {
     holds_weights(&model);
     let prepared = sound(model.prepared(), "prepared");
     let again = sound(prepared.prepared(), "prepared twice");
-    assert!(again.as_bytes() == prepared.as_bytes(), "a prepared model changes by being prepared");
+    assert!(
+        again.as_bytes() == prepared.as_bytes(),
+        "a prepared model changes by being prepared"
+    );
     if prepared.as_bytes() != bytes {
         holds_weights(&prepared);
     }
@@ -34,7 +37,9 @@ fn sound<T, E: std::fmt::Display>(result: Result<T, E>, what: &str) -> T {
 }
 
 fn holds_weights(model: &Model) {
-    let Ok(layout) = model.layout(&TrainableRules::default()) else { return };
+    let Ok(layout) = model.layout(&TrainableRules::default()) else {
+        return;
+    };
     for kind in [ParamKind::Weight, ParamKind::Buffer] {
         let old = sound(model.values(&layout, kind), "asked for its weights");
         let new: Vec<f32> = old.iter().map(|value| value + 1.0).collect();

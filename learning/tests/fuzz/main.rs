@@ -59,7 +59,9 @@ fn broken(bytes: &[u8]) -> Option<String> {
     let panic = catch_unwind(|| both(bytes)).err();
     let said = panic.map(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+        text.or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic")
+            .to_owned()
     });
     said.or_else(|| (begin.elapsed() > LONGEST).then(|| format!("it takes {:?}", begin.elapsed())))
 }

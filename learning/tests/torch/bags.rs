@@ -16,12 +16,18 @@ fn ints(values: &[i64]) -> Array {
 /// Files with offsets, in all three modes: a bag of no rows gives what comes after zeros, which is the bias.
 pub(crate) fn empty() -> Vec<Check> {
     let files = ["offset_bags_ts16", "offset_bags_dyn18", "max_bags_ts14", "max_bags_dyn21"];
-    files.map(|name| run(format!("bags/{name}"), || empty_rows_are_the_bias(name))).into()
+    files
+        .map(|name| run(format!("bags/{name}"), || empty_rows_are_the_bias(name)))
+        .into()
 }
 
 fn empty_rows_are_the_bias(name: &str) -> Result<String, String> {
     let file = ModelFile::read(name)?.prepared();
-    let bias = file.model.initializer("fc.bias").and_then(|tensor| tensor.to_f32()).ok_or("it has no bias")?;
+    let bias = file
+        .model
+        .initializer("fc.bias")
+        .and_then(|tensor| tensor.to_f32())
+        .ok_or("it has no bias")?;
     let mut engine = Engine::new(&file.model).map_err(|e| e.to_string())?;
     // The first, the third and the last bag are empty.
     let inputs = [("tokens", ints(&[3, 1, 4, 1, 5])), ("offsets", ints(&[0, 0, 2, 2, 5]))];
@@ -78,7 +84,10 @@ fn has_loop(model: &Model) -> bool {
 }
 
 fn inner(node: &mut NodeProto) -> Vec<&mut GraphProto> {
-    node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_deref_mut()).collect()
+    node.attribute
+        .iter_mut()
+        .filter_map(|attribute| attribute.g.as_deref_mut())
+        .collect()
 }
 
 /// A node of a graph or the graphs inside of it, by its number in their order.

@@ -18,7 +18,12 @@ pub(super) fn apply(model: &Model, changes: &BTreeMap<usize, Vec<NodeProto>>) ->
     let bytes = model.as_bytes();
     let nodes = &model.graph().node;
     let dropped = changes.keys().flat_map(|&index| &nodes[index].output);
-    let made: BTreeSet<&str> = changes.values().flatten().flat_map(|node| &node.output).map(String::as_str).collect();
+    let made: BTreeSet<&str> = changes
+        .values()
+        .flatten()
+        .flat_map(|node| &node.output)
+        .map(String::as_str)
+        .collect();
     let gone: BTreeSet<&str> = dropped.map(String::as_str).filter(|name| !made.contains(name)).collect();
     let mut infos = model.graph().value_info.iter();
     let mut out = Vec::with_capacity(bytes.len());
@@ -34,7 +39,9 @@ pub(super) fn apply(model: &Model, changes: &BTreeMap<usize, Vec<NodeProto>>) ->
             let inner = inner?;
             if inner.is_bytes(NODE) {
                 match changes.get(&index) {
-                    Some(new) => new.iter().for_each(|node| put(&bytes[inner.tag.clone()], &node.encode_to_vec(), &mut graph)),
+                    Some(new) => new
+                        .iter()
+                        .for_each(|node| put(&bytes[inner.tag.clone()], &node.encode_to_vec(), &mut graph)),
                     None => graph.extend_from_slice(&bytes[inner.whole()]),
                 }
                 index += 1;

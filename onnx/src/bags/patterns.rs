@@ -273,9 +273,8 @@ impl<'a> Seen<'_, 'a> {
         let (texts, names) = self.whole(&[rows, offsets, bags])?;
         let text = texts.join(" ");
         let padded = format!("(Mul (Gather ?table {ONCE}) ?weights) (Concat {RANGE} (Reshape (Size {ONCE}) [-1])) (Size {RANGE})");
-        let plain = format!(
-            "(Mul (Gather ?table (Reshape {ONCE} [-1])) ?weights) (Concat {RANGE} (Shape (Reshape {ONCE} [-1]))) (Size {RANGE})"
-        );
+        let plain =
+            format!("(Mul (Gather ?table (Reshape {ONCE} [-1])) ?weights) (Concat {RANGE} (Shape (Reshape {ONCE} [-1]))) (Size {RANGE})");
         let parts = matches(&padded, &text).or_else(|| matches(&plain, &text))?;
         let (of, length) = (parts["t"], parts["length"]);
         let known = match length.parse::<usize>() {

@@ -156,12 +156,17 @@ impl Nodes {
         let kept = self.kept(padding);
         let shape = self.with("Concat", "members_shape", &[&bags, &rest], axis());
         let members = self.give("Reshape", "members", &[&kept, &shape]);
-        self.of_members(found.mode, &members, |nodes, counted| {
-            let two = nodes.ints("columns_axis", &[2]);
-            let counted = nodes.give("Unsqueeze", "counted_rows", &[counted, &two]);
-            let counted = nodes.give("Mul", "rows_counted", &[&rows, &counted]);
-            nodes.reduce("ReduceSum", "sum", &counted, false)
-        }, &rows)
+        self.of_members(
+            found.mode,
+            &members,
+            |nodes, counted| {
+                let two = nodes.ints("columns_axis", &[2]);
+                let counted = nodes.give("Unsqueeze", "counted_rows", &[counted, &two]);
+                let counted = nodes.give("Mul", "rows_counted", &[&rows, &counted]);
+                nodes.reduce("ReduceSum", "sum", &counted, false)
+            },
+            &rows,
+        )
     }
 
     /// Bags of any length.

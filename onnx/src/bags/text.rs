@@ -113,7 +113,11 @@ impl<'s, 'a> Writer<'s, 'a> {
             }
         }
         if let Some(tensor) = self.scope.model.initializer(name) {
-            return Some(constant(tensor.proto).filter(|text| text != ZEROS).unwrap_or_else(|| self.name(name)));
+            return Some(
+                constant(tensor.proto)
+                    .filter(|text| text != ZEROS)
+                    .unwrap_or_else(|| self.name(name)),
+            );
         }
         let Some(&(node, output)) = self.scope.makers.get(name) else {
             return Some(self.name(name));
@@ -206,7 +210,9 @@ impl<'s, 'a> Writer<'s, 'a> {
 
     fn cycle(&mut self, node: &'a NodeProto, output: usize, level: usize, depth: usize) -> Option<String> {
         let body = node.attr_g("body").ok()??;
-        let [trips, condition, first @ ..] = &node.input[..] else { return None };
+        let [trips, condition, first @ ..] = &node.input[..] else {
+            return None;
+        };
         let (carried, results) = (body.input.get(2..)?, body.output.get(1..)?);
         if carried.len() != first.len() || results.len() < first.len() {
             return None;

@@ -35,7 +35,11 @@ pub fn mutate(bytes: &[u8], other: &[u8], seed: u64) -> Vec<u8> {
     let mut draws = Draws(ChaCha20Rng::seed_from_u64(seed));
     let mut bytes = bytes.to_vec();
     for _ in 0..=draws.below(3) {
-        let decoded = if draws.below(4) == 0 { None } else { ModelProto::decode(&*bytes).ok() };
+        let decoded = if draws.below(4) == 0 {
+            None
+        } else {
+            ModelProto::decode(&*bytes).ok()
+        };
         match decoded {
             Some(mut model) => {
                 draws.change_model(&mut model, other);
@@ -119,7 +123,11 @@ impl Draws {
     }
 
     fn change_node(&mut self, graph: &mut GraphProto, other: &[u8]) {
-        let names: Vec<String> = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output).cloned()).collect();
+        let names: Vec<String> = graph
+            .node
+            .iter()
+            .flat_map(|node| node.input.iter().chain(&node.output).cloned())
+            .collect();
         let ops: Vec<String> = graph.node.iter().map(|node| node.op_type.clone()).collect();
         let at = self.below(graph.node.len());
         let Some(node) = graph.node.get_mut(at) else { return };
@@ -201,7 +209,9 @@ impl Draws {
         let number = self.of(&NUMBERS).unwrap_or_default();
         let at = self.below(graph.input.len());
         let value = graph.input.get_mut(at).and_then(|input| input.r#type.as_mut()?.value.as_mut());
-        let Some(type_proto::Value::TensorType(tensor)) = value else { return };
+        let Some(type_proto::Value::TensorType(tensor)) = value else {
+            return;
+        };
         if self.below(4) == 0 {
             tensor.elem_type = self.of(&[1, 6, 7, 9, 10, 11]).unwrap_or_default();
         }

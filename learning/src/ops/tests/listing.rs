@@ -64,7 +64,11 @@ fn the_list_of_ops_has_a_reason_for_everything() {
     let mut wrong = Vec::new();
     for op in results.ops.keys() {
         if runs(op) == reasons.left_out.contains_key(op) {
-            let is = if runs(op) { "runs, and has a reason why it does not" } else { "is left out without a reason" };
+            let is = if runs(op) {
+                "runs, and has a reason why it does not"
+            } else {
+                "is left out without a reason"
+            };
             wrong.push(format!("{op} {is}"));
         }
         let none = reasons.no_gradient.contains_key(op);
@@ -72,7 +76,9 @@ fn the_list_of_ops_has_a_reason_for_everything() {
             wrong.push(format!("{op} has a gradient that no case holds against finite differences"));
         }
         if none && !on_device(op) {
-            wrong.push(format!("{op} does not run on the device, and has a reason why it has no gradient there"));
+            wrong.push(format!(
+                "{op} does not run on the device, and has a reason why it has no gradient there"
+            ));
         }
     }
     let mut listed: Vec<&str> = TABLE.iter().map(|(name, _)| *name).chain(host::names()).collect();
@@ -155,7 +161,11 @@ out of scope (random, or statistics of a batch outside of training), {} of other
     text += "\n## Ops that are left out\n\nA model with one of them is refused, by the node's name and the op.\n\n";
     text += "| op | since opset | why |\n|---|---|---|\n";
     for (op, about) in results.ops.iter().filter(|(op, _)| !runs(op)) {
-        let since = if about.deprecated { format!("{}, no longer in ONNX", about.since) } else { about.since.to_string() };
+        let since = if about.deprecated {
+            format!("{}, no longer in ONNX", about.since)
+        } else {
+            about.since.to_string()
+        };
         let reason = reasons.left_out.get(op).map(String::as_str).unwrap_or_default();
         writeln!(text, "| {op} | {since} | {reason} |").expect("a text takes any text");
     }
