@@ -184,3 +184,6 @@ fn live(graph: &GraphProto, changes: &BTreeMap<usize, Vec<NodeProto>>) -> BTreeS
     }
     live
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,8 @@ const NAMED_ROWS: usize = 10;
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Data: CSV with a header (.csv, .csv.gz), NPZ (arrays whose first axis is the row, named like the model's inputs \
-    and the job's target; `weights` weighs rows), or IDX images with their labels (gzip or not). Plain CSVs and stored NPZ arrays past \
-    256 MiB are read batch by batch.\n\n\
+    and the job's target; `weights` weighs rows), NPY with the targets in another one (--labels), or IDX images with their labels (gzip \
+    or not). Plain CSVs, stored NPZ arrays and NPY files past 256 MiB are read batch by batch.\n\n\
     The folder of the run gets model.onnx (the trained model), metrics.jsonl (a line an epoch, and up to 200 lines with the loss \
     between), loss.svg and a picture of each kind of metric, and checkpoint.bin. A run that was interrupted or killed goes on with the \
     same command and --resume; on the CPU it ends with the same bytes as one that was not.\n\n\
@@ -52,13 +52,13 @@ pub(crate) struct TrainArgs {
     /// The data to train on; several files of one kind are taken as one.
     #[arg(long, value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
-    /// Labels for IDX images; default: the file named like the images, as MNIST's are. Once for each --data.
+    /// Labels for IDX images (default: the file named like the images, as MNIST's are) or targets for NPY. Once for each --data.
     #[arg(long, value_name = "FILE")]
     labels: Vec<PathBuf>,
     /// Data to measure on after every epoch; default: what the job's [evaluate] names.
     #[arg(long, value_name = "FILE", conflicts_with = "validation_share")]
     validation: Option<PathBuf>,
-    /// Labels for IDX images of --validation.
+    /// The same for --validation.
     #[arg(long, value_name = "FILE", requires = "validation")]
     validation_labels: Option<PathBuf>,
     /// Share of --data to hold back and measure on instead, above 0 and below 1; each class keeps its share.

@@ -1,9 +1,10 @@
-//! Arrays of an NPZ file as rows: several inputs, several targets, weights.
+//! Arrays as rows: those of an NPZ file (several inputs, several targets, weights), or two NPY files.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::csv::{listed, open};
 use super::zip::{self, Entry};
@@ -31,15 +32,14 @@ enum Place {
     Packed(Vec<u8>),
     /// In memory, as they were not in C's order.
     Whole(Array),
-    /// In the file, from this byte on.
-    File(u64),
+    /// In a file, from this byte on.
+    File(Arc<File>, u64),
 }
 
 /// See [`open`](super::open()).
 #[derive(Debug)]
 pub(super) struct ArrayRows {
     name: String,
-    file: File,
     arrays: Vec<Rows>,
     /// Indices of `arrays`.
     inputs: Vec<usize>,
@@ -58,6 +58,7 @@ impl ArrayRows {
         let entries = zip::directory(&name, &file, size)?;
         let keys: Vec<&str> = entries.iter().map(|e| npz::key(&name, e)).collect::<Result<_, _>>()?;
         let chosen = choose(&name, &keys, wanted)?;
+        let file = Arc::new(file);
         let mut left = *limits;
         let mut arrays: Vec<Rows> = Vec::new();
         let mut place = |key: &str| -> Result<usize, DataError> {
@@ -71,6 +72,32 @@ impl ArrayRows {
         let inputs = chosen.inputs.iter().map(|k| place(k)).collect::<Result<_, _>>()?;
         let targets = chosen.targets.iter().map(|k| place(k)).collect::<Result<_, _>>()?;
         let weights = chosen.weights.map(&mut place).transpose()?;
+        let source = Self::new(name, arrays, limits)?;
+        let source = Self {
+            inputs,
+            targets,
+            weights,
+            ..source
+        };
+        if let Some(weights) = source.weights
+            && source.arrays[weights].header.shape.len() != 1
+        {
+            let problem = "the array `weights` is not a list; give one number a row, or another name";
+            return Err(DataError::parse(&source.name, 0, 0, problem));
+        }
+        Ok(source)
+    }
+
+    /// One input and one target, each a file of its own.
+    pub(super) fn open_pair(input: &Path, target: &Path, limits: &Limits) -> Result<Self, DataError> {
+        let mut left = *limits;
+        let arrays = [(input, "input"), (target, "target")].map(|(path, key)| Rows::of_file(path, key, limits, &mut left));
+        let [input_rows, target_rows] = arrays;
+        Self::new(input.display().to_string(), vec![input_rows?, target_rows?], limits)
+    }
+
+    /// The first array feeds the model, the second is predicted.
+    fn new(name: String, arrays: Vec<Rows>, limits: &Limits) -> Result<Self, DataError> {
         let first = &arrays[0];
         let len = first.len();
         if let Some(other) = arrays.iter().find(|a| a.len() != len) {
@@ -86,22 +113,14 @@ impl ArrayRows {
             let problem = format!("its arrays have {len} rows; give 1 to {}", limits.max_rows);
             return Err(DataError::parse(&name, 0, 0, problem));
         }
-        let source = Self {
+        Ok(Self {
             name,
-            file,
             arrays,
-            inputs,
-            targets,
-            weights,
+            inputs: vec![0],
+            targets: vec![1],
+            weights: None,
             len,
-        };
-        if let Some(weights) = source.weights
-            && source.arrays[weights].header.shape.len() != 1
-        {
-            let problem = "the array `weights` is not a list; give one number a row, or another name";
-            return Err(DataError::parse(&source.name, 0, 0, problem));
-        }
-        Ok(source)
+        })
     }
 
     fn rows(&self, array: usize, rows: &[usize]) -> Result<Array, DataError> {
@@ -114,11 +133,11 @@ impl ArrayRows {
             Place::Packed(all) => rows
                 .iter()
                 .for_each(|&row| bytes.extend_from_slice(&all[row * row_bytes..][..row_bytes])),
-            Place::File(begin) => {
+            Place::File(file, begin) => {
                 bytes.resize(row_bytes.saturating_mul(rows.len()), 0);
                 for (&row, place) in rows.iter().zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
                     let at = begin + (row as u64) * row_bytes as u64;
-                    self.file.read_exact_at(place, at).map_err(|e| DataError::io(&self.name, e))?;
+                    file.read_exact_at(place, at).map_err(|e| DataError::io(&self.name, e))?;
                 }
             }
         }
@@ -141,7 +160,7 @@ fn file_of(path: &Path, limits: &Limits) -> Result<(String, File, u64), DataErro
 /// The arrays of an archive, each read to its end.
 pub(super) fn columns(path: &Path, limits: &Limits) -> Result<(usize, Vec<Column>), DataError> {
     let (name, file, size) = file_of(path, limits)?;
-    let (mut rows, mut columns) = (None, Vec::new());
+    let (mut rows, mut columns, file) = (None, Vec::new(), Arc::new(file));
     for entry in zip::directory(&name, &file, size)? {
         let key = npz::key(&name, &entry)?;
         let array = Rows::open(&name, &file, key, &entry, limits, &mut limits.clone())?;
@@ -160,7 +179,8 @@ pub(super) fn columns(path: &Path, limits: &Limits) -> Result<(usize, Vec<Column
 }
 
 impl Rows {
-    fn open(name: &str, mut file: &File, key: &str, entry: &Entry, limits: &Limits, left: &mut Limits) -> Result<Self, DataError> {
+    fn open(name: &str, shared: &Arc<File>, key: &str, entry: &Entry, limits: &Limits, left: &mut Limits) -> Result<Self, DataError> {
+        let mut file: &File = shared;
         let inner = format!("{name}:{key}");
         let streamed = !entry.deflated && entry.bytes > limits.resident_bytes;
         if !streamed && entry.bytes > left.max_bytes {
@@ -208,8 +228,44 @@ impl Rows {
         }
         Ok(Self {
             key: key.to_owned(),
-            place: Place::File(entry.offset + header.header_bytes),
+            place: Place::File(shared.clone(), entry.offset + header.header_bytes),
             header,
+        })
+    }
+
+    /// The array of an NPY file.
+    fn of_file(path: &Path, key: &str, limits: &Limits, left: &mut Limits) -> Result<Self, DataError> {
+        let (name, file, size) = file_of(path, limits)?;
+        let header = npy::Header::read(&name, &mut &file)?;
+        if header.shape.is_empty() {
+            return Err(DataError::parse(
+                &name,
+                0,
+                0,
+                "is a single number; an array needs one row an example",
+            ));
+        }
+        let in_order = !header.fortran || header.shape.len() < 2;
+        let place = if in_order && size > limits.resident_bytes {
+            if header.header_bytes.saturating_add(header.data_bytes()) != size {
+                let problem = "does not hold what its header asks for; save it again";
+                return Err(DataError::parse(&name, 0, 0, problem));
+            }
+            Place::File(Arc::new(file), header.header_bytes)
+        } else if size.max(header.decoded_bytes()) > left.max_bytes {
+            return Err(npz::too_large(&name, limits));
+        } else if in_order {
+            Place::Packed(npy::body(&name, &header, &file)?)
+        } else {
+            Place::Whole(npy::read_npy(path, left)?)
+        };
+        if !matches!(place, Place::File(..)) {
+            left.max_bytes -= size.max(header.decoded_bytes()).min(left.max_bytes);
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            header,
+            place,
         })
     }
 
@@ -316,14 +372,12 @@ impl Source for ArrayRows {
                     Values::Ints(values) => values.iter().for_each(|v| feed(&v.to_le_bytes())),
                     Values::Bools(values) => values.iter().for_each(|&v| feed(&[u8::from(v)])),
                 },
-                Place::File(begin) => {
+                Place::File(file, begin) => {
                     let mut buffer = vec![0; PIECE];
                     let (mut at, end) = (*begin, begin + (row_bytes * self.len) as u64);
                     while at < end {
                         let n = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                        self.file
-                            .read_exact_at(&mut buffer[..n], at)
-                            .map_err(|e| DataError::io(&self.name, e))?;
+                        file.read_exact_at(&mut buffer[..n], at).map_err(|e| DataError::io(&self.name, e))?;
                         feed(&buffer[..n]);
                         at += n as u64;
                     }

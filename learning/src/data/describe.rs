@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use super::csv::{self, Table};
-use super::source::beginning;
+use super::source::{NPY_MAGIC, beginning};
 use super::table::StreamedCsv;
 use super::{DataError, Limits, Source as _, arrays, idx};
 
@@ -64,6 +64,10 @@ pub fn describe(path: &Path, limits: &Limits) -> Result<Description, DataError> 
             rows: images.len(),
             columns: vec![column("image", vec![images.n_pixels()]), column("label", Vec::new())],
         });
+    }
+    if magic.starts_with(NPY_MAGIC) {
+        let problem = "is one array; put inputs and targets into one file with numpy.savez(file, input=..., target=...)";
+        return Err(DataError::parse(&name, 0, 0, problem));
     }
     let header = header(path, &name, limits)?;
     // What is wrong with the header is said by the reader of the whole file.
@@ -147,6 +151,7 @@ mod tests {
             b"\x1f\x8bgarbage",
             b"a,b\n1\n",
             b"PK\x05\x06",
+            b"\x93NUMPY\x01\x00",
             b"\x00\x00\x08\x03",
         ] {
             let (_dir, path) = file(content);

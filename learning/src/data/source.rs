@@ -13,7 +13,7 @@ use crate::Batch;
 use crate::array::Array;
 
 /// What an NPY file begins with.
-const NPY_MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const NPY_MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Rows of data. Which row comes when is the caller's business, so that an order can be drawn, split and resumed.
 pub trait Source: Send + Sync {
@@ -117,7 +117,7 @@ pub struct Wanted {
     pub targets: Vec<String>,
     /// Names of the inputs that the model needs, in order.
     pub model_inputs: Vec<String>,
-    /// The file of labels that goes with an IDX file of images; where absent, it is found by MNIST's names.
+    /// The file of labels that goes with an IDX file of images or an NPY file; for images it is found by MNIST's names where absent.
     pub labels: Option<PathBuf>,
 }
 
@@ -126,6 +126,7 @@ pub struct Wanted {
 /// - CSV with a header (`.csv`, `.csv.gz`): columns of numbers. A plain file past [`Limits::resident_bytes`] is read batch by batch.
 /// - NPZ: arrays whose first axis is the row; `weights` weighs the rows, if it is there. Arrays that are stored, not deflated, are read
 ///   batch by batch once they are past [`Limits::resident_bytes`].
+/// - NPY, with the targets in another NPY file ([`Wanted::labels`]).
 /// - IDX images of unsigned bytes (packed with gzip or not) with their labels; pixels become 0 to 1.
 ///
 /// # Errors
@@ -137,8 +138,19 @@ pub fn open(path: &Path, wanted: &Wanted, limits: &Limits) -> Result<Box<dyn Sou
         return Ok(Box::new(ArrayRows::open(path, wanted, limits)?));
     }
     if magic.starts_with(NPY_MAGIC) {
-        let problem = "is one array; put inputs and targets into one file with numpy.savez(file, input=..., target=...)";
-        return Err(DataError::parse(&name, 0, 0, problem));
+        return match &wanted.labels {
+            Some(labels) if wanted.targets.len() <= 1 => Ok(Box::new(ArrayRows::open_pair(path, labels, limits)?)),
+            Some(_) => Err(DataError::parse(
+                &name,
+                0,
+                0,
+                "has one array of targets, the job has several heads; use an .npz file",
+            )),
+            None => {
+                let problem = "is one array; name the file of the targets with --labels, or put both into one file with numpy.savez(file, input=..., target=...)";
+                Err(DataError::parse(&name, 0, 0, problem))
+            }
+        };
     }
     if magic.starts_with(&[0, 0]) && magic.len() >= 4 {
         if wanted.targets.len() > 1 {

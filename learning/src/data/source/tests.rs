@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use super::super::npy::tests::{bytes_of, recorded};
+use super::super::write_npy;
 use super::*;
 use crate::array::Values;
 
@@ -234,4 +235,42 @@ fn the_kind_of_a_file_is_told_by_its_content() {
             .to_string()
             .contains("is a folder")
     );
+}
+
+#[test]
+fn two_arrays_in_files_of_their_own_are_inputs_and_targets() {
+    let files = Files::new();
+    let save = |name: &str, shape: Vec<usize>, values: Values| {
+        let path = files.0.path().join(name);
+        write_npy(&path, &Array::new(shape, values).expect("fits")).expect("writes");
+        path
+    };
+    let pixels: Vec<f32> = (0..5 * 4).map(|i| i as f32 / 3.0).collect();
+    let x = save("x.npy", vec![5, 2, 2], Values::Floats(pixels.clone()));
+    let y = save("y.npy", vec![5], Values::Ints(vec![3, 1, 4, 1, 5]));
+    let with = |labels: Option<&PathBuf>, targets: &[&str]| Wanted {
+        labels: labels.cloned(),
+        ..wanted(&[], targets, &["image"])
+    };
+    let whole = open(&x, &with(Some(&y), &["label"]), &Limits::default()).expect("opens");
+    let pieces = open(&x, &with(Some(&y), &["label"]), &streamed()).expect("opens");
+    assert_eq!(fingerprint(&*whole), fingerprint(&*pieces));
+    for source in [whole, pieces] {
+        assert_eq!(source.len(), 5);
+        let batch = source.batch(&[4, 0]).expect("there");
+        assert_eq!(batch.inputs[0].shape(), [2, 2, 2]);
+        assert_eq!(batch.inputs[0].as_floats().expect("floats")[..4], pixels[16..]);
+        assert_eq!(batch.targets[0].values(), &Values::Ints(vec![5, 3]));
+    }
+    let said = |labels: Option<&PathBuf>, targets: &[&str], limits: &Limits| {
+        open(&x, &with(labels, targets), limits).err().expect("refused").to_string()
+    };
+    assert!(said(None, &["label"], &Limits::default()).contains("--labels"));
+    assert!(said(Some(&y), &["a", "b"], &Limits::default()).contains("several heads"));
+    let short = save("short.npy", vec![4], Values::Ints(vec![3, 1, 4, 1]));
+    assert!(said(Some(&short), &["label"], &Limits::default()).contains("every array needs one row an example"));
+    let cut = files.write("cut.npy", &std::fs::read(&y).expect("reads")[..140]);
+    for limits in [Limits::default(), streamed()] {
+        assert!(said(Some(&cut), &["label"], &limits).contains("cut.npy"));
+    }
 }
