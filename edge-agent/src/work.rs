@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::{Sha256, sha256};
-use aimass_learning::{DataError, Dataset, Progress, TrainError};
+use aimass_learning::{AnyTrainer, BackendConfig, DataError, Dataset, Progress, TrainError};
 use aimass_onnx::{LayoutError, Model, ReadError, TrainableRules};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::{JobFile, NotInRounds};
@@ -16,6 +16,7 @@ use aimass_protocol::manifest::ManifestError;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
+use tracing::info;
 
 use crate::recipe::{self, Setting};
 use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
@@ -82,13 +83,14 @@ pub enum WorkError {
     State(#[from] StateError),
 }
 
-/// Trains and keeps the result durably under `order.contribution`. Returns what was kept and how long training took.
+/// Trains on `backend` and keeps the result durably under `order.contribution`. Returns what was kept and how long training took.
 ///
 /// # Errors
 /// [`WorkError`]; nothing is kept then.
 pub fn train(
     folder: &StateFolder,
     order: &TrainOrder,
+    backend: &BackendConfig,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
@@ -106,7 +108,9 @@ pub fn train(
     let fingerprint = sha256(&data.fingerprint_bytes());
     let seed = derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint);
     let config = recipe::train_config(&order.file, Setting::Round, data.len(), seed);
-    let update = aimass_learning::train(&model, &layout, &data, &config, progress)?;
+    let note = |text: &str| info!("{text}");
+    let open = |model: &_, layout: &_, config: &_| AnyTrainer::open(backend, model, layout, config, note);
+    let update = aimass_learning::train_on(&model, &layout, &data, &config, open, progress)?;
     let record = TrainedRecord {
         job: order.job,
         base: order.base,

@@ -7,7 +7,7 @@ use aimass_onnx::TrainableRules;
 
 use crate::{backend, models, open};
 
-fn config(case: &models::Case) -> TrainConfig {
+pub(crate) fn config(case: &models::Case) -> TrainConfig {
     TrainConfig {
         heads: vec![case.loss.clone().into()],
         optimizer: OptimizerConfig::sgd(0.05),
