@@ -98,6 +98,8 @@ impl Worker {
         let mut asked = Command::new(&command.program);
         asked
             .args(&command.args)
+            // Its last words are to be words.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -157,7 +159,11 @@ impl Worker {
         }
         let lost = match self.replies.recv_timeout(timeout) {
             Ok(Ok(Some(frame))) => match Reply::decode(&frame) {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    // What the driver grumbled about did no harm.
+                    self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    return Ok(reply);
+                }
                 Err(malformed) => Lost::Garbage(malformed.to_string()),
             },
             Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => Lost::Garbage(e.to_string()),

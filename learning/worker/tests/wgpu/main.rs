@@ -23,7 +23,17 @@ fn backend() -> BackendConfig {
 
 /// A trainer in the worker. `None`, said aloud, on a machine without an adapter where that is no failure.
 fn open(model: &Model, layout: &ParamLayout, config: &TrainConfig, notes: impl FnMut(&str) + Send + 'static) -> Option<AnyTrainer> {
-    match AnyTrainer::open(&backend(), model, layout, config, notes) {
+    open_on(&backend(), model, layout, config, notes)
+}
+
+fn open_on(
+    backend: &BackendConfig,
+    model: &Model,
+    layout: &ParamLayout,
+    config: &TrainConfig,
+    notes: impl FnMut(&str) + Send + 'static,
+) -> Option<AnyTrainer> {
+    match AnyTrainer::open(backend, model, layout, config, notes) {
         Ok(trainer) => Some(trainer),
         Err(TrainError::Config { reason }) if reason.contains("no adapter") && std::env::var_os("AIMASS_REQUIRE_WGPU").is_none() => {
             eprintln!("SKIPPED, nothing was tested: {reason}");

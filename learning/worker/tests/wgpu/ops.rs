@@ -40,6 +40,7 @@ fn differences(case: &Case) -> Result<(f32, f32), String> {
         outputs::<Cpu>(case, layout.as_ref()).map_err(fault)?,
         outputs::<Wgpu>(case, layout.as_ref()).map_err(fault)?,
     );
+    assert_eq!(ours.len(), theirs.len(), "{}", case.name);
     let mut furthest = 0.0f32;
     for (i, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
         if ours.shape() != theirs.shape() {
