@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aimass_learning::BackendChoice;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::ExitKind;
@@ -118,6 +119,15 @@ pub(crate) struct RunArgs {
     /// A tag that jobs may ask for; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
+    /// What computes: cpu; wgpu, a GPU or no training; auto, whichever is there and faster [default: cpu]
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) backend: Option<BackendChoice>,
+    /// Threads that train; 0 is one a core. The number does not change the result [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Decline jobs whose steps would take more memory than this, in MiB; 0 is no limit [default: 0]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_limit_mib: Option<u32>,
     /// Stop after one contribution was included in a model
     #[arg(long)]
     pub(crate) once: bool,

@@ -1,11 +1,13 @@
 //! Settings: flags over `AIMASS_AGENT_*` variables over `agent.toml` over defaults.
 
 use std::io;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aimass_federation::agent::Policy;
+use aimass_learning::remote::WorkerCommand;
+use aimass_learning::{BackendChoice, BackendConfig};
 use aimass_settings::{Layers, Resolved, SettingsError};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,8 @@ pub struct AgentConfig {
     pub policy: PolicyConfig,
     /// Data files.
     pub data: DataConfig,
+    /// What training computes with.
+    pub compute: ComputeConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -69,6 +73,47 @@ pub struct DataConfig {
     pub files: Vec<String>,
 }
 
+/// `[compute]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ComputeConfig {
+    /// `cpu`; `wgpu`: a GPU, or no training; `auto`: whichever is there and faster.
+    #[serde(with = "backend_by_name")]
+    pub backend: BackendChoice,
+    /// Threads of the CPU; 0: one a core.
+    pub threads: usize,
+    /// Jobs whose steps would take more memory than this, by estimate, are declined; 0: no limit.
+    pub memory_limit_mib: u32,
+    /// The GPU worker; empty: `aimass-gpu-worker` beside the agent's executable.
+    pub gpu_worker: String,
+}
+
+impl Default for ComputeConfig {
+    /// Devices whose owner did not think of it keep their GPU to themselves.
+    fn default() -> Self {
+        Self {
+            backend: BackendChoice::Cpu,
+            threads: 0,
+            memory_limit_mib: 0,
+            gpu_worker: String::new(),
+        }
+    }
+}
+
+mod backend_by_name {
+    use aimass_learning::BackendChoice;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(choice: &BackendChoice, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(choice)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackendChoice, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -85,6 +130,7 @@ impl Default for AgentConfig {
             device: DeviceConfig::default(),
             policy: PolicyConfig::default(),
             data: DataConfig::default(),
+            compute: ComputeConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -164,6 +210,24 @@ impl AgentConfig {
         }
     }
 
+    /// What training computes with.
+    pub fn backend(&self) -> BackendConfig {
+        let ComputeConfig {
+            backend,
+            threads,
+            memory_limit_mib,
+            gpu_worker,
+        } = &self.compute;
+        let mut config = BackendConfig::from_environment();
+        config.backend = *backend;
+        config.threads = NonZeroUsize::new(*threads);
+        config.memory_limit_bytes = (*memory_limit_mib > 0).then(|| u64::from(*memory_limit_mib) << 20);
+        if !gpu_worker.is_empty() {
+            config.worker = Some(WorkerCommand::new(gpu_worker));
+        }
+        config
+    }
+
     /// The data files by contract; they are not looked at yet.
     ///
     /// # Errors
@@ -235,6 +299,15 @@ fn flags(cli: &Cli) -> Result<Vec<Flag>, ConfigError> {
                 flags.push(("device.class", "--device-class", class.clone()));
             }
             push_list(&mut flags, "device.tags", "--tag", &run.tags)?;
+            if let Some(backend) = run.backend {
+                flags.push(("compute.backend", "--backend", backend.to_string()));
+            }
+            if let Some(threads) = run.threads {
+                flags.push(("compute.threads", "--threads", threads.to_string()));
+            }
+            if let Some(limit) = run.memory_limit_mib {
+                flags.push(("compute.memory_limit_mib", "--memory-limit-mib", limit.to_string()));
+            }
         }
         Command::Doctor(doctor) => device_flags(&doctor.device, &mut flags)?,
         Command::Join(_) | Command::Status | Command::Config { .. } => {}

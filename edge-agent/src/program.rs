@@ -119,6 +119,7 @@ fn run_options(args: &RunArgs, cli: &Cli, config: &AgentConfig, reporter: Report
         bundle_refresh: config.bundle_refresh(),
         policy: config.policy(),
         data: config.registry()?,
+        backend: config.backend(),
         device_class: config.device.class.clone(),
         tags: config.device.tags.clone(),
         reporter,

@@ -10,6 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use aimass_federation::agent::Policy;
+use aimass_learning::BackendConfig;
 use aimass_net::ConnectError;
 use aimass_net::enrol::RenewError;
 use aimass_net::identity::{IdentityError, IdentityFolder};
@@ -34,6 +35,8 @@ pub struct RunOptions {
     pub policy: Policy,
     /// Data files by contract.
     pub data: DataRegistry,
+    /// What training computes with.
+    pub backend: BackendConfig,
     /// Free-form class of this device.
     pub device_class: String,
     /// Tags that jobs may ask for.

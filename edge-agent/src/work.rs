@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::{Sha256, sha256};
 use aimass_learning::data::{self, Limits, Source};
-use aimass_learning::{DataError, Progress, TrainError};
+use aimass_learning::{AnyTrainer, BackendConfig, DataError, Progress, TrainError};
 use aimass_onnx::{Model, ReadError};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::JobFile;
@@ -18,6 +18,7 @@ use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
+use tracing::info;
 
 use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
 
@@ -80,13 +81,14 @@ pub enum WorkError {
     State(#[from] StateError),
 }
 
-/// Trains and keeps the result durably under `order.contribution`. Returns what was kept and how long training took.
+/// Trains on `backend` and keeps the result durably under `order.contribution`. Returns what was kept and how long training took.
 ///
 /// # Errors
 /// [`WorkError`]; nothing is kept then.
 pub fn train(
     folder: &StateFolder,
     order: &TrainOrder,
+    backend: &BackendConfig,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
@@ -101,7 +103,9 @@ pub fn train(
     let fingerprint = fingerprint(&*data)?;
     let seed = derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint);
     let config = train_config(&order.file, Setting::Round, data.len(), seed);
-    let update = aimass_learning::train(&model, &layout, &*data, &config, progress)?;
+    let note = |text: &str| info!("{text}");
+    let open = |model: &_, layout: &_, config: &_| AnyTrainer::open(backend, model, layout, config, note);
+    let update = aimass_learning::train_on(&model, &layout, &*data, &config, open, progress)?;
     let record = TrainedRecord {
         job: order.job,
         base: order.base,

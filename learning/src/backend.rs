@@ -21,7 +21,7 @@ const SOFTWARE_VARIABLE: &str = "AIMASS_WGPU_SOFTWARE";
 /// The choice of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
-    /// A GPU where there is one that computes what the CPU computes, otherwise the CPU.
+    /// A GPU where there is one that computes what the CPU computes, and faster; otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -71,15 +71,18 @@ pub struct BackendConfig {
 }
 
 impl BackendConfig {
+    /// The CPU, with the defaults of all else.
+    pub fn cpu() -> Self {
+        Self {
+            backend: BackendChoice::Cpu,
+            ..Self::default()
+        }
+    }
+
     /// The defaults, with the worker that `AIMASS_GPU_WORKER` names, and a software rasterizer allowed where `AIMASS_WGPU_SOFTWARE` is 1.
     pub fn from_environment() -> Self {
         Self {
-            worker: std::env::var_os(WORKER_VARIABLE)
-                .filter(|v| !v.is_empty())
-                .map(|program| WorkerCommand {
-                    program: program.into(),
-                    args: Vec::new(),
-                }),
+            worker: std::env::var_os(WORKER_VARIABLE).filter(|v| !v.is_empty()).map(WorkerCommand::new),
             allow_software: std::env::var_os(SOFTWARE_VARIABLE).is_some_and(|v| v == "1"),
             ..Self::default()
         }
@@ -99,7 +102,7 @@ impl BackendConfig {
                 "there is no `{WORKER}` beside this program; install it there, or name it in {WORKER_VARIABLE}"
             ))
         })?;
-        Ok(WorkerCommand { program, args: Vec::new() })
+        Ok(WorkerCommand::new(program))
     }
 
     fn open_remote(&self, model: &Model, layout: &ParamLayout, config: &TrainConfig) -> Result<RemoteTrainer, RemoteError> {
@@ -107,6 +110,7 @@ impl BackendConfig {
             command: self.worker()?,
             timeouts: self.timeouts,
             allow_software: self.allow_software && self.backend == BackendChoice::Wgpu,
+            prefer_faster: self.backend == BackendChoice::Auto,
             memory_limit_bytes: self.memory_limit_bytes,
         };
         RemoteTrainer::open(settings, model, layout, config)

@@ -20,6 +20,8 @@ mod loss;
 pub mod metrics;
 mod ops;
 mod optimizer;
+#[doc(hidden)]
+pub mod parity;
 mod program;
 pub mod remote;
 #[cfg(test)]
@@ -39,5 +41,5 @@ pub use executor::Cpu;
 pub use loss::{BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Huber, Loss, Pairwise};
 pub use metrics::{Evaluation, Metric};
 pub use optimizer::{OptimizerConfig, Rule, Schedule};
-pub use train::{BatchNorm, Head, LocalUpdate, Progress, TrainConfig, train};
+pub use train::{BatchNorm, Head, LocalUpdate, Progress, TrainConfig, train, train_on};
 pub use trainer::{StepReport, Trainer};

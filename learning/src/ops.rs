@@ -12,6 +12,7 @@ mod einsum;
 mod elementwise;
 mod fill;
 mod gather;
+mod gelu;
 mod layer_norm;
 mod linear;
 mod lp_norm;
@@ -275,6 +276,7 @@ impl Kernel {
     ) -> Vec<DeviceTensor<Autodiff<B>>> {
         match self {
             Self::Recurrent(op) => op.run_tracked::<B>(&mut operands).into_iter().map(DeviceTensor::Float).collect(),
+            Self::Activation(activation::Activation::Gelu) => vec![DeviceTensor::Float(gelu::run_tracked::<B>(operands.next()))],
             _ => self.run::<Autodiff<B>>(operands, noise),
         }
     }

@@ -9,6 +9,7 @@
 //! lengths.
 
 mod codec;
+mod connect;
 mod frame;
 mod message;
 mod probe;
@@ -19,9 +20,13 @@ mod settings;
 mod tests;
 mod trainer;
 
+pub use connect::RemoteError;
 pub use message::{Adapter, AdapterKind, VERSION};
 pub use process::{Timeouts, WorkerCommand};
 pub use serve::{ServeError, serve};
-pub use trainer::{RemoteError, RemoteTrainer};
+pub use trainer::RemoteTrainer;
 
-pub(crate) use trainer::RemoteSettings;
+pub(crate) use connect::RemoteSettings;
+
+/// Steps that the CPU makes too, of the first ones of a training.
+const CHECKED_STEPS: u64 = 2;

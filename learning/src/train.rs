@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use aimass_onnx::{Model, ParamLayout};
 
 use crate::data::Source;
-use crate::training::{Stepped, Training};
-use crate::{Loss, OptimizerConfig, TrainError};
+use crate::training::{Stepped, Stepper, Training};
+use crate::{Loss, OptimizerConfig, TrainError, Trainer};
 
 /// One output that a loss reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +110,23 @@ pub fn train(
     config: &TrainConfig,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<LocalUpdate, TrainError> {
-    let mut training = Training::new(model, layout, data, config)?;
+    train_on(model, layout, data, config, Trainer::new, progress)
+}
+
+/// The same with steps made elsewhere, by what `make` gives once everything is checked; with [`AnyTrainer`](crate::AnyTrainer) on the
+/// backend of a person's choice.
+///
+/// # Errors
+/// [`TrainError`]; then nothing of the training is returned.
+pub fn train_on<T: Stepper>(
+    model: &Model,
+    layout: &ParamLayout,
+    data: &dyn Source,
+    config: &TrainConfig,
+    make: impl FnOnce(&Model, &ParamLayout, &TrainConfig) -> Result<T, TrainError>,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<LocalUpdate, TrainError> {
+    let mut training = Training::on(model, layout, data, config, make)?;
     let base = training.weights()?.weights;
     let mut train_loss = 0.0;
     while let Some(Stepped {

@@ -79,7 +79,7 @@ pub(crate) struct TrainArgs {
     /// Seed of the order of rows, the split and dropout; default: the job's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// What computes.
+    /// What computes. A GPU needs the program `aimass-gpu-worker` beside this one (or named in AIMASS_GPU_WORKER).
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
     /// Threads that compute; default: one a core. The number does not change the result.
@@ -92,11 +92,11 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// A GPU where there is one that computes what the CPU computes, otherwise the CPU.
+    /// A GPU where there is one that computes what the CPU computes, and faster; otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU, or nothing.
+    /// A GPU; without one nothing is trained.
     Wgpu,
 }
 

@@ -105,8 +105,24 @@ fn flags_reach_their_settings() {
 }
 
 #[test]
+fn what_computes_can_be_chosen() {
+    let backend = |line: &str, variables: &[(&str, &str)]| resolve_line(line, variables).expect("resolves").value.backend();
+    let by_default = backend("x --data-dir no/such/dir run", &[]);
+    assert_eq!(
+        (by_default.backend, by_default.threads, by_default.memory_limit_bytes),
+        (BackendChoice::Cpu, None, None)
+    );
+    let line = "x --data-dir no/such/dir run --backend auto --threads 2 --memory-limit-mib 512";
+    let chosen = backend(line, &[("AIMASS_AGENT_COMPUTE_GPU_WORKER", "w")]);
+    assert_eq!(chosen.backend, BackendChoice::Auto);
+    assert_eq!((chosen.threads, chosen.memory_limit_bytes), (NonZeroUsize::new(2), Some(512 << 20)));
+    assert_eq!(chosen.worker, Some(WorkerCommand::new("w")));
+}
+
+#[test]
 fn a_slip_is_named_with_its_place() {
-    let cases: [(&str, &[(&str, &str)]); 3] = [
+    let cases: [(&str, &[(&str, &str)]); 4] = [
+        ("x --data-dir no/such/dir run", &[("AIMASS_AGENT_COMPUTE_BACKEND", "gpu")]),
         ("x --data-dir no/such/dir run --data a,b.csv", &[]),
         ("x --data-dir no/such/dir run", &[("AIMASS_AGENT_POLICY_ALLOW_PLIAN", "true")]),
         ("x --data-dir no/such/dir run", &[("AIMASS_AGENT_POLICY_ALLOW_PLAIN", "yes")]),

@@ -264,9 +264,10 @@ impl Driver {
         };
         let (number, stop) = self.training.begin();
         let (state, sender, show) = (self.options.state.clone(), self.sender.clone(), self.options.show_progress);
+        let backend = self.options.backend.clone();
         tokio::task::spawn_blocking(move || {
             let mut progress = Meter::new(show, stop);
-            let result = work::train(&state, &order, &mut |p| progress.step(p));
+            let result = work::train(&state, &order, &backend, &mut |p| progress.step(p));
             progress.clear();
             let _ = sender.send(Message::Trained {
                 number,

@@ -78,6 +78,7 @@ fn device(owner_is_trusted: bool, faults: Faults) -> Device {
             ..Policy::default()
         },
         data: DataRegistry::parse([rows.display().to_string().as_str()]).expect("a contract"),
+        backend: BackendConfig::cpu(),
         device_class: String::new(),
         tags: Vec::new(),
         reporter: Reporter::new(false),

@@ -47,7 +47,10 @@ fn device(contribution: u8, shift: f32) -> Device {
 }
 
 fn trained(device: &Device) -> (TrainedRecord, Vec<u8>) {
-    let (record, _) = train(&device.state, &device.order, &mut |_| ControlFlow::Continue(())).expect("trains");
+    let (record, _) = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("trains");
     let delta = device.state.load_delta(device.order.contribution, &record).expect("is kept");
     assert!(delta.iter().any(|v| *v != 0.0), "training changed nothing");
     (record, delta.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -99,7 +102,10 @@ fn other_data_or_another_job_seed_gives_another_update() {
 fn a_dry_run_changes_nothing_and_still_contributes() {
     let mut device = device(1, 0.0);
     device.order.file.train.epochs = 0;
-    let (record, _) = train(&device.state, &device.order, &mut |_| ControlFlow::Continue(())).expect("runs");
+    let (record, _) = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("runs");
     assert_eq!((record.steps, record.examples), (0, 40));
     let delta = device.state.load_delta(device.order.contribution, &record).expect("is kept");
     assert!(delta.iter().all(|v| *v == 0.0));
@@ -124,7 +130,10 @@ fn a_base_without_the_adapters_that_the_job_trains_is_refused() {
     let text = crate::fixture::JOB_FILE.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }");
     let mut device = device(1, 0.0);
     device.order.file = JobFile::parse(&text).expect("a good job file");
-    let error = train(&device.state, &device.order, &mut |_| ControlFlow::Continue(())).expect_err("refused");
+    let error = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect_err("refused");
     assert!(
         error
             .to_string()
@@ -174,7 +183,7 @@ fn a_larger_cohort_takes_wider_sums() {
 #[test]
 fn stopped_training_keeps_nothing() {
     let device = device(1, 0.0);
-    let result = train(&device.state, &device.order, &mut |_| ControlFlow::Break(()));
+    let result = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| ControlFlow::Break(()));
     assert!(matches!(result, Err(WorkError::Train(TrainError::Stopped { .. }))));
     assert_eq!(device.state.load_trained(device.order.contribution).expect("reads"), None);
 }
@@ -183,7 +192,9 @@ fn stopped_training_keeps_nothing() {
 fn a_damaged_base_model_is_noticed() {
     let device = device(1, 0.0);
     fs::write(device.state.model_path(device.order.base), b"damaged").expect("writes");
-    let result = train(&device.state, &device.order, &mut |_| ControlFlow::Continue(()));
+    let result = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
+        ControlFlow::Continue(())
+    });
     assert!(matches!(result, Err(WorkError::Base { .. })));
 }
 

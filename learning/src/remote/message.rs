@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use aimass_onnx::ParamKind;
+use aimass_onnx::{Model, ParamKind, ParamLayout};
 
 use super::codec::{In, Malformed, Out};
+use super::process::Lost;
 use crate::{Batch, StepReport, TrainConfig, TrainError};
 
 /// Version of the protocol. Parent and worker are of one build, and refuse each other otherwise.
 pub const VERSION: u16 = 1;
+/// Most characters of what a worker says that are shown.
+const MAX_WORDS: usize = 600;
 /// Begins both Hellos.
 const MAGIC: [u8; 8] = *b"AIMGPU\r\n";
 
@@ -148,6 +151,38 @@ impl From<TrainError> for Refusal {
     }
 }
 
+impl Refusal {
+    /// The error that the trainer in the worker gave, or that the worker is of no use.
+    pub(crate) fn into_train_error(self) -> Result<TrainError, Lost> {
+        let Self { reason, step, loss, .. } = self;
+        Ok(match self.kind {
+            RefusalKind::Graph => TrainError::Graph { reason },
+            RefusalKind::Data => TrainError::Data { reason },
+            RefusalKind::Config => TrainError::Config { reason },
+            RefusalKind::Diverged => TrainError::Diverged { step, loss },
+            RefusalKind::Device => return Err(Lost::Device(reason)),
+            RefusalKind::Protocol => return Err(Lost::Garbage(reason)),
+        })
+    }
+}
+
+impl Load {
+    pub(crate) fn new(model: &Model, layout: &ParamLayout, config: &TrainConfig, memory_limit_bytes: Option<u64>) -> Self {
+        Self {
+            config: config.clone(),
+            kinds: layout.params().iter().map(|param| param.kind).collect(),
+            memory_limit_bytes,
+            model: model.as_bytes().to_vec(),
+        }
+    }
+}
+
+/// What a worker or its driver says, as it can be shown on a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(MAX_WORDS).map(shown).collect()
+}
+
 const STATE: &str = "the state";
 const BATCH: &str = "the batch";
 const ADAPTER: &str = "the adapter";
@@ -271,9 +306,9 @@ impl Reply {
         let reply = match bytes.u8("a reply")? {
             1 => Self::Hello { version: bytes.hello()? },
             2 => Self::Probe(Adapter {
-                name: bytes.text(ADAPTER)?,
-                api: bytes.text(ADAPTER)?,
-                driver: bytes.text(ADAPTER)?,
+                name: printable(&bytes.text(ADAPTER)?),
+                api: printable(&bytes.text(ADAPTER)?),
+                driver: printable(&bytes.text(ADAPTER)?),
                 kind: match bytes.u8(ADAPTER)? {
                     0 => AdapterKind::Discrete,
                     1 => AdapterKind::Integrated,
@@ -312,7 +347,7 @@ impl Reply {
                         });
                     }
                 },
-                reason: bytes.text(REFUSAL)?,
+                reason: printable(&bytes.text(REFUSAL)?),
                 step: bytes.u64(REFUSAL)?,
                 loss: bytes.f32(REFUSAL)?,
             }),

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame;
-use super::message::{Refusal, Reply, Request};
+use super::message::{Reply, Request, printable};
 
 /// How a worker is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,16 @@ pub struct WorkerCommand {
     pub program: PathBuf,
     /// Its arguments; `aimass-gpu-worker` takes none.
     pub args: Vec<OsString>,
+}
+
+impl WorkerCommand {
+    /// A program without arguments.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+        }
+    }
 }
 
 /// How long a worker may take.
@@ -85,21 +95,36 @@ impl Worker {
     /// Starts a process; it was not spoken to yet. `max_reply_bytes` bounds what it may answer.
     pub(super) fn spawn(command: &WorkerCommand, max_reply_bytes: u64) -> Result<Self, Lost> {
         let start = |e: io::Error| Lost::Start(format!("{}: {e}", command.program.display()));
-        let mut child = Command::new(&command.program)
+        let mut asked = Command::new(&command.program);
+        asked
             .args(&command.args)
+            // Its last words are to be words.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(start)?;
-        let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+            .stderr(Stdio::piped());
+        let mut child = apart(&mut asked).spawn().map_err(start)?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (requests, to_write) = mpsc::channel::<Vec<u8>>();
+        // Holds one reply: a worker that speaks without being asked waits, and takes no memory here.
+        let (sender, replies) = mpsc::sync_channel(1);
+        let last_words = Arc::new(Mutex::new(String::new()));
+        let kept = last_words.clone();
+        // From here on dropping it ends the process.
+        let worker = Self {
+            child,
+            requests: Some(requests),
+            replies,
+            last_words,
+        };
+        let (Some(mut stdin), Some(mut stdout), Some(stderr)) = pipes else {
             return Err(Lost::Start("its pipes are missing".to_owned()));
         };
-        // A worker that hangs does not read either, so writing waits in a thread of its own. Both end with the process.
-        let (requests, to_write) = mpsc::channel::<Vec<u8>>();
-        thread::spawn(move || to_write.iter().try_for_each(|body| frame::write(&mut stdin, &body)));
-        let (sender, replies) = mpsc::channel();
-        thread::spawn(move || {
+        // A worker that hangs does not read either, so writing waits in a thread of its own. All three end with the process.
+        let thread = || thread::Builder::new().name("gpu-worker".to_owned());
+        let write = move || to_write.iter().try_for_each(|body| frame::write(&mut stdin, &body));
+        thread().spawn(write).map_err(start)?;
+        let read = move || {
             loop {
                 let frame = frame::read(&mut stdout, max_reply_bytes);
                 let more = matches!(frame, Ok(Some(_)));
@@ -107,19 +132,14 @@ impl Worker {
                     return;
                 }
             }
-        });
-        let last_words = Arc::new(Mutex::new(String::new()));
-        let kept = last_words.clone();
-        thread::spawn(move || {
+        };
+        thread().spawn(read).map_err(start)?;
+        let hear = move || {
             listen(stderr, &kept);
             drop(kept);
-        });
-        Ok(Self {
-            child,
-            requests: Some(requests),
-            replies,
-            last_words,
-        })
+        };
+        thread().spawn(hear).map_err(start)?;
+        Ok(worker)
     }
 
     /// Process id.
@@ -129,13 +149,21 @@ impl Worker {
 
     /// Asks, and waits for the answer. After an `Err` the process is gone.
     pub(super) fn ask(&mut self, request: Vec<u8>, timeout: Duration) -> Result<Reply, Lost> {
+        if let Ok(Ok(Some(_))) = self.replies.try_recv() {
+            self.kill();
+            return Err(Lost::Garbage("it speaks without being asked".to_owned()));
+        }
         if let Some(requests) = &self.requests {
             // An error here means that the process is gone, which the reader says too.
             let _ = requests.send(request);
         }
         let lost = match self.replies.recv_timeout(timeout) {
             Ok(Ok(Some(frame))) => match Reply::decode(&frame) {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    // What the driver grumbled about did no harm.
+                    self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    return Ok(reply);
+                }
                 Err(malformed) => Lost::Garbage(malformed.to_string()),
             },
             Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => Lost::Garbage(e.to_string()),
@@ -195,6 +223,21 @@ impl Drop for Worker {
     }
 }
 
+/// Out of reach of the terminal's ctrl-c, which is its parent's to act upon.
+#[cfg(unix)]
+fn apart(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0)
+}
+
+/// Out of reach of the terminal's ctrl-c, which is its parent's to act upon.
+#[cfg(windows)]
+fn apart(command: &mut Command) -> &mut Command {
+    use std::os::windows::process::CommandExt;
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP)
+}
+
 /// Keeps what a worker said last: of a panic its message, otherwise the last line.
 fn listen(stderr: ChildStderr, kept: &Mutex<String>) {
     let mut input = BufReader::new(stderr);
@@ -205,10 +248,7 @@ fn listen(stderr: ChildStderr, kept: &Mutex<String>) {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let text: String = String::from_utf8_lossy(&line)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text = printable(&String::from_utf8_lossy(&line));
         let text = text.trim();
         if text.is_empty() || text.starts_with("note: ") {
             continue;
@@ -222,11 +262,5 @@ fn listen(stderr: ChildStderr, kept: &Mutex<String>) {
             (false, false) => *kept = text.to_owned(),
         }
         panicked |= text.contains("panicked at");
-    }
-}
-
-impl From<Refusal> for Lost {
-    fn from(refusal: Refusal) -> Self {
-        Self::Device(refusal.reason)
     }
 }

@@ -189,6 +189,24 @@ fn bytes_are_as_documented() {
 }
 
 #[test]
+fn what_a_worker_says_can_be_shown() {
+    let refusal = Refusal {
+        kind: RefusalKind::Device,
+        reason: format!("\x1b[2Jgone\n{}", "!".repeat(10_000)),
+        step: 0,
+        loss: 0.0,
+    };
+    let Ok(Reply::Refused(read)) = Reply::decode(&Reply::Refused(refusal).encode()) else {
+        panic!("it is a refusal");
+    };
+    assert!(
+        read.reason.starts_with(" [2Jgone !!") && read.reason.len() == 600,
+        "{}",
+        read.reason
+    );
+}
+
+#[test]
 fn messages_cut_short_or_drawn_out_are_refused() {
     let check = |bytes: &[u8], refused: &dyn Fn(&[u8]) -> bool| {
         for end in 0..bytes.len() {

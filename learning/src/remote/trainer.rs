@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use aimass_onnx::{Model, ParamKind, ParamLayout};
 
-use super::message::{Adapter, AdapterKind, Load, Refusal, RefusalKind, Reply, Request, State, VERSION};
-use super::probe;
-use super::process::{Lost, Timeouts, Worker, WorkerCommand};
+use super::connect::{RemoteError, RemoteSettings, max_reply_bytes, probe, start, tell};
+use super::message::{Adapter, AdapterKind, Load, Reply, Request, State};
+use super::process::{Lost, Timeouts, Worker};
 use super::serve::{load_trainer, set_state, state_of};
+use super::{CHECKED_STEPS, probe as agreement};
+use crate::array::Array;
 use crate::executor::Cpu;
 use crate::training::Stepper;
 use crate::{Batch, StepReport, TrainConfig, TrainError, Trainer};
@@ -20,59 +22,10 @@ pub(crate) type Notes = Box<dyn FnMut(&str) + Send>;
 const STATE_INTERVAL: Duration = Duration::from_secs(10);
 /// Most bytes of batches that are kept for a new worker.
 const MAX_KEPT_BYTES: usize = 128 << 20;
-/// Steps that the CPU makes too, of the first ones of a training: the first checks the outputs, the second the gradients.
-const CHECKED_STEPS: u64 = 2;
 /// Times of steps that the median is taken over.
 const TIMES: usize = 31;
-/// Bytes of a reply besides those of a state.
-const SMALL_REPLY_BYTES: u64 = 64 << 10;
-
-/// How a worker is started and treated.
-#[derive(Debug, Clone)]
-pub(crate) struct RemoteSettings {
-    pub(crate) command: WorkerCommand,
-    pub(crate) timeouts: Timeouts,
-    /// Whether a software rasterizer will do.
-    pub(crate) allow_software: bool,
-    pub(crate) memory_limit_bytes: Option<u64>,
-}
-
-/// Why no training can begin on a worker.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RemoteError {
-    /// The worker failed.
-    #[error("the GPU worker {0}")]
-    Worker(String),
-    /// There is no device.
-    #[error("no GPU to train on: {0}")]
-    NoDevice(String),
-    /// There is none but the CPU.
-    #[error("the only adapter, {0}, is a software rasterizer, slower than the CPU itself")]
-    Software(Adapter),
-    /// It computes something else than the CPU.
-    #[error("{adapter} computes wrongly: a loss of {theirs} where the CPU has {ours}")]
-    Wrong {
-        /// The device.
-        adapter: Adapter,
-        /// Its loss.
-        theirs: f32,
-        /// The CPU's.
-        ours: f32,
-    },
-    /// The model or the settings, which no backend would take.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-}
-
-impl From<Lost> for RemoteError {
-    fn from(lost: Lost) -> Self {
-        match lost {
-            Lost::Device(reason) => Self::NoDevice(reason),
-            lost => Self::Worker(lost.to_string()),
-        }
-    }
-}
+/// Times of steps after which the worker is compared with the CPU.
+const COMPARED_TIMES: usize = 8;
 
 enum Link {
     Worker(Worker),
@@ -82,6 +35,8 @@ enum Link {
 }
 
 /// A [`Trainer`] whose steps a worker makes. When the worker is lost, another goes on in its place, and then the CPU.
+///
+/// The CPU makes the first steps too, and what it computes is the truth: where a worker is at odds with it, the CPU goes on.
 pub struct RemoteTrainer {
     link: Link,
     settings: RemoteSettings,
@@ -105,6 +60,8 @@ pub struct RemoteTrainer {
     /// Makes the first steps too.
     check: Option<Box<Trainer>>,
     checked: u64,
+    /// How long the last of them took there.
+    cpu_time: Option<Duration>,
     notes: Notes,
 }
 
@@ -118,7 +75,7 @@ impl std::fmt::Debug for RemoteTrainer {
 }
 
 impl RemoteTrainer {
-    /// Starts a worker, and checks its device by two steps that the CPU makes too.
+    /// Starts a worker, and checks its device by a small training that the CPU makes too.
     pub(crate) fn open(settings: RemoteSettings, model: &Model, layout: &ParamLayout, config: &TrainConfig) -> Result<Self, RemoteError> {
         let of_layout = |e: aimass_onnx::LayoutError| TrainError::Graph { reason: e.to_string() };
         let (n_weights, n_buffers, n_moments) = (layout.n_weights(), layout.n_buffers(), config.optimizer.moments());
@@ -131,13 +88,12 @@ impl RemoteTrainer {
         let load = Load::new(model, layout, config, settings.memory_limit_bytes);
         // Whatever the CPU would refuse is refused before a worker is started.
         let check = load_trainer::<Cpu>(&load)?;
-        let max_reply_bytes = max_reply_bytes(n_weights, n_buffers, n_moments);
-        let (mut worker, adapter) = start(&settings, max_reply_bytes)?;
+        let (mut worker, adapter) = start(&settings, max_reply_bytes(n_weights, n_buffers, n_moments))?;
         if adapter.kind == AdapterKind::Software && !settings.allow_software {
             return Err(RemoteError::Software(adapter));
         }
-        probe_worker(&mut worker, &settings, &adapter)?;
-        tell(&mut worker, &Request::Load(Box::new(load.clone())), settings.timeouts.first)??;
+        probe(&mut worker, &settings, &adapter)?;
+        tell(&mut worker, &Request::Load(Box::new(load.clone())), &settings)??;
         Ok(Self {
             link: Link::Worker(worker),
             settings,
@@ -156,6 +112,7 @@ impl RemoteTrainer {
             times: Vec::new(),
             check: Some(Box::new(check)),
             checked: 0,
+            cpu_time: None,
             notes: Box::new(|_| {}),
         })
     }
@@ -178,12 +135,16 @@ impl RemoteTrainer {
         }
     }
 
-    fn timeout(&self, known: bool) -> Duration {
-        let Timeouts { first, slack } = self.settings.timeouts;
+    fn median(&self) -> Option<Duration> {
         let mut times = self.times.clone();
         times.sort_unstable();
-        match times.get(times.len() / 2) {
-            Some(&median) if known => slack.saturating_add(median.saturating_mul(10)),
+        times.get(times.len() / 2).copied()
+    }
+
+    fn timeout(&self, known: bool) -> Duration {
+        let Timeouts { first, slack } = self.settings.timeouts;
+        match self.median() {
+            Some(median) if known => slack.saturating_add(median.saturating_mul(10)),
             _ => first,
         }
     }
@@ -233,27 +194,22 @@ impl RemoteTrainer {
         self.note(&format!(
             "the GPU worker {lost} after step {steps}; the CPU goes on from the state after step {from}"
         ));
-        self.check = None;
-        let mut trainer = load_trainer::<Cpu>(&self.load)?;
-        set_state(&mut trainer, &self.saved)?;
-        for request in std::mem::take(&mut self.kept) {
-            trainer.step(batch_of(&request)?)?;
-        }
-        self.link = Link::Cpu(Box::new(trainer));
-        Ok(())
+        self.go_on_alone().map(|_| ())
     }
 
     /// A new worker, brought to where the last one was.
     fn begin_again(&mut self) -> Result<Worker, Lost> {
-        let first = self.settings.timeouts.first;
         let limit = max_reply_bytes(self.n_weights, self.n_buffers, self.n_moments);
         let refused = |e: TrainError| Lost::Garbage(format!("it refuses what was taken before: {e}"));
-        let (mut worker, _) = start(&self.settings, limit)?;
-        tell(&mut worker, &Request::Load(Box::new(self.load.clone())), first)?.map_err(refused)?;
-        tell(&mut worker, &Request::SetState(self.saved.clone()), first)?.map_err(refused)?;
-        for request in &self.kept {
-            match worker.ask(request.clone(), first)? {
-                Reply::Progress { .. } => {}
+        let (mut worker, adapter) = start(&self.settings, limit)?;
+        if adapter != self.adapter {
+            return Err(Lost::Device(format!("it found another: {adapter}")));
+        }
+        tell(&mut worker, &Request::Load(Box::new(self.load.clone())), &self.settings)?.map_err(refused)?;
+        tell(&mut worker, &Request::SetState(self.saved.clone()), &self.settings)?.map_err(refused)?;
+        for (step, request) in (self.saved.steps + 1..).zip(&self.kept) {
+            match worker.ask(request.clone(), self.settings.timeouts.first)? {
+                Reply::Progress { steps, report } if steps == step && report.loss.is_finite() => {}
                 Reply::Refused(refusal) => return Err(refusal.into_train_error().map_or_else(|lost| lost, refused)),
                 _ => return Err(Lost::Garbage("another reply than to a batch".to_owned())),
             }
@@ -261,41 +217,118 @@ impl RemoteTrainer {
         Ok(worker)
     }
 
+    /// Gives the worker up for the CPU, which makes the steps since the saved state again.
+    fn go_on_alone(&mut self) -> Result<&mut Trainer, TrainError> {
+        let mut trainer = Box::new(load_trainer::<Cpu>(&self.load)?);
+        set_state(&mut trainer, &self.saved)?;
+        self.check = None;
+        self.link = Link::Gone;
+        let kept = std::mem::take(&mut self.kept);
+        let redone = kept.iter().try_for_each(|request| trainer.step(batch_of(request)?).map(|_| ()));
+        // A step that fails leaves the trainer as it was before.
+        self.link = Link::Cpu(trainer);
+        redone?;
+        match &mut self.link {
+            Link::Cpu(trainer) => Ok(trainer),
+            _ => Err(unreadable()),
+        }
+    }
+
     fn note(&mut self, line: &str) {
         (self.notes)(line);
     }
 
-    /// Compares a step with the CPU's. Where they differ, the CPU goes on, from its own step.
-    fn checked(&mut self, theirs: Result<StepReport, TrainError>, ours: Result<StepReport, TrainError>) -> Result<StepReport, TrainError> {
-        let (loss, theirs) = match (theirs, ours) {
-            (Err(error), Err(_)) => return Err(error),
-            // Nothing to compare with from here on: the CPU does not take what the worker takes.
-            (Ok(theirs), Err(_)) => {
-                self.check = None;
-                return Ok(theirs);
+    /// What the CPU makes of a batch that the worker refuses. Where it refuses too, that is the answer; otherwise it goes on.
+    fn second_opinion(&mut self, theirs: &TrainError, request: &[u8]) -> Result<StepReport, TrainError> {
+        let diverged = matches!(theirs, TrainError::Diverged { .. });
+        if diverged {
+            // Saves the CPU the steps since the last state; where the worker can't tell its state, they are made again.
+            let _ = self.fetch();
+        } else {
+            // Whether a batch fits follows from no weight.
+            let mut trainer = load_trainer::<Cpu>(&self.load)?;
+            set_state(&mut trainer, &self.saved)?;
+            match trainer.step(batch_of(request)?) {
+                Ok(_) | Err(TrainError::Diverged { .. }) => {}
+                Err(ours) => return Err(ours),
             }
-            (Ok(theirs), Ok(ours)) => {
-                self.checked += 1;
-                if probe::agree(theirs.loss, ours.loss) {
-                    if self.checked >= CHECKED_STEPS {
-                        self.check = None;
-                    }
-                    return Ok(theirs);
+        }
+        if !diverged {
+            let step = self.steps + 1;
+            self.note(&format!(
+                "{} refuses step {step}, which the CPU takes ({theirs}); the CPU goes on",
+                self.adapter
+            ));
+        }
+        let report = self.go_on_alone()?.step(batch_of(request)?)?;
+        if diverged {
+            self.note(&format!(
+                "{} computes wrongly: it says that {theirs}, where the CPU has a loss of {}; the CPU goes on",
+                self.adapter, report.loss
+            ));
+        }
+        Ok(report)
+    }
+
+    /// Compares a step that both made. Where they differ, the CPU goes on, from its own step.
+    fn compare(&mut self, theirs: StepReport, ours: Result<StepReport, TrainError>, before: &[f32]) -> Result<StepReport, TrainError> {
+        self.checked += 1;
+        let wrong = match &ours {
+            Err(error) => Some(format!("it has a loss of {}, where the CPU says that {error}", theirs.loss)),
+            Ok(ours) if !agreement::losses_agree(theirs.loss, ours.loss) => Some(format!(
+                "it has a loss of {}, where the CPU has a loss of {}",
+                theirs.loss, ours.loss
+            )),
+            Ok(_) if self.checked == 1 => {
+                while let Err(lost) = self.fetch() {
+                    self.replace(lost)?;
                 }
-                (ours, format!("has a loss of {}", theirs.loss))
+                // The CPU that goes on for a lost worker has nothing to be compared with.
+                match &self.check {
+                    Some(check) if !agreement::steps_agree(&self.saved, &state_of(check)?, before) => {
+                        Some("its gradients are not those of the CPU".to_owned())
+                    }
+                    _ => None,
+                }
             }
-            (Err(error), Ok(ours)) => (ours, format!("says that {error}")),
+            Ok(_) => None,
         };
-        let Some(check) = self.check.take() else {
-            return Ok(loss);
+        if let Some(wrong) = wrong
+            && let Some(check) = self.check.take()
+        {
+            let step = self.steps;
+            self.note(&format!(
+                "{} computes wrongly: at step {step} {wrong}; the CPU goes on",
+                self.adapter
+            ));
+            self.link = Link::Cpu(check);
+            return ours;
+        }
+        if self.checked >= CHECKED_STEPS {
+            self.check = None;
+        }
+        Ok(theirs)
+    }
+
+    /// Gives up a worker that is slower than the CPU, where speed is what counts.
+    fn take_the_faster(&mut self) -> Result<(), TrainError> {
+        let (Some(theirs), Some(ours)) = (self.median(), self.cpu_time) else {
+            return Ok(());
         };
-        let step = check.steps();
+        if !self.settings.prefer_faster || self.times.len() != COMPARED_TIMES || theirs <= ours {
+            return Ok(());
+        }
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         self.note(&format!(
-            "{} computes wrongly: at step {step} it {theirs}, where the CPU has a loss of {}; the CPU goes on",
-            self.adapter, loss.loss
+            "{} takes {:.1} ms a step, the CPU {:.1} ms: the CPU goes on; choose the backend wgpu to keep the GPU",
+            self.adapter,
+            milliseconds(theirs),
+            milliseconds(ours)
         ));
-        self.link = Link::Cpu(check);
-        Ok(loss)
+        match self.fetch() {
+            Ok(()) => self.go_on_alone().map(|_| ()),
+            Err(lost) => self.replace(lost),
+        }
     }
 
     /// Fetches the state of the worker. The outer error: it is lost.
@@ -306,11 +339,15 @@ impl RemoteTrainer {
         };
         let state = match worker.ask(Request::GetState.encode(), timeout)? {
             Reply::State(state) => state,
-            Reply::Refused(refusal) => return Err(refusal.into()),
+            Reply::Refused(refusal) => return Err(Lost::Device(refusal.reason)),
             _ => return Err(Lost::Garbage("another reply than its state".to_owned())),
         };
         if state.steps != self.steps || !self.fits(&state) {
             return Err(Lost::Garbage("the state of another training".to_owned()));
+        }
+        // If the training itself has come to this, the CPU will say so.
+        if !state.weights.iter().chain(&state.buffers).all(|v| v.is_finite()) {
+            return Err(Lost::Garbage("weights that are not finite".to_owned()));
         }
         self.saved = state;
         self.saved_at = Instant::now();
@@ -333,10 +370,11 @@ impl RemoteTrainer {
                     break;
                 }
                 _ if self.kept.is_empty() => break,
-                _ => match self.fetch() {
-                    Ok(()) => break,
-                    Err(lost) => self.replace(lost)?,
-                },
+                _ => {
+                    if let Err(lost) = self.fetch() {
+                        self.replace(lost)?;
+                    }
+                }
             }
         }
         Ok(&self.saved)
@@ -348,10 +386,12 @@ impl Stepper for RemoteTrainer {
         if let Link::Cpu(trainer) = &mut self.link {
             return trainer.step(batch);
         }
+        let start = Instant::now();
         let ours = self.check.as_mut().map(|check| check.step(batch.clone()));
+        self.cpu_time = ours.as_ref().map(|_| start.elapsed()).or(self.cpu_time);
         let mut known = !self.shapes.insert(shapes_of(&batch));
         let request = Request::Batch(batch).encode();
-        let mut theirs = loop {
+        let theirs = loop {
             match self.ask_to_step(&request, known) {
                 Ok(answer) => break answer,
                 Err(lost) => self.replace(lost)?,
@@ -361,20 +401,30 @@ impl Stepper for RemoteTrainer {
                 return trainer.step(batch_of(&request)?);
             }
         };
-        if let Some(ours) = ours {
-            theirs = self.checked(theirs, ours);
-        }
-        let report = theirs?;
-        if matches!(self.link, Link::Cpu(_)) {
-            return Ok(report);
-        }
+        let report = match (theirs, &ours) {
+            (Ok(report), _) => report,
+            (Err(_), Some(Err(_))) => return ours.unwrap_or_else(|| Err(unreadable())),
+            (Err(refusal), _) => return self.second_opinion(&refusal, &request),
+        };
+        let before = if self.checked == 0 {
+            self.saved.weights.clone()
+        } else {
+            Vec::new()
+        };
         self.steps += 1;
         self.kept_bytes += request.len();
         self.kept.push(request);
-        if (self.saved_at.elapsed() >= STATE_INTERVAL || self.kept_bytes > MAX_KEPT_BYTES)
-            && let Err(lost) = self.fetch()
-        {
-            self.replace(lost)?;
+        let report = match ours {
+            Some(ours) => self.compare(report, ours, &before)?,
+            None => report,
+        };
+        if matches!(self.link, Link::Worker(_)) {
+            if (self.saved_at.elapsed() >= STATE_INTERVAL || self.kept_bytes > MAX_KEPT_BYTES)
+                && let Err(lost) = self.fetch()
+            {
+                self.replace(lost)?;
+            }
+            self.take_the_faster()?;
         }
         Ok(report)
     }
@@ -421,11 +471,10 @@ impl Stepper for RemoteTrainer {
         self.saved_at = Instant::now();
         self.kept.clear();
         self.kept_bytes = 0;
-        let timeout = self.settings.timeouts.first;
         let Link::Worker(worker) = &mut self.link else {
             return Ok(());
         };
-        match tell(worker, &Request::SetState(self.saved.clone()), timeout) {
+        match tell(worker, &Request::SetState(self.saved.clone()), &self.settings) {
             Ok(done) => done,
             // The next one begins from what was just saved.
             Err(lost) => self.replace(lost),
@@ -433,96 +482,23 @@ impl Stepper for RemoteTrainer {
     }
 }
 
-impl Load {
-    fn new(model: &Model, layout: &ParamLayout, config: &TrainConfig, memory_limit_bytes: Option<u64>) -> Self {
-        Self {
-            config: config.clone(),
-            kinds: layout.params().iter().map(|param| param.kind).collect(),
-            memory_limit_bytes,
-            model: model.as_bytes().to_vec(),
-        }
-    }
-}
-
-impl Refusal {
-    /// The error that the trainer in the worker gave, or that the worker is of no use.
-    fn into_train_error(self) -> Result<TrainError, Lost> {
-        let Self { reason, step, loss, .. } = self;
-        Ok(match self.kind {
-            RefusalKind::Graph => TrainError::Graph { reason },
-            RefusalKind::Data => TrainError::Data { reason },
-            RefusalKind::Config => TrainError::Config { reason },
-            RefusalKind::Diverged => TrainError::Diverged { step, loss },
-            RefusalKind::Device => return Err(Lost::Device(reason)),
-            RefusalKind::Protocol => return Err(Lost::Garbage(reason)),
-        })
-    }
-}
-
-fn max_reply_bytes(n_weights: usize, n_buffers: usize, n_moments: usize) -> u64 {
-    let floats = n_weights.saturating_mul(1 + n_moments).saturating_add(n_buffers);
-    SMALL_REPLY_BYTES.saturating_add((floats as u64).saturating_mul(4))
-}
-
-/// Starts a worker and lets it open its device.
-fn start(settings: &RemoteSettings, max_reply_bytes: u64) -> Result<(Worker, Adapter), Lost> {
-    let mut worker = Worker::spawn(&settings.command, max_reply_bytes)?;
-    match worker.ask(Request::Hello { version: VERSION }.encode(), settings.timeouts.first)? {
-        Reply::Hello { version: VERSION } => {}
-        Reply::Hello { version } => return Err(Lost::Garbage(format!("it speaks version {version}, not {VERSION}"))),
-        Reply::Refused(refusal) => return Err(Lost::Garbage(refusal.reason)),
-        _ => return Err(Lost::Garbage("no greeting".to_owned())),
-    }
-    match worker.ask(Request::Probe.encode(), settings.timeouts.first)? {
-        Reply::Probe(adapter) => Ok((worker, adapter)),
-        Reply::Refused(refusal) => Err(refusal.into()),
-        _ => Err(Lost::Garbage("another reply than its adapter".to_owned())),
-    }
-}
-
-/// Sends what is answered by a plain yes. The outer error: the worker is lost.
-fn tell(worker: &mut Worker, request: &Request, timeout: Duration) -> Result<Result<(), TrainError>, Lost> {
-    match worker.ask(request.encode(), timeout)? {
-        Reply::Done => Ok(Ok(())),
-        Reply::Refused(refusal) => refusal.into_train_error().map(Err),
-        _ => Err(Lost::Garbage("another reply than yes".to_owned())),
-    }
-}
-
-/// A real training of a small model, beside the CPU.
-fn probe_worker(worker: &mut Worker, settings: &RemoteSettings, adapter: &Adapter) -> Result<(), RemoteError> {
-    let (model, layout, config, batch) = probe::training()?;
-    let mut ours = Trainer::new(&model, &layout, &config)?;
-    let load = Request::Load(Box::new(Load::new(&model, &layout, &config, None)));
-    tell(worker, &load, settings.timeouts.first)??;
-    for _ in 0..CHECKED_STEPS {
-        let theirs = match worker.ask(Request::Batch(batch.clone()).encode(), settings.timeouts.first)? {
-            Reply::Progress { report, .. } => report.loss,
-            Reply::Refused(refusal) => return Err(Lost::from(refusal).into()),
-            _ => return Err(Lost::Garbage("another reply than to a batch".to_owned()).into()),
-        };
-        let ours = ours.step(batch.clone())?.loss;
-        if !probe::agree(theirs, ours) {
-            let adapter = adapter.clone();
-            return Err(RemoteError::Wrong { adapter, theirs, ours });
-        }
-    }
-    Ok(())
-}
-
 /// The shapes of a batch, each after its rank.
 fn shapes_of(batch: &Batch) -> Vec<usize> {
-    let shapes = batch.inputs.iter().map(super::super::array::Array::shape);
+    let shapes = batch.inputs.iter().map(Array::shape);
     shapes
         .flat_map(|shape| std::iter::once(shape.len()).chain(shape.iter().copied()))
         .collect()
 }
 
+fn unreadable() -> TrainError {
+    TrainError::Device {
+        reason: "a batch that was kept can't be read".to_owned(),
+    }
+}
+
 fn batch_of(request: &[u8]) -> Result<Batch, TrainError> {
     match Request::decode(request) {
         Ok(Request::Batch(batch)) => Ok(batch),
-        _ => Err(TrainError::Device {
-            reason: "a batch that was kept can't be read".to_owned(),
-        }),
+        _ => Err(unreadable()),
     }
 }

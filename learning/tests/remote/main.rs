@@ -162,9 +162,13 @@ fn a_worker_that_is_killed_is_replaced_once_and_then_by_the_cpu() {
 
 /// Whether a fault, once and again and again, leaves the run as it was, and what is said about it.
 fn survives(fault: &str, said: &str) {
+    survives_at(7, fault, said);
+}
+
+fn survives_at(step: u64, fault: &str, said: &str) {
     for (times, on_cpu) in [(1, false), (9, true)] {
         let setup = Setup::new();
-        let mut trainer = setup.open(&setup.faulty(fault, 7, times)).expect("a trainer");
+        let mut trainer = setup.open(&setup.faulty(fault, step, times)).expect("a trainer");
         assert_eq!(setup.run(&mut trainer), setup.expected(), "{fault}");
         let notes = setup.notes();
         assert_eq!(trainer.adapter().is_none(), on_cpu, "{fault}: {notes:?}");
@@ -195,6 +199,87 @@ fn a_worker_that_answers_noise_is_replaced() {
     survives("noise", "makes no sense");
     survives("long", "makes no sense");
     survives("ahead", "makes no sense");
+    survives("chatter", "makes no sense");
+}
+
+/// The first state is fetched to compare gradients, the other at the end.
+#[test]
+fn a_worker_whose_weights_are_not_finite_is_replaced() {
+    survives_at(1, "nan", "not finite");
+    survives_at(STEPS as u64, "nan", "not finite");
+}
+
+/// Whether the CPU goes on with the run as it was after a fault that makes the worker untrustworthy, not unwell.
+fn is_given_up(backend: impl FnOnce(&Setup) -> BackendConfig, said: &str) {
+    let setup = Setup::new();
+    let mut trainer = setup.open(&backend(&setup)).expect("a trainer");
+    assert_eq!(setup.run(&mut trainer), setup.expected());
+    let notes = setup.notes();
+    assert!(trainer.adapter().is_none() && notes.len() == 1, "{notes:?}");
+    assert!(notes[0].contains(said) && notes[0].contains("the CPU goes on"), "{notes:?}");
+}
+
+#[test]
+fn a_worker_that_refuses_what_the_cpu_takes_is_given_up() {
+    is_given_up(
+        |setup| setup.faulty("refuse", 7, 9),
+        "refuses step 7, which the CPU takes (it is tired)",
+    );
+    is_given_up(|setup| setup.faulty("diverge", 7, 9), "became NaN at step 7");
+}
+
+#[test]
+fn a_device_whose_gradients_are_wrong_is_given_up() {
+    is_given_up(|setup| setup.faulty("gradient", 1, 9), "its gradients are not those of the CPU");
+}
+
+#[test]
+fn auto_prefers_the_faster() {
+    let slow = |backend| {
+        move |setup: &Setup| BackendConfig {
+            backend,
+            ..setup.faulty("slow", 0, 0)
+        }
+    };
+    is_given_up(slow(BackendChoice::Auto), "ms a step");
+    let setup = Setup::new();
+    let mut trainer = setup.open(&slow(BackendChoice::Wgpu)(&setup)).expect("a trainer");
+    assert_eq!(setup.run(&mut trainer), setup.expected());
+    assert!(trainer.adapter().is_some(), "wgpu is what was asked for");
+}
+
+/// A training that does diverge does so on either side, and is refused with the CPU's words.
+#[test]
+fn a_training_that_diverges_is_no_fault_of_the_worker() {
+    let mut setup = Setup::new();
+    setup.config.optimizer = OptimizerConfig::sgd(1e30);
+    let mut trainer = setup.open(&setup.backend(&[])).expect("a trainer");
+    let mut ours = Trainer::new(&setup.model, &setup.layout, &setup.config).expect("a trainer");
+    for i in 0..STEPS {
+        let (theirs, ours) = (trainer.step(setup.batches[i].clone()), ours.step(setup.batches[i].clone()));
+        let (theirs, ours) = (theirs.map_err(|e| e.to_string()), ours.map_err(|e| e.to_string()));
+        assert_eq!(theirs, ours, "step {i}");
+        if let Err(error) = ours {
+            assert!(error.contains("lower the learning rate"), "{error}");
+            return;
+        }
+    }
+    panic!("it did not diverge");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_does_not_reach_the_worker() {
+    let setup = Setup::new();
+    let trainer = setup.open(&setup.backend(&[])).expect("a trainer");
+    let AnyTrainer::Remote(remote) = &trainer else {
+        panic!("no worker")
+    };
+    let id = remote.worker_id().expect("a worker").to_string();
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process is there");
+    // After the name in parentheses: state, parent, process group.
+    let group = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(2));
+    assert_eq!(group, Some(id.as_str()));
 }
 
 #[test]

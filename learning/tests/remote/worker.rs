@@ -1,8 +1,8 @@
 //! For tests: a worker on the CPU that does as `aimass-gpu-worker` does, until it fails as its arguments say.
 //!
 //! `aimass-test-worker [KIND [FAULT STEP FILE TIMES]]`: an adapter of that kind (`discrete`, `software`, `none`); the reply to step STEP
-//! of the second model that it loads (the first is the probe's) goes wrong. FILE counts over all processes how often it did, at most
-//! TIMES.
+//! of the second model that it loads (the first is the probe's), or the state after it, goes wrong. FILE counts over all processes how
+//! often it did, at most TIMES.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use aimass_learning::remote::{Adapter, AdapterKind, serve};
 
 /// Kinds of replies, from docs/gpu-worker.md.
 const PROGRESS: u8 = 6;
+const STATE: u8 = 7;
 const DONE: u8 = 9;
 
 struct Fault {
@@ -23,6 +24,14 @@ struct Fault {
 }
 
 impl Fault {
+    /// Which replies it spoils.
+    fn kind(&self) -> u8 {
+        match self.what.as_str() {
+            "gradient" | "nan" => STATE,
+            _ => PROGRESS,
+        }
+    }
+
     /// Whether it is to happen once more.
     fn strikes(&self) -> bool {
         let so_far = std::fs::metadata(&self.file).map_or(0, |m| m.len());
@@ -55,8 +64,11 @@ impl Write for Output {
         self.done += u32::from(kind == Some(DONE));
         let step = frame.get(5..13).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
         let mut out = io::stdout();
+        if kind == Some(PROGRESS) && self.fault.as_ref().is_some_and(|fault| fault.what == "slow") {
+            std::thread::sleep(Duration::from_millis(60));
+        }
         if let Some(fault) = &self.fault
-            && kind == Some(PROGRESS)
+            && kind == Some(fault.kind())
             && self.done >= 2
             && step == Some(fault.step)
             && fault.strikes()
@@ -70,6 +82,11 @@ impl Write for Output {
                 "cut" => frame.truncate(9),
                 // The loss follows the step.
                 "wrong" => frame[13..17].copy_from_slice(&123.0f32.to_le_bytes()),
+                "gradient" => spoil(&mut frame, 0.0),
+                "nan" => spoil(&mut frame, f32::NAN),
+                "diverge" => frame = refusal(3, fault.step),
+                "refuse" => frame = refusal(2, 0),
+                "chatter" => (0..1000).for_each(|_| frame.extend_from_slice(&[1, 0, 0, 0, DONE])),
                 "ahead" => frame[5..13].copy_from_slice(&(fault.step + 1).to_le_bytes()),
                 other => panic!("no fault `{other}`"),
             }
@@ -81,6 +98,34 @@ impl Write for Output {
         }
         out.write_all(&frame)?;
         out.flush()
+    }
+}
+
+/// A refusal of this kind, with its length.
+fn refusal(kind: u8, step: u64) -> Vec<u8> {
+    let mut body = vec![10, kind];
+    let reason = b"it is tired";
+    body.extend_from_slice(&(reason.len() as u64).to_le_bytes());
+    body.extend_from_slice(reason);
+    body.extend_from_slice(&step.to_le_bytes());
+    body.extend_from_slice(&f32::NAN.to_le_bytes());
+    [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+}
+
+/// Puts a value in place of all weights of a state, and of the first moments.
+fn spoil(frame: &mut [u8], value: f32) {
+    let length = |frame: &[u8], at: usize| u64::from_le_bytes(frame[at..at + 8].try_into().expect("8 bytes")) as usize;
+    let fill = |frame: &mut [u8], at: usize| {
+        let end = at + 8 + 4 * length(frame, at);
+        frame[at + 8..end]
+            .chunks_mut(4)
+            .for_each(|chunk| chunk.copy_from_slice(&value.to_le_bytes()));
+        end
+    };
+    let buffers = fill(frame, 13);
+    let moments = buffers + 8 + 4 * length(frame, buffers);
+    if frame[moments] > 0 {
+        fill(frame, moments + 1);
     }
 }
 

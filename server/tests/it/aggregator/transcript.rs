@@ -17,6 +17,7 @@ use aimass_edge_agent::event::Reporter;
 use aimass_edge_agent::run::{RunError, RunOptions, run};
 use aimass_edge_agent::state::StateFolder;
 use aimass_federation::agent::Policy;
+use aimass_learning::BackendConfig;
 use aimass_net::blob;
 use aimass_net::enrol::AUTHORITY;
 use aimass_net::identity::{IdentityFolder, read_key};
@@ -139,6 +140,7 @@ async fn work_until_revoked(deployment: &Deployment, server: &Server, state: Sta
             ..Policy::default()
         },
         data: DataRegistry::parse([format!("digits={}", rows.display()).as_str()]).expect("a contract"),
+        backend: BackendConfig::cpu(),
         device_class: "test".to_owned(),
         tags: vec!["recorded".to_owned()],
         reporter: Reporter::new(false),

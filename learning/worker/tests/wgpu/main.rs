@@ -3,8 +3,10 @@
 //! `AIMASS_REQUIRE_WGPU=1` makes a machine without an adapter a failure; otherwise these tests say that they were skipped.
 
 mod agree;
+mod cases;
 mod lost;
 mod models;
+mod ops;
 
 use aimass_learning::remote::WorkerCommand;
 use aimass_learning::{AnyTrainer, BackendChoice, BackendConfig, TrainConfig, TrainError};
@@ -13,12 +15,7 @@ use aimass_onnx::{Model, ParamLayout};
 fn backend() -> BackendConfig {
     BackendConfig {
         backend: BackendChoice::Wgpu,
-        worker: Some(WorkerCommand {
-            program: std::env::var_os("W")
-                .unwrap_or_else(|| env!("CARGO_BIN_EXE_aimass-gpu-worker").into())
-                .into(),
-            args: Vec::new(),
-        }),
+        worker: Some(WorkerCommand::new(env!("CARGO_BIN_EXE_aimass-gpu-worker"))),
         allow_software: true,
         ..BackendConfig::default()
     }
@@ -26,7 +23,17 @@ fn backend() -> BackendConfig {
 
 /// A trainer in the worker. `None`, said aloud, on a machine without an adapter where that is no failure.
 fn open(model: &Model, layout: &ParamLayout, config: &TrainConfig, notes: impl FnMut(&str) + Send + 'static) -> Option<AnyTrainer> {
-    match AnyTrainer::open(&backend(), model, layout, config, notes) {
+    open_on(&backend(), model, layout, config, notes)
+}
+
+fn open_on(
+    backend: &BackendConfig,
+    model: &Model,
+    layout: &ParamLayout,
+    config: &TrainConfig,
+    notes: impl FnMut(&str) + Send + 'static,
+) -> Option<AnyTrainer> {
+    match AnyTrainer::open(backend, model, layout, config, notes) {
         Ok(trainer) => Some(trainer),
         Err(TrainError::Config { reason }) if reason.contains("no adapter") && std::env::var_os("AIMASS_REQUIRE_WGPU").is_none() => {
             eprintln!("SKIPPED, nothing was tested: {reason}");
