@@ -161,23 +161,23 @@ fn names(graph: &GraphProto) -> BTreeSet<String> {
     found
 }
 
-/// Drops the nodes that only the changed ones had read.
+/// Drops the nodes that only the changed ones had read. What nothing had read before stays, with all that it reads.
 fn drop_dead(graph: &GraphProto, changes: &mut BTreeMap<usize, Vec<NodeProto>>) {
-    let before = live(graph, &BTreeMap::new());
-    let after = live(graph, changes);
+    let before = live(graph, &BTreeMap::new(), |_| false);
+    let after = live(graph, changes, |index| !before.contains(&index));
     for index in before.difference(&after) {
         changes.entry(*index).or_default();
     }
 }
 
-/// The nodes that the graph's outputs need, besides those that change.
-fn live(graph: &GraphProto, changes: &BTreeMap<usize, Vec<NodeProto>>) -> BTreeSet<usize> {
+/// The nodes that the graph's outputs and those that `stay` need, besides those that change.
+fn live(graph: &GraphProto, changes: &BTreeMap<usize, Vec<NodeProto>>, stay: impl Fn(usize) -> bool) -> BTreeSet<usize> {
     let mut needed: BTreeSet<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
     let mut live = BTreeSet::new();
     for (index, node) in graph.node.iter().enumerate().rev() {
         if let Some(new) = changes.get(&index) {
             needed.extend(new.iter().flat_map(|node| node.input.iter().map(String::as_str)));
-        } else if node.output.iter().any(|name| needed.contains(name.as_str())) {
+        } else if stay(index) || node.output.iter().any(|name| needed.contains(name.as_str())) {
             live.insert(index);
             needed.extend(reads(node));
         }

@@ -1,15 +1,24 @@
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use crate::Model;
 use crate::proto::ModelProto;
 use crate::testing::testdata;
 
 /// Files of which the learning crate's tests compare outputs and gradients with PyTorch's.
-fn bag(name: &str) -> ModelProto {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/onnx").join(name);
-    let model = Model::from_bytes(&std::fs::read(path).expect("the file is there")).expect("it reads");
-    model.proto().clone()
+const BAGS: [(&str, &[u8]); 3] = [
+    ("max_bags_ts14", include_bytes!("../../../fuzz/seeds/onnx/max_bags_ts14.onnx")),
+    (
+        "weighted_bags_dyn20",
+        include_bytes!("../../../fuzz/seeds/onnx/weighted_bags_dyn20.onnx"),
+    ),
+    (
+        "grid_padded_bags_dyn18",
+        include_bytes!("../../../fuzz/seeds/onnx/grid_padded_bags_dyn18.onnx"),
+    ),
+];
+
+fn bag((_, bytes): (&str, &[u8])) -> ModelProto {
+    Model::from_bytes(bytes).expect("it reads").proto().clone()
 }
 
 fn plain(proto: ModelProto) -> Model {
@@ -20,12 +29,10 @@ fn has(model: &Model, op: &str) -> bool {
     model.graph().node.iter().any(|node| node.op_type == op)
 }
 
-const BAGS: [&str; 3] = ["max_bags_ts14.onnx", "weighted_bags_dyn20.onnx", "grid_padded_bags_dyn18.onnx"];
-
 #[test]
 fn only_the_loop_goes_and_what_it_alone_had_read() {
-    for name in BAGS {
-        let before = bag(name);
+    for (name, bytes) in BAGS {
+        let before = bag((name, bytes));
         let model = plain(before.clone());
         for op in ["Loop", "If", "SequenceEmpty", "ConcatFromSequence"] {
             assert!(!has(&model, op), "{name} still has {op}");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{TABLE, all_good, cases, host};
+use super::{Case, TABLE, all_good, cases, host};
 
 #[derive(Deserialize)]
 struct Results {
@@ -40,7 +40,7 @@ fn read<T: for<'a> Deserialize<'a>>(name: &str) -> T {
 
 /// Ops in cases whose gradients are held against finite differences.
 fn differentiated() -> BTreeSet<String> {
-    let cases = cases().into_iter().filter(|case| case.is_differentiable());
+    let cases = cases().into_iter().filter(Case::is_differentiable);
     let ops = cases.map(|case| case.model.graph().node.iter().map(|node| node.op_type.clone()).collect::<Vec<_>>());
     ops.flatten().collect()
 }
