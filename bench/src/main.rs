@@ -3,6 +3,7 @@
 
 mod demo;
 mod round;
+mod train;
 
 use std::path::{Path, PathBuf};
 
@@ -23,12 +24,19 @@ enum Command {
     Round(round::RoundArgs),
     /// `aimass demo`: accuracy, seconds, bytes a round, peak memory.
     Demo(demo::DemoArgs),
+    /// Training steps a second and peak memory of seven models, beside PyTorch.
+    Train(train::TrainArgs),
+    /// A process that `train` measures.
+    #[command(hide = true)]
+    TrainSteps(train::StepsArgs),
 }
 
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Round(args) => round::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::TrainSteps(args) => train::run_steps(&args),
     }
 }
 
@@ -63,4 +71,8 @@ fn median(values: &[f64]) -> f64 {
         n if n % 2 == 1 => sorted[n / 2],
         n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

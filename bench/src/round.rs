@@ -12,7 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
 
-use crate::{median, program, publish};
+use crate::{median, mib, program, publish};
 
 const CONTRACT: &str = "bench";
 const PIXELS: usize = 28 * 28;
@@ -164,8 +164,4 @@ fn write_rows(path: &Path) -> Result<()> {
 
 fn agent_cpu_s(cluster: &Cluster) -> f64 {
     cluster.agent_processes().iter().filter_map(Process::usage).map(|u| u.cpu_s).sum()
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

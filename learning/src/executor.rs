@@ -22,7 +22,7 @@ use crate::TrainError;
 use crate::array::Array;
 use crate::ops::{DeviceTensor, Kernel, Operands, dims};
 use crate::optimizer::Optimizer;
-use crate::program::{self, Feed, Graph, Mode, Program};
+use crate::program::{self, Feed, Graph, Mode, Program, Role};
 
 /// The CPU backend.
 pub type Cpu = burn_flex::Flex;
@@ -74,13 +74,16 @@ fn shapes_of(inputs: &[Array]) -> Vec<Vec<usize>> {
 }
 
 impl<B: Backend> Executor<B> {
-    pub(crate) fn new(graph: Graph) -> Self {
+    pub(crate) fn new(mut graph: Graph) -> Self {
         let device = Device::<B>::default();
-        let sources = graph
-            .sources
-            .iter()
-            .map(|s| Some(upload::<B>(s.values.to_vec(), &s.shape, &device)))
-            .collect();
+        let mut sources = Vec::with_capacity(graph.sources.len());
+        for source in &mut graph.sources {
+            sources.push(Some(upload::<B>(source.values.to_vec(), &source.shape, &device)));
+            // Planning asks for what never changes alone.
+            if source.role != Role::Constant {
+                source.values = Arc::default();
+            }
+        }
         Self {
             graph,
             device,

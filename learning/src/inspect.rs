@@ -1,11 +1,15 @@
 //! What a model is, and whether it trains here: answered from shapes alone, without running anything.
 
+mod cost;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
 
-use crate::array::n_elements;
+pub use cost::Cost;
+pub(crate) use cost::cost;
+
 use crate::program::{Graph, GraphError, Mode, Program, obstacles as graph_obstacles};
 
 /// What to ask of a model.
@@ -52,17 +56,6 @@ pub struct Port {
     pub dims: Option<Vec<String>>,
     /// For the question's lengths, where it could be planned.
     pub shape: Option<Vec<usize>>,
-}
-
-/// What one training step over a batch asks for. Estimates from shapes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    /// Floating-point operations of a forward pass, a multiplication and an addition as two.
-    pub forward_flops: u64,
-    /// Of a whole step: forward and backward.
-    pub step_flops: u64,
-    /// Bytes at the peak: weights, gradients, moments, and every value that the backward pass reads.
-    pub peak_bytes: u64,
 }
 
 /// What [`inspect`] found.
@@ -154,7 +147,16 @@ pub fn inspect(model: &Model, layout: Result<&ParamLayout, String>, question: &Q
         outputs,
         ops,
         opset: model.opset(),
-        cost: planned.as_ref().map(|(graph, program)| cost(graph, program, question.moments)),
+        cost: planned
+            .as_ref()
+            .map(|(graph, program)| of_process(cost(graph, program, question.moments))),
+    }
+}
+
+fn of_process(cost: Cost) -> Cost {
+    Cost {
+        peak_bytes: cost.peak_bytes.saturating_add(cost::PROCESS_BYTES),
+        ..cost
     }
 }
 
@@ -218,57 +220,6 @@ fn plan(model: &Model, layout: &ParamLayout, outputs: &[String], question: &Ques
 
 /// Length of an open axis that the question does not name.
 const DEFAULT_LENGTH: usize = 16;
-
-pub(crate) fn cost(graph: &Graph, program: &Program, moments: usize) -> Cost {
-    let elements = |shape: &[usize]| n_elements(shape).unwrap_or(usize::MAX) as u64;
-    let shape = |slot: usize| program.shapes[slot].as_slice();
-    let (mut forward, mut backward) = (0u64, 0u64);
-    let mut values = 0u64;
-    for step in &program.steps {
-        let made: u64 = step.outputs.iter().flatten().map(|&slot| elements(shape(slot))).sum();
-        let inputs: Vec<&[usize]> = step.inputs.iter().map(|operand| shape(operand.slot)).collect();
-        let out = step.outputs.iter().flatten().next().map_or(0, |&slot| elements(shape(slot)));
-        let (flops, contraction) = match (graph.nodes[step.node].op_type.as_str(), &inputs[..]) {
-            ("MatMul", [a, ..]) => (2 * out * a.last().copied().unwrap_or(1) as u64, true),
-            ("Gemm", [a, b, ..]) => {
-                // The shared length: m k and k n over m n.
-                let k = (elements(a) as f64 * elements(b) as f64 / out.max(1) as f64).sqrt();
-                (2 * out * k.round() as u64, true)
-            }
-            ("Conv", [_, w, ..]) => (2 * out * elements(w.get(1..).unwrap_or_default()), true),
-            ("ConvTranspose", [x, w, ..]) => (2 * elements(x) * elements(w.get(1..).unwrap_or_default()), true),
-            ("LSTM" | "GRU" | "RNN", [x, w, r, ..]) => {
-                let steps_and_rows = elements(x) / x.last().copied().unwrap_or(1).max(1) as u64;
-                (2 * steps_and_rows * (elements(w) + elements(r)), true)
-            }
-            _ => (made.max(inputs.iter().map(|s| elements(s)).max().unwrap_or(0)), false),
-        };
-        forward = forward.saturating_add(flops);
-        // A contraction has a gradient by each side, everything else one pass back.
-        backward = backward.saturating_add(if contraction { 2 * flops } else { flops });
-        values = values.saturating_add(made);
-    }
-    let weights: u64 = graph
-        .sources
-        .iter()
-        .filter(|s| s.weight().is_some())
-        .map(|s| elements(&s.shape))
-        .sum();
-    let sources: u64 = graph.sources.iter().map(|s| elements(&s.shape)).sum();
-    let inputs: u64 = program.input_shapes.iter().map(|s| elements(s)).sum();
-    let largest = program
-        .steps
-        .iter()
-        .flat_map(|s| s.outputs.iter().flatten())
-        .map(|&slot| elements(shape(slot)))
-        .max();
-    let floats = sources + weights * (1 + moments as u64) + inputs + values + 2 * largest.unwrap_or(0);
-    Cost {
-        forward_flops: forward,
-        step_flops: forward.saturating_add(backward),
-        peak_bytes: 4 * floats,
-    }
-}
 
 /// Counts of a layout by what its parameters are to training.
 pub fn parameters(layout: &ParamLayout) -> BTreeMap<&'static str, usize> {

@@ -64,8 +64,6 @@ pub(crate) struct Step {
     pub(crate) inputs: Vec<Operand>,
     /// One for each output of the kernel; `None` for those that nothing reads.
     pub(crate) outputs: Vec<Option<Slot>>,
-    /// The node that it comes from, by its place in the graph.
-    pub(crate) node: usize,
 }
 
 /// One evaluation on the host.

@@ -208,6 +208,8 @@ impl Model {
             let tensor = self.tensor(param)?.to_f32().ok_or_else(|| other_model(param))?;
             values.extend_from_slice(&tensor);
         }
+        // It grew by doubling, and is held for as long as a model trains.
+        values.shrink_to_fit();
         Ok(values)
     }
 

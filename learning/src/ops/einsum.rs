@@ -177,6 +177,13 @@ impl Side {
 }
 
 impl Einsum {
+    /// Operations of its product; `None` of a single operand.
+    pub(crate) fn flops(&self) -> Option<u64> {
+        let [left, right] = &self.sides[..] else { return None };
+        let lengths = left.matrix.iter().chain(right.matrix.last()).map(|&n| n as u64);
+        Some(lengths.fold(2, u64::saturating_mul))
+    }
+
     pub(super) fn run<B: Backend>(&self, operands: Vec<FloatTensor<B>>) -> FloatTensor<B> {
         let matrices = operands.into_iter().zip(&self.sides).map(|(x, side)| side.run::<B>(x));
         let y = matrices

@@ -245,6 +245,11 @@ fn rest<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, down: bool) -> FloatTe
 }
 
 impl Binary {
+    /// Whether its gradient needs neither operand.
+    pub(crate) fn is_linear(self) -> bool {
+        matches!(self.op, Op::Add | Op::Sub)
+    }
+
     pub(super) fn run<B: Backend>(self, a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
         let (a, b) = (raised::<B>(a, self.rank), raised::<B>(b, self.rank));
         match self.op {
@@ -292,6 +297,11 @@ pub(super) fn powf<B: Backend>(x: FloatTensor<B>, c: f32) -> FloatTensor<B> {
 }
 
 impl Scalar {
+    /// Whether its gradient does not need the operand.
+    pub(crate) fn is_linear(self) -> bool {
+        matches!(self, Self::Add(_) | Self::Mul(_) | Self::Div(_) | Self::SubFrom(_))
+    }
+
     pub(super) fn run<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
         match self {
             Self::Add(c) => B::float_add_scalar(x, c.into()),

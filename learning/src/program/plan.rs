@@ -366,7 +366,7 @@ impl<'g> Planner<'g> {
                 let slots = self.sources(node, inputs)?;
                 match self.folded(&kernel, &slots, &outputs) {
                     Some(values) => vec![self.constant(node, outputs[0].shape.clone(), values)?],
-                    None => self.step(index, node, kernel, &slots, outputs)?,
+                    None => self.step(node, kernel, &slots, outputs)?,
                 }
             }
             Planned::Update {
@@ -376,7 +376,7 @@ impl<'g> Planner<'g> {
                 buffers,
             } => {
                 let slots = self.sources(node, inputs)?;
-                let mut values = self.step(index, node, kernel, &slots, outputs)?;
+                let mut values = self.step(node, kernel, &slots, outputs)?;
                 let updates = values.split_off(values.len().saturating_sub(buffers.len()));
                 for (buffer, update) in buffers.into_iter().zip(updates) {
                     if let Value::Tensor(update) = update {
@@ -460,14 +460,7 @@ impl<'g> Planner<'g> {
         }))
     }
 
-    fn step(
-        &mut self,
-        index: usize,
-        node: &NodeProto,
-        kernel: Kernel,
-        inputs: &[Slot],
-        outputs: Vec<Output>,
-    ) -> Result<Vec<Value>, GraphError> {
+    fn step(&mut self, node: &NodeProto, kernel: Kernel, inputs: &[Slot], outputs: Vec<Output>) -> Result<Vec<Value>, GraphError> {
         let mut values = Vec::with_capacity(outputs.len());
         let mut slots = Vec::with_capacity(outputs.len());
         for output in outputs {
@@ -485,7 +478,6 @@ impl<'g> Planner<'g> {
             kernel,
             inputs,
             outputs: slots,
-            node: index,
         });
         Ok(values)
     }
