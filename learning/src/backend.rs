@@ -99,7 +99,8 @@ impl BackendConfig {
         let found = beside().filter(|path| path.is_file());
         let program = found.ok_or_else(|| {
             RemoteError::NoDevice(format!(
-                "there is no `{WORKER}` beside this program; install it there, or name it in {WORKER_VARIABLE}"
+                "there is no `{WORKER}` beside this program; put it there (`cargo build --release -p {WORKER}` makes it), or name it in \
+                 {WORKER_VARIABLE}"
             ))
         })?;
         Ok(WorkerCommand::new(program))
@@ -131,7 +132,7 @@ impl AnyTrainer {
     /// GPU, later that a worker was lost.
     ///
     /// # Errors
-    /// [`TrainError::Graph`], [`TrainError::Config`] as [`Trainer::new`]'s; [`TrainError::Config`] too where `wgpu` was asked for by name
+    /// [`TrainError::Graph`], [`TrainError::Config`] as [`Trainer::new`]'s; [`TrainError::Backend`] where `wgpu` was asked for by name
     /// and can't be had.
     pub fn open(
         backend: &BackendConfig,
@@ -157,7 +158,7 @@ impl AnyTrainer {
                         }
                         _ => "; choose the backend cpu or auto".to_owned(),
                     };
-                    return Err(TrainError::Config {
+                    return Err(TrainError::Backend {
                         reason: format!("{why}{fix}"),
                     });
                 }

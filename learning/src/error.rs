@@ -42,6 +42,12 @@ pub enum TrainError {
         /// Steps done.
         step: u64,
     },
+    /// The backend that was asked for can't be had.
+    #[error("{reason}")]
+    Backend {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The compute device failed.
     #[error("the compute device failed: {reason}; try again, or on another device")]
     Device {

@@ -146,7 +146,9 @@ impl From<TrainError> for Refusal {
                 loss,
             },
             TrainError::Device { reason } => of(RefusalKind::Device, reason),
-            other @ (TrainError::Source(_) | TrainError::Stopped { .. }) => of(RefusalKind::Protocol, other.to_string()),
+            other @ (TrainError::Source(_) | TrainError::Stopped { .. } | TrainError::Backend { .. }) => {
+                of(RefusalKind::Protocol, other.to_string())
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ fn open_on(
 ) -> Option<AnyTrainer> {
     match AnyTrainer::open(backend, model, layout, config, notes) {
         Ok(trainer) => Some(trainer),
-        Err(TrainError::Config { reason }) if reason.contains("no adapter") && std::env::var_os("AIMASS_REQUIRE_WGPU").is_none() => {
+        Err(TrainError::Backend { reason }) if reason.contains("no adapter") && std::env::var_os("AIMASS_REQUIRE_WGPU").is_none() => {
             eprintln!("SKIPPED, nothing was tested: {reason}");
             None
         }
