@@ -39,7 +39,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "PYTHON")]
     peer: Option<PathBuf>,
     /// Write the figures to this file too.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, alias = "json", value_name = "FILE")]
     output: Option<PathBuf>,
 }
 

@@ -19,7 +19,7 @@ pub struct Cost {
 }
 
 /// What a process that trains takes besides its tensors: code, stacks, and the buffers that matrix products pack into.
-pub(super) const PROCESS_BYTES: u64 = 6 << 20;
+pub(super) const PROCESS_BYTES: u64 = 8 << 20;
 
 /// Operations of one pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

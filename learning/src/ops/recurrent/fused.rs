@@ -16,7 +16,7 @@ use burn_backend::{Backend, Slice, TensorMetadata};
 
 use super::Recurrent;
 use super::cell::{Cell, State, columns};
-use super::run::{Mask, Steps, blocks, joined, unrolled};
+use super::run::{Mask, Steps, blocks, joined, row_major, unrolled};
 use gates::{Kept, gru, gru_gradient, lstm, lstm_gradient};
 
 /// Which cell, with the activations that ONNX and PyTorch have by default.
@@ -75,7 +75,7 @@ pub(super) fn steps<B: Backend>(layer: &Recurrent, steps: Steps<Autodiff<B>>) ->
         masks,
         recurrent: B::float_swap_dims(recurrent.clone(), 0, 1),
     };
-    let packed = trace.forward(from_input, &recurrent, hidden, fourth, layer.steps);
+    let packed = trace.forward(from_input, &row_major::<B>(recurrent), hidden, fourth, layer.steps);
     let prepared = Backward::<B, 4>::prepare::<NoCheckpointing>(AllSteps, nodes);
     let packed = match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(trace, packed),

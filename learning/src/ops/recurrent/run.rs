@@ -190,8 +190,17 @@ impl Recurrent {
     }
 }
 
+/// The matrix with its rows one after the other in memory, as it is not where it came as a transposed view. The product of every step
+/// would otherwise begin with packing it.
+pub(super) fn row_major<B: Backend>(matrix: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = matrix.shape();
+    let flat = B::float_reshape(matrix, Shape::new([shape.num_elements()]));
+    B::float_reshape(flat, shape)
+}
+
 /// One step after the other, of whatever cell.
-pub(super) fn unrolled<B: Backend>(layer: &Recurrent, steps: Steps<B>) -> (FloatTensor<B>, State<B>) {
+pub(super) fn unrolled<B: Backend>(layer: &Recurrent, mut steps: Steps<B>) -> (FloatTensor<B>, State<B>) {
+    steps.weights.recurrent = row_major::<B>(steps.weights.recurrent);
     let mut inputs = Vec::with_capacity(layer.steps);
     blocks::<B>(steps.from_input, layer.steps, layer.batch, &mut inputs);
     let mut order: Vec<(usize, FloatTensor<B>)> = inputs.into_iter().enumerate().collect();
