@@ -4,6 +4,7 @@
 
 pub mod api;
 mod args;
+mod bounded_file;
 pub mod cluster;
 mod commands;
 mod config;

@@ -1,19 +1,19 @@
 //! Reads a model from a folder: the file, and the files beside it where an exporter put the weights.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aimass_onnx::{MAX_MODEL_BYTES, Model, ReadError, external};
 use bytes::Bytes;
 
+use crate::bounded_file::{self, FileError};
+
 /// Why a model can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModelFileError {
-    #[error("can't read {path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{path} leads to a file outside the model's folder; put the values beside the model, or save the model as one file")]
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{} leads to a file outside the model's folder; put the values beside the model, or save the model as one file", path.display())]
     Outside { path: PathBuf },
     #[error(transparent)]
     Model(#[from] ReadError),
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path) -> Result<Model, ModelFileError> {
 }
 
 fn one_file(path: &Path) -> Result<Bytes, ModelFileError> {
-    let model = Bytes::from(whole(path, MAX_MODEL_BYTES)?);
+    let model = Bytes::from(bounded_file::read(path, MAX_MODEL_BYTES)?);
     let wanted = external::files(&model)?;
     if wanted.is_empty() {
         return Ok(model);
@@ -33,7 +33,7 @@ fn one_file(path: &Path) -> Result<Bytes, ModelFileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let resolved = |path: &Path| {
-        path.canonicalize().map_err(|source| ModelFileError::Io {
+        path.canonicalize().map_err(|source| FileError::Io {
             path: path.to_owned(),
             source,
         })
@@ -48,29 +48,11 @@ fn one_file(path: &Path) -> Result<Bytes, ModelFileError> {
         if !real.starts_with(&real_folder) {
             return Err(ModelFileError::Outside { path });
         }
-        let content = whole(&real, left)?;
+        let content = bounded_file::read(&real, left)?;
         left -= content.len();
         files.insert(location, Bytes::from(content));
     }
     Ok(external::bring_in(model, &files)?)
-}
-
-/// A file of at most `limit` bytes.
-pub(crate) fn whole(path: &Path, limit: usize) -> Result<Vec<u8>, ModelFileError> {
-    let failed = |source| ModelFileError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let mut content = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() > limit {
-        return Err(ModelFileError::Model(ReadError::TooLarge {
-            found_bytes: usize::try_from(path.metadata().map_err(failed)?.len()).unwrap_or(usize::MAX),
-            limit_bytes: limit,
-        }));
-    }
-    Ok(content)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use aimass_learning::data::{Limits, open_bytes};
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_onnx::{MAX_MODEL_BYTES, Model, lora};
 use aimass_protocol::job::JobFile;
-use aimass_protocol::limits::MAX_BLOB_BYTES;
+use aimass_protocol::limits::{MAX_BLOB_BYTES, MAX_JOB_FILE_BYTES};
 use aimass_protocol::{Digest, TenantId};
 use aimass_recipe::{Recipe, RecipeError};
 use anyhow::{Context, Result};
@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Service};
 use crate::args::{JobArgs, JobCommand};
-use crate::model_file::{self, whole};
+use crate::bounded_file;
+use crate::model_file;
 use crate::output::{Failure, Output, bytes, table};
 use crate::owner::{self, JobParts};
 
@@ -67,7 +68,7 @@ pub(crate) struct CheckedJob {
 /// The file, the line and the fix.
 pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let bad = |text: String| Failure::new(ExitKind::BadData, text);
-    let text = std::fs::read_to_string(path).map_err(|e| bad(format!("can't read the job file {}: {e}", path.display())))?;
+    let text = bounded_file::read_text(path, MAX_JOB_FILE_BYTES).map_err(|e| bad(format!("the job file: {e}")))?;
     let (file, source) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{}: {e}", path.display())))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let at =
@@ -92,7 +93,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         Some(section) => {
             let data_path = folder.join(&section.data);
             let unread = |problem: String| at("evaluate.data", problem, "name a CSV or an NPZ file, relative to the job file");
-            let raw = whole(&data_path, MAX_MODEL_BYTES).map_err(|e| unread(e.to_string()))?;
+            let raw = bounded_file::read(&data_path, MAX_MODEL_BYTES).map_err(|e| unread(e.to_string()))?;
             let data = open_bytes(&data_path.display().to_string(), &raw, &wanted, &Limits::default()).map_err(|e| {
                 at(
                     "evaluate.data",

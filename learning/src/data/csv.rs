@@ -14,17 +14,21 @@ pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// A file that is within the limit, and its size.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<(File, u64), DataError> {
     let name = path.display().to_string();
-    let file = File::open(path).map_err(|e| DataError::io(&name, e))?;
-    let meta = file.metadata().map_err(|e| DataError::io(&name, e))?;
+    // Looked at first: opening a pipe would wait for its writer.
+    let meta = std::fs::metadata(path).map_err(|e| DataError::io(&name, e))?;
     if meta.is_dir() {
         return Err(DataError::io(
             &name,
             std::io::Error::new(std::io::ErrorKind::IsADirectory, "is a folder; name a file"),
         ));
     }
+    if !meta.is_file() {
+        return Err(DataError::parse(&name, 0, 0, "is no regular file; save it to one"));
+    }
     if meta.len() > limits.max_bytes {
         return Err(DataError::parse(&name, 0, 0, too_large(limits)));
     }
+    let file = File::open(path).map_err(|e| DataError::io(&name, e))?;
     Ok((file, meta.len()))
 }
 

@@ -11,12 +11,14 @@ use aimass_learning::training::check_data;
 use aimass_learning::{DataError, Evaluator, Loss, Metric, TrainConfig, TrainError, Values};
 use aimass_onnx::{Model, ParamLayout, lora};
 use aimass_protocol::job::{JobFile, JobSource};
+use aimass_protocol::limits::MAX_JOB_FILE_BYTES;
 use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
 use anyhow::Result;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use super::TrainArgs;
+use crate::bounded_file;
 use crate::model_file;
 use crate::output::Failure;
 
@@ -51,7 +53,7 @@ fn bad(text: String) -> Failure {
 
 pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
     let job = args.job.display();
-    let text = std::fs::read_to_string(&args.job).map_err(|e| bad(format!("can't read the job file {job}: {e}")))?;
+    let text = bounded_file::read_text(&args.job, MAX_JOB_FILE_BYTES).map_err(|e| bad(format!("the job file: {e}")))?;
     let (mut file, places) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{job}: {e}")))?;
     let at = |field: &str, problem: String, fix: &str| bad(format!("{job}: {}", places.error_at(field, problem, fix.to_owned())));
     file.train.epochs = args.epochs.unwrap_or_else(|| file.train.epochs.saturating_mul(file.round.rounds));
