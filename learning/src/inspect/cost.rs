@@ -227,7 +227,12 @@ impl Holding {
             Kernel::Dropout(_) => holding(false, made, made, made),
             Kernel::BatchNorm(_) => holding(false, operand(0), operand(0), operand(0).saturating_mul(2)),
             Kernel::Normalise(_) => holding(false, operand(0).saturating_mul(2), operand(0), operand(0).saturating_mul(2)),
-            Kernel::Recurrent(_) => holding(true, made.saturating_mul(11), 0, made.saturating_mul(16)),
+            // By steps, of the hidden width: gates and states; the gates' sums as pieces and joined, in either direction.
+            Kernel::Recurrent(layer) => {
+                let kept = if layer.unrolls() { 24 } else { 8 };
+                let [kept, sums] = [kept, 8].map(|width| made.saturating_mul(width));
+                holding(true, kept, sums, sums)
+            }
             _ => holding(true, 0, 0, made),
         }
     }

@@ -246,3 +246,14 @@ fn function(name: &str, alphas: &mut impl Iterator<Item = f32>, betas: &mut impl
         }
     })
 }
+
+impl Recurrent {
+    /// Whether training goes through every operation of every step, rather than through one with its own gradient.
+    pub(crate) fn unrolls(&self) -> bool {
+        let usual = matches!(
+            self.cell,
+            Cell::Lstm { input_forget: false } | Cell::Gru { linear_before_reset: true }
+        );
+        !usual || self.peepholes || self.clip.is_some()
+    }
+}
