@@ -75,6 +75,7 @@ fn shapes_of(inputs: &[Array]) -> Vec<Vec<usize>> {
 
 impl<B: Backend> Executor<B> {
     pub(crate) fn new(mut graph: Graph) -> Self {
+        keep_pages();
         let device = Device::<B>::default();
         let mut sources = Vec::with_capacity(graph.sources.len());
         for source in &mut graph.sources {
@@ -267,6 +268,16 @@ impl<B: Backend> Executor<B> {
             }
         }
     }
+}
+
+/// Has the C library keep what a step of a small model frees, for the next step.
+///
+/// glibc gives the end of its heap back to the system after every step whose tensors are together more than some 128 KiB, and a third of
+/// a small model's step went to getting those pages anew. It takes the largest block that was freed as the measure of what is usual, so it is
+/// shown one, which is never written to; twice that much may then stay with an idle process.
+fn keep_pages() {
+    const USUAL_BYTES: usize = 4 << 20;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(USUAL_BYTES)));
 }
 
 /// Runs one kernel.
