@@ -18,6 +18,9 @@ const WORKER_VARIABLE: &str = "AIMASS_GPU_WORKER";
 /// `1`: a software rasterizer will do.
 const SOFTWARE_VARIABLE: &str = "AIMASS_WGPU_SOFTWARE";
 
+/// Most threads: more than the cores of any machine are of no use, and each takes memory.
+const MAX_THREADS: usize = 1024;
+
 /// The choice of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
@@ -142,6 +145,11 @@ impl AnyTrainer {
         mut notes: impl FnMut(&str) + Send + 'static,
     ) -> Result<Self, TrainError> {
         if let Some(threads) = backend.threads {
+            if threads.get() > MAX_THREADS {
+                return Err(TrainError::Config {
+                    reason: format!("{threads} threads are more than the {MAX_THREADS} that are accepted; use one a core at most"),
+                });
+            }
             set_threads(threads, &mut notes);
         }
         if backend.backend != BackendChoice::Cpu {

@@ -2,7 +2,7 @@
 
 mod cost;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
@@ -194,6 +194,34 @@ fn plan(model: &Model, layout: &ParamLayout, outputs: &[String], question: &Ques
             fix: "check the model or [model] trainable".to_owned(),
         });
     }
+    let mode = Mode::Training { batch_statistics: true };
+    let (shapes, guessed) = shapes_of(&graph, question, LENGTHS[0])?;
+    let first = match graph.plan(&shapes, mode) {
+        Ok(program) => return Ok((graph, program)),
+        Err(error) if !guessed => return Err(error),
+        Err(error) => error,
+    };
+    // A graph may have a length built in that its inputs do not tell, as older exporters do with attention.
+    for length in &LENGTHS[1..] {
+        let (shapes, _) = shapes_of(&graph, question, *length)?;
+        if let Ok(program) = graph.plan(&shapes, mode) {
+            return Ok((graph, program));
+        }
+    }
+    Err(match first {
+        GraphError::Node { node, op, problem, fix } => GraphError::Node {
+            node,
+            op,
+            problem,
+            fix: format!("{fix}, or say how long its open dimensions are (--dim NAME=N)"),
+        },
+        other => other,
+    })
+}
+
+/// Shapes of the inputs, and whether a length was guessed.
+fn shapes_of(graph: &Graph, question: &Question, open_length: usize) -> Result<(Vec<Vec<usize>>, bool), GraphError> {
+    let mut guessed = false;
     let mut shapes = Vec::with_capacity(graph.inputs.len());
     for input in &graph.inputs {
         let Some(dims) = &input.dims else {
@@ -202,24 +230,69 @@ fn plan(model: &Model, layout: &ParamLayout, outputs: &[String], question: &Ques
                 fix: "export the model with shapes".to_owned(),
             });
         };
-        let length = |(axis, dim): (usize, &Dim)| match dim {
+        let mut length = |(axis, dim): (usize, &Dim)| match dim {
             Dim::Fixed(n) => *n,
-            Dim::Symbol(name) => question
-                .dims
-                .get(name)
-                .copied()
-                .unwrap_or(if axis == 0 { question.batch } else { DEFAULT_LENGTH }),
-            Dim::Unknown if axis == 0 => question.batch,
-            Dim::Unknown => DEFAULT_LENGTH,
+            Dim::Symbol(name) if question.dims.contains_key(name) => question.dims[name],
+            _ if axis == 0 => question.batch,
+            _ => {
+                guessed = true;
+                open_length
+            }
         };
-        shapes.push(dims.iter().enumerate().map(length).collect::<Vec<_>>());
+        shapes.push(dims.iter().enumerate().map(&mut length).collect::<Vec<_>>());
     }
-    let program = graph.plan(&shapes, Mode::Training { batch_statistics: true })?;
-    Ok((graph, program))
+    Ok((shapes, guessed))
 }
 
-/// Length of an open axis that the question does not name.
-const DEFAULT_LENGTH: usize = 16;
+/// Lengths to try for an open axis that the question does not name.
+const LENGTHS: [usize; 12] = [16, 8, 32, 10, 4, 64, 12, 20, 5, 6, 7, 128];
+
+/// What a person should know of a model that trains: tensors that look like parameters and stay constant, and tensors that several nodes
+/// read, which train as one.
+pub fn doubts(model: &Model, layout: &ParamLayout) -> Vec<String> {
+    let frozen = layout.params().iter().filter(|p| p.kind == ParamKind::Frozen && p.n_elements() > 1);
+    let frozen: Vec<String> = frozen.map(|p| format!("`{}` {:?}", p.name, p.shape)).collect();
+    let mut doubts = Vec::new();
+    if !frozen.is_empty() {
+        doubts.push(format!(
+            "{} stay constant, as nothing shows that they are parameters; if they are, name them in `[model] trainable`",
+            listed(&frozen)
+        ));
+    }
+    let mut readers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for node in &model.graph().node {
+        for name in &node.input {
+            readers.entry(name).or_default().insert(shown_node(node));
+        }
+    }
+    let weights = layout.params().iter().filter(|p| p.kind == ParamKind::Weight);
+    let shared: Vec<String> = weights
+        .filter(|p| readers.get(p.name.as_str()).is_some_and(|nodes| nodes.len() > 1))
+        .map(|p| format!("`{}`", p.name))
+        .collect();
+    if !shared.is_empty() {
+        doubts.push(format!(
+            "several nodes read {}: each trains as one. If your code does not tie them, the exporter merged what had equal values; give them different first values, then export again",
+            listed(&shared)
+        ));
+    }
+    doubts
+}
+
+fn shown_node(node: &aimass_onnx::proto::NodeProto) -> &str {
+    if node.name.is_empty() {
+        return node.output.first().map_or("", String::as_str);
+    }
+    &node.name
+}
+
+/// The first few, and how many more.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
 
 /// Counts of a layout by what its parameters are to training.
 pub fn parameters(layout: &ParamLayout) -> BTreeMap<&'static str, usize> {

@@ -8,7 +8,8 @@ use crate::proto::{GraphProto, NodeProto};
 /// What each value that is used in a slot is to training, by name. Values that are not in it train only when a rule says so.
 ///
 /// A value reached through operators that only rename or rearrange (Identity, Transpose, Reshape, Squeeze, Unsqueeze, Flatten)
-/// counts as the value itself. One that is used as a running statistic anywhere is a buffer; else one weight slot makes a weight.
+/// counts as the value itself, and one that is put together of parts (Slice, Split, Concat, Expand) of nothing but initializers counts as
+/// all of them, as exporters reorder the gates of LSTM and GRU where they do not fold constants. One that is used as a running statistic anywhere is a buffer; else one weight slot makes a weight.
 ///
 /// Besides the operators' slots: an Add's operand directly after a product is its bias, and where a normalization is made of its parts
 /// (a division by a square root, or an InstanceNormalization), the initializers that it is multiplied with and that are then added are
@@ -51,6 +52,8 @@ struct Walk<'a> {
     initializers: BTreeMap<&'a str, &'a [i64]>,
     /// What a rearranged value is a rearrangement of.
     source: BTreeMap<&'a str, &'a str>,
+    /// The initializers that a value is put together of.
+    parts: BTreeMap<&'a str, Vec<&'a str>>,
     given: BTreeMap<&'a str, Given>,
     instance_norms: Vec<InstanceNorm<'a>>,
     kinds: BTreeMap<&'a str, ParamKind>,
@@ -60,10 +63,11 @@ impl<'a> Walk<'a> {
     fn visit(&mut self, node: &'a NodeProto) {
         let Some(op) = node.standard_op() else { return };
         for &(index, kind) in slots(op) {
-            if let Some(name) = self.origin(node, index) {
+            for name in self.parts_of(node, index) {
                 self.mark(name, kind);
             }
         }
+        self.put_together(node, op);
         let (first, second) = (self.origin(node, 0), self.origin(node, 1));
         let Some(output) = node.output.first() else { return };
         if let Some(name) = first.filter(|_| rearranges(op)) {
@@ -149,6 +153,29 @@ impl<'a> Walk<'a> {
             }
         }
         self.kinds
+    }
+
+    /// What input `index` of a node was before it was rearranged, sliced and joined.
+    fn parts_of(&self, node: &'a NodeProto, index: usize) -> Vec<&'a str> {
+        let Some(name) = self.origin(node, index) else { return Vec::new() };
+        self.parts.get(name).cloned().unwrap_or_else(|| vec![name])
+    }
+
+    /// Notes what the outputs of a node that takes apart or joins are made of.
+    fn put_together(&mut self, node: &'a NodeProto, op: &str) {
+        let inputs = match op {
+            "Slice" | "Split" | "Expand" => 0..1,
+            "Concat" => 0..node.input.len(),
+            _ => return,
+        };
+        let mut parts: Vec<&str> = inputs.flat_map(|index| self.parts_of(node, index)).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        if !parts.is_empty() && parts.iter().all(|name| self.initializers.contains_key(name)) {
+            for output in &node.output {
+                self.parts.insert(output, parts.clone());
+            }
+        }
     }
 
     /// Input `index` of a node before it was rearranged.

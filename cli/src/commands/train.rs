@@ -146,6 +146,7 @@ impl<'a> Run<'a> {
     fn begin(args: &'a TrainArgs, setup: &'a Setup, folder: &'a Path, out: &Output) -> Result<Self> {
         let view = View::new(out);
         let notes = view.clone();
+        setup.doubts().iter().for_each(|doubt| view.note(&format!("note: {doubt}")));
         let open = |model: &Model, layout: &ParamLayout, config: &TrainConfig| {
             AnyTrainer::open(&args.backend(), model, layout, config, move |text| notes.note(text))
         };

@@ -48,6 +48,32 @@ pub fn run(bytes: &[u8], mut inputs: BTreeMap<String, Array>) -> Result<Vec<(Str
         .collect()
 }
 
+/// Whether tract can run a model on inputs of these shapes, by name: it is made ready, and nothing is computed.
+///
+/// # Errors
+/// [`InferError::Op`] and [`InferError::Graph`] for what tract can't run.
+pub fn check(bytes: &[u8], shapes: &BTreeMap<String, Vec<usize>>) -> Result<(), InferError> {
+    let model = Model::from_bytes(bytes)?;
+    let graph_error = |e: TractError| InferError::Graph { reason: chain(&e) };
+    let mut graph = check_ops(&model)?.model_for_read(&mut model.as_bytes()).map_err(graph_error)?;
+    for (i, input) in model.inputs().iter().enumerate() {
+        let element = match input.element {
+            ElementType::F32 => DatumType::F32,
+            ElementType::I64 => DatumType::I64,
+            ElementType::I32 => DatumType::I32,
+            ElementType::Bool => DatumType::Bool,
+            _ => continue,
+        };
+        if let Some(shape) = shapes.get(&input.name) {
+            graph = graph
+                .with_input_fact(i, InferenceFact::dt_shape(element, shape))
+                .map_err(graph_error)?;
+        }
+    }
+    graph.into_optimized().and_then(IntoRunnable::into_runnable).map_err(graph_error)?;
+    Ok(())
+}
+
 /// `None` where the array is of another type than `element`.
 fn to_tensor(array: &Array, element: ElementType) -> Result<Option<Tensor>, TractError> {
     Ok(Some(match (array.values(), element) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aimass_onnx::{Dim, ElementType, Model, ReadError};
 use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TypedRunnableModel, tvec};
 
-pub use arrays::run;
+pub use arrays::{check, run};
 pub use parity::{Parity, ParityError, parity};
 
 /// A model that tract can't run, or rows that do not fit it.

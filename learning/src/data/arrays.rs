@@ -142,6 +142,12 @@ impl ArrayRows {
             }
         }
         let values = array.header.element.decode(&bytes).map_err(wrong)?;
+        if let Values::Floats(values) = &values
+            && let Some(at) = values.iter().position(|v| !v.is_finite())
+        {
+            let row = rows[at * rows.len() / values.len()];
+            return Err(wrong(format!("holds {} in row {}; correct the data", values[at], row + 1)));
+        }
         let shape = [&[rows.len()], &array.header.shape[1..]].concat();
         Array::new(shape, values).ok_or_else(|| wrong("was changed while it was in use; start again".to_owned()))
     }
@@ -339,10 +345,18 @@ impl Source for ArrayRows {
     fn batch(&self, rows: &[usize]) -> Result<Batch, DataError> {
         let all = |arrays: &[usize]| -> Result<Vec<Array>, DataError> { arrays.iter().map(|&array| self.rows(array, rows)).collect() };
         let weights = self.weights.map(|array| self.rows(array, rows)).transpose()?;
+        let weights = weights.map(|array| floats(array.into_values()));
+        if let Some(at) = weights.iter().flatten().position(|&w| w < 0.0) {
+            let problem = format!(
+                "the array `{WEIGHTS}` is negative in row {}; give each row a weight of 0 or more",
+                rows[at] + 1
+            );
+            return Err(DataError::parse(&self.name, 0, 0, problem));
+        }
         Ok(Batch {
             inputs: all(&self.inputs)?,
             targets: all(&self.targets)?,
-            weights: weights.map(|array| floats(array.into_values())),
+            weights,
             flat: true,
         })
     }

@@ -201,3 +201,35 @@ fn a_mask_after_attention_scores_is_no_bias() {
     let found = initializers_of(layer, &[weights[0], ("positions", &[16, 8])]);
     assert_eq!(found[1].1, Some(Weight));
 }
+
+#[test]
+fn weights_whose_gates_are_reordered_in_the_graph_are_found() {
+    let found = initializers_of(
+        vec![
+            node("Slice", &["w_ih", "a", "b"], &["i"]),
+            node("Slice", &["w_ih", "b", "c"], &["o"]),
+            node("Concat", &["o", "i"], &["reordered"]),
+            node("Unsqueeze", &["reordered", "axes"], &["w"]),
+            node("Concat", &["b_ih", "b_hh"], &["b"]),
+            node("Unsqueeze", &["b", "axes"], &["bias"]),
+            node("LSTM", &["x", "w", "r", "bias"], &["y"]),
+            node("Split", &["in_proj"], &["q", "k"]),
+            node("MatMul", &["y", "q"], &["yq"]),
+            node("Concat", &["y", "table"], &["mixed"]),
+            node("MatMul", &["yq", "mixed"], &["z"]),
+        ],
+        &[
+            ("w_ih", &[8, 3]),
+            ("b_ih", &[8]),
+            ("b_hh", &[8]),
+            ("r", &[1, 8, 2]),
+            ("in_proj", &[2, 4]),
+            ("table", &[2, 2]),
+        ],
+    );
+    let kind = |name: &str| found.iter().find(|(n, _)| n == name).and_then(|(_, kind)| *kind);
+    for name in ["w_ih", "b_ih", "b_hh", "r", "in_proj"] {
+        assert_eq!(kind(name), Some(Weight), "{name}");
+    }
+    assert_eq!(kind("table"), None, "what is joined with computed values is no weight");
+}

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aimass_edge_agent::exit::ExitKind;
-use aimass_learning::inspect::{Cost, Inspection, Port, Question, inspect, parameters};
+use aimass_edge_agent::infer;
+use aimass_learning::inspect::{Cost, Inspection, Port, Question, doubts, inspect, parameters};
 use aimass_onnx::{ParamKind, ParamLayout, TrainableRules};
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -59,8 +60,20 @@ pub(crate) fn run(args: &CheckArgs, out: &Output) -> Result<ExitKind> {
     };
     let found = inspect(&model, layout.as_ref().map_err(Clone::clone), &question);
     let layout = layout.ok();
-    out.result(&as_json(&found, layout.as_ref(), size), || {
-        as_text(&found, layout.as_ref(), args.batch)
+    let mut notes = notes(&found);
+    if let Some(layout) = layout.as_ref().filter(|_| args.trainable.is_empty()) {
+        notes.extend(doubts(&model, layout));
+    }
+    let shapes = found
+        .inputs
+        .iter()
+        .filter_map(|port| Some((port.name.clone(), port.shape.clone()?)));
+    let tract = infer::check(model.as_bytes(), &shapes.collect());
+    if let Err(error) = &tract {
+        notes.push(format!("devices can't run it: {error}"));
+    }
+    out.result(&as_json(&found, layout.as_ref(), size, (&notes, tract.is_ok())), || {
+        as_text(&found, layout.as_ref(), args.batch, &notes)
     });
     Ok(if found.trains() { ExitKind::Ok } else { ExitKind::BadData })
 }
@@ -85,7 +98,7 @@ fn kind(kind: ParamKind) -> &'static str {
     }
 }
 
-fn as_json(found: &Inspection, layout: Option<&ParamLayout>, size: u64) -> Value {
+fn as_json(found: &Inspection, layout: Option<&ParamLayout>, size: u64, (notes, runs): (&[String], bool)) -> Value {
     let port = |p: &Port| json!({ "name": p.name, "element": p.element, "dims": p.dims, "shape": p.shape });
     let obstacles = found.obstacles.iter();
     let obstacles: Vec<Value> = obstacles
@@ -98,7 +111,8 @@ fn as_json(found: &Inspection, layout: Option<&ParamLayout>, size: u64) -> Value
     json!({
         "trainable": found.trains(),
         "obstacles": obstacles,
-        "notes": notes(found),
+        "notes": notes,
+        "runs_in_tract": runs,
         "inputs": found.inputs.iter().map(port).collect::<Vec<_>>(),
         "outputs": found.outputs.iter().map(port).collect::<Vec<_>>(),
         "opset": found.opset,
@@ -122,7 +136,7 @@ fn shape(port: &Port) -> String {
     }
 }
 
-fn as_text(found: &Inspection, layout: Option<&ParamLayout>, batch: usize) -> String {
+fn as_text(found: &Inspection, layout: Option<&ParamLayout>, batch: usize, notes: &[String]) -> String {
     let mut text = if found.trains() {
         "trains here\n".to_owned()
     } else {
@@ -131,8 +145,8 @@ fn as_text(found: &Inspection, layout: Option<&ParamLayout>, batch: usize) -> St
     for o in &found.obstacles {
         text.push_str(&format!("  {o}\n"));
     }
-    for note in notes(found) {
-        text.push_str(&format!("  but {note}\n"));
+    for note in notes {
+        text.push_str(&format!("  note: {note}\n"));
     }
     let ports = |name: &str, ports: &[Port]| -> String {
         let lines = ports.iter().map(|p| format!("{name:<8} {}  {} {}\n", p.name, p.element, shape(p)));

@@ -7,6 +7,7 @@ use aimass_crypto::hash::{Sha256, sha256};
 use aimass_edge_agent::exit::ExitKind;
 use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{Joined, Limits, Source, Subset, Wanted, open, split, split_stratified};
+use aimass_learning::inspect::doubts;
 use aimass_learning::training::check_data;
 use aimass_learning::{DataError, Evaluator, Loss, Metric, TrainConfig, TrainError, Values};
 use aimass_onnx::{Model, ParamLayout, lora};
@@ -33,6 +34,8 @@ pub(super) struct Setup {
     pub(super) metrics: Vec<Metric>,
     pub(super) identity: Identity,
     adapted: bool,
+    /// The job says by name what trains.
+    chosen: bool,
     data: Data,
     job: PathBuf,
     places: JobSource,
@@ -81,6 +84,7 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
             data: data_digest(data.train())?,
         },
         adapted: file.train.lora.is_some(),
+        chosen: file.train.lora.is_some() || !file.model.trainable.is_empty(),
         metrics,
         model,
         layout,
@@ -199,6 +203,14 @@ impl Data {
 }
 
 impl Setup {
+    /// What a person should know of the model.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        if self.chosen {
+            return Vec::new();
+        }
+        doubts(&self.model, &self.layout)
+    }
+
     pub(super) fn train_data(&self) -> &dyn Source {
         self.data.train()
     }
