@@ -16,7 +16,7 @@ pub(crate) fn open() -> Result<Adapter, String> {
         other => other.to_string(),
     })?;
     let info = setup.adapter.get_info();
-    // Where nothing else is there, wgpu falls back to it; but the compute shaders of some ops do not work on it.
+    // wgpu falls back to it where nothing else is there; but the tests of the ops do not come through on it.
     if info.backend == wgpu::Backend::Gl {
         return Err(format!("{NO_ADAPTER} ({} speaks OpenGL alone)", info.name));
     }
