@@ -5,6 +5,7 @@ mod cost;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use aimass_onnx::proto::NodeProto;
 use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
 
 pub use cost::Cost;
@@ -260,7 +261,9 @@ pub fn doubts(model: &Model, layout: &ParamLayout) -> Vec<String> {
         ));
     }
     let mut readers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for node in &model.graph().node {
+    // A weight's gates are sliced apart, and its shape is read: no second use.
+    let uses = |node: &&NodeProto| !matches!(node.standard_op(), Some("Slice" | "Split" | "Shape"));
+    for node in model.graph().node.iter().filter(uses) {
         for name in &node.input {
             readers.entry(name).or_default().insert(shown_node(node));
         }
@@ -279,7 +282,7 @@ pub fn doubts(model: &Model, layout: &ParamLayout) -> Vec<String> {
     doubts
 }
 
-fn shown_node(node: &aimass_onnx::proto::NodeProto) -> &str {
+fn shown_node(node: &NodeProto) -> &str {
     if node.name.is_empty() {
         return node.output.first().map_or("", String::as_str);
     }
@@ -306,4 +309,58 @@ pub fn parameters(layout: &ParamLayout) -> BTreeMap<&'static str, usize> {
         *counts.entry(kind).or_insert(0) += param.n_elements();
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use aimass_onnx::TrainableRules;
+    use aimass_onnx::build::mlp;
+
+    use super::*;
+
+    #[test]
+    fn what_stays_constant_and_what_is_read_twice_is_named() {
+        let mut proto = mlp(&[2, 3, 3, 2], 1).proto().clone();
+        let shown = |model: &Model| doubts(model, &model.layout(&TrainableRules::new(&[]).expect("none")).expect("trains"));
+        assert_eq!(shown(&Model::from_proto(proto.clone()).expect("sound")), [String::new(); 0]);
+        let graph = proto.graph.as_mut().expect("a graph");
+
+        // The second layer reads the first one's biases, and a position is added to the input.
+        let graph_node = |graph: &mut aimass_onnx::proto::GraphProto, nth: usize| {
+            let at = graph
+                .node
+                .iter()
+                .enumerate()
+                .filter(|(_, n)| n.op_type == "Gemm")
+                .nth(nth)
+                .map(|(at, _)| at);
+            at.expect("a product")
+        };
+        let (first, second) = (graph_node(graph, 0), graph_node(graph, 1));
+        let bias = graph.node[first].input[2].clone();
+        graph.node[second].input[2].clone_from(&bias);
+        let position = aimass_onnx::proto::TensorProto {
+            name: "position".to_owned(),
+            ..graph.initializer.iter().find(|t| t.name == bias).expect("there").clone()
+        };
+        graph.initializer.push(position);
+        let hidden = graph.node[first].output[0].clone();
+        let reader = graph.node.iter().position(|n| n.input.contains(&hidden)).expect("an activation");
+        let mut added = graph.node[reader].clone();
+        (added.op_type, added.name) = ("Mul".to_owned(), "with position".to_owned());
+        (added.input, added.output) = (vec![hidden.clone(), "position".to_owned()], vec!["moved".to_owned()]);
+        for input in &mut graph.node[reader].input {
+            if *input == hidden {
+                "moved".clone_into(input);
+            }
+        }
+        graph.node.insert(reader, added);
+        let found = shown(&Model::from_proto(proto).expect("sound"));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].contains("`position` [3]") && found[0].contains("[model] trainable"),
+            "{found:?}"
+        );
+        assert!(found[1].contains(&format!("`{bias}`")), "{found:?}");
+    }
 }
