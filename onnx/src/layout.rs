@@ -71,7 +71,11 @@ impl ParamLayout {
         let mut matched = vec![false; rules.rules.len()];
         let layout = Self::of_kinds(model, |name| {
             let slot = slots.get(name).copied().unwrap_or(ParamKind::Frozen);
-            rules.kind(name, slot, &mut matched)
+            match rules.kind(name, slot, &mut matched) {
+                // What a glob like `*` takes in beside parameters: the fill of a mask, which is no number to learn from.
+                ParamKind::Weight if slot == ParamKind::Frozen && !is_finite(model, name) => ParamKind::Frozen,
+                kind => kind,
+            }
         });
         if let Some(unmatched) = matched.iter().position(|&matched| !matched) {
             return Err(LayoutError::Unmatched {
@@ -175,6 +179,11 @@ impl ParamLayout {
         let names: Vec<_> = self.params.iter().take(5).map(|param| shown(&param.name)).collect();
         if names.is_empty() { "(none)".to_owned() } else { names.join(", ") }
     }
+}
+
+fn is_finite(model: &Model, name: &str) -> bool {
+    let values = model.initializer(name).and_then(|tensor| tensor.to_f32());
+    values.is_none_or(|values| values.iter().all(|value| value.is_finite()))
 }
 
 impl TrainableRules {

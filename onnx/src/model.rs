@@ -80,6 +80,12 @@ impl Model {
     /// [`ReadError`].
     pub fn from_shared(bytes: Bytes) -> Result<Self, ReadError> {
         check_size(bytes.len())?;
+        if bytes.is_empty() {
+            return Err(ReadError::Malformed {
+                offset: 0,
+                what: "the file is empty",
+            });
+        }
         scan(&bytes)?;
         let proto = proto::ModelProto::decode(bytes.clone()).map_err(|error| ReadError::Decode {
             reason: shown(&error.to_string()),

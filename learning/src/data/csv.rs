@@ -222,7 +222,8 @@ fn resolve(name: &str, header: &StringRecord, inputs: &[String], targets: &[Stri
 /// At most 20 names, so that a message stays readable.
 pub(super) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 20;
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    const LENGTH: usize = 80;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| name.chars().take(LENGTH).collect()).collect();
     let more = names.len().saturating_sub(SHOWN);
     if more == 0 {
         shown.join(", ")

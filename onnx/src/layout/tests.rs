@@ -126,3 +126,27 @@ fn a_layout_is_made_again_from_its_kinds() {
         );
     }
 }
+
+#[test]
+fn a_glob_does_not_train_the_fill_of_a_mask() {
+    use crate::testing::{model, node, tensor};
+    let nodes = vec![
+        node("Add", &["x", "offset"], &["moved"]),
+        node("Where", &["mask", "moved", "fill"], &["y"]),
+    ];
+    let mask = crate::proto::TensorProto {
+        data_type: crate::proto::DataType::Bool as i32,
+        raw_data: vec![1, 0].into(),
+        ..tensor("mask", &[2], &[])
+    };
+    let initializers = vec![
+        tensor("offset", &[2], &[0.5, 1.0]),
+        tensor("fill", &[1], &[f32::NEG_INFINITY]),
+        mask,
+    ];
+    let layout = model(nodes, initializers)
+        .layout(&TrainableRules::new(&["*".to_owned()]).expect("a glob"))
+        .expect("trains");
+    let kind = |name: &str| layout.params().iter().find(|p| p.name == name).map(|p| p.kind);
+    assert_eq!((kind("offset"), kind("fill")), (Some(ParamKind::Weight), Some(ParamKind::Frozen)));
+}
