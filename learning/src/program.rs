@@ -14,13 +14,15 @@ pub(crate) mod host;
 mod indexing;
 mod node;
 mod plan;
+mod planned;
+mod shapes;
 mod value;
 
 pub(crate) use feed::Feed;
 pub(crate) use graph::{Graph, Role, Source as GraphSource, obstacles};
 pub(crate) use indexing::Indexing;
 pub(crate) use node::{Attributes, NodeView, Problem, axis, missing, refuse};
-pub(crate) use plan::{Mode, Output, Planned, Source, broadcast};
+pub(crate) use planned::{Mode, Output, Planned, Source, broadcast};
 pub(crate) use value::{Element, Host, Tensor, Value};
 
 use crate::array::Array;

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aimass_onnx::Dim;
 use aimass_onnx::proto::NodeProto;
 
 use super::graph::{model_error, node_error};
 use super::node::Attributes;
 use super::{
-    Constant, Element, From, Graph, GraphError, Host, HostSlot, HostStep, Indexing, NodeView, Operand, Problem, Program, ProgramOutput,
-    Role, Slot, Step, Tensor, Upload, Value, host,
+    Constant, Element, From, Graph, GraphError, Host, HostSlot, HostStep, Indexing, Mode, NodeView, Operand, Output, Planned, Problem,
+    Program, ProgramOutput, Role, Slot, Source, Step, Tensor, Upload, Value, host,
 };
 use crate::array::{Array, n_elements};
 use crate::ops::{self, Kernel};
@@ -24,224 +23,12 @@ const MAX_HOST_TOTAL: usize = 1 << 26;
 /// Largest result of constant folding.
 const MAX_FOLDED: usize = 1 << 16;
 
-/// What a program is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Mode {
-    /// Dropout is off, batch norm uses the stored statistics.
-    Inference,
-    /// Dropout is on where the file says so, and batch norm uses the statistics of the batch and moves the stored ones where asked to.
-    Training {
-        /// Whether batch norm uses the statistics of the batch.
-        batch_statistics: bool,
-    },
-}
-
-/// An input of a kernel.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// On the device already.
-    Slot(Slot),
-    /// Uploaded before the device starts.
-    Host(Host),
-    /// The same for indices: each is checked, and turned into what the kernel reads.
-    Index(Host, Indexing),
-}
-
-impl std::convert::From<&Tensor> for Source {
-    fn from(tensor: &Tensor) -> Self {
-        Self::Slot(tensor.slot)
-    }
-}
-
-/// An output of a kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Output {
-    pub(crate) element: Element,
-    pub(crate) shape: Vec<usize>,
-}
-
-impl Output {
-    pub(crate) fn float(shape: Vec<usize>) -> Self {
-        Self {
-            element: Element::Float,
-            shape,
-        }
-    }
-}
-
-/// What an op's planner makes of a node.
-#[derive(Debug)]
-pub(crate) enum Planned {
-    /// A kernel that runs every time.
-    Run {
-        kernel: Kernel,
-        inputs: Vec<Source>,
-        outputs: Vec<Output>,
-    },
-    /// A training kernel whose outputs after the node's own are the new values of buffers.
-    Update {
-        kernel: Kernel,
-        inputs: Vec<Source>,
-        outputs: Vec<Output>,
-        /// The slots of the buffers, one for each of the last outputs.
-        buffers: Vec<Slot>,
-    },
-    /// Nothing to run: other names for values.
-    Values(Vec<Value>),
-    /// Floats known now.
-    Constant { shape: Vec<usize>, values: Vec<f32> },
-}
-
-impl Planned {
-    /// A kernel over float tensors that makes one.
-    pub(crate) fn run(kernel: Kernel, inputs: &[&Tensor], shape: Vec<usize>) -> Result<Self, Problem> {
-        Ok(Self::Run {
-            kernel,
-            inputs: inputs.iter().map(|t| Source::from(*t)).collect(),
-            outputs: vec![Output::float(shape)],
-        })
-    }
-    /// The value of another name.
-    pub(crate) fn same(value: &Value) -> Result<Self, Problem> {
-        Ok(Self::Values(vec![value.clone()]))
-    }
-    /// A tensor of another name.
-    pub(crate) fn tensor(tensor: &Tensor) -> Result<Self, Problem> {
-        Ok(Self::Values(vec![Value::Tensor(tensor.clone())]))
-    }
-    /// Known integers.
-    pub(crate) fn host(host: Host) -> Result<Self, Problem> {
-        Ok(Self::Values(vec![Value::Host(host)]))
-    }
-}
-
-/// The numpy-style broadcast of two shapes.
-pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
-    let rank = a.len().max(b.len());
-    let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
-    (0..rank)
-        .map(|i| match (at(a, i), at(b, i)) {
-            (x, y) if x == y => Some(x),
-            (1, y) => Some(y),
-            (x, 1) => Some(x),
-            _ => None,
-        })
-        .collect()
-}
-
 /// Elements of a shape, when within the limit for one tensor.
-fn elements(shape: &[usize]) -> Option<usize> {
+pub(super) fn elements(shape: &[usize]) -> Option<usize> {
     n_elements(shape).filter(|&n| n <= MAX_ELEMENTS)
 }
 
-fn data_error(problem: String, fix: &str) -> GraphError {
-    GraphError::Data {
-        problem,
-        fix: fix.to_owned(),
-    }
-}
-
 impl Graph {
-    /// The shape of input `index` for `rows` rows of `n_features` each: what the file leaves open takes what is left.
-    pub(crate) fn row_shape(&self, index: usize, rows: usize, n_features: usize) -> Result<Vec<usize>, GraphError> {
-        let input = &self.inputs[index];
-        let dims = match input.dims.as_deref() {
-            None => return Ok(vec![rows, n_features]),
-            Some([]) => {
-                return Err(model_error(
-                    format!("the input `{}` is a scalar", input.name),
-                    "its first dimension must be the batch",
-                ));
-            }
-            Some([Dim::Fixed(batch), ..]) => {
-                return Err(model_error(
-                    format!("the input `{}` has a fixed batch of {batch}", input.name),
-                    "export it with a dynamic first dimension (dynamic_axes or dynamic_shapes in torch.onnx.export)",
-                ));
-            }
-            Some([_, rest @ ..]) => rest,
-        };
-        let fixed: Option<usize> = dims
-            .iter()
-            .filter_map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None })
-            .try_fold(1usize, usize::checked_mul);
-        let open = dims.iter().filter(|d| !matches!(d, Dim::Fixed(_))).count();
-        const FIX: &str = "choose the columns in [data] inputs, or a model made for them";
-        let free = match (fixed, open) {
-            (Some(fixed), 0) if fixed == n_features => 1,
-            (Some(fixed), 0) => {
-                let problem = format!(
-                    "the model's input `{}` takes {fixed} features a row, the data has {n_features}",
-                    input.name
-                );
-                return Err(data_error(problem, FIX));
-            }
-            (Some(fixed), 1) if fixed > 0 && n_features.is_multiple_of(fixed) => n_features / fixed,
-            (Some(fixed), 1) => {
-                let problem = format!(
-                    "the model's input `{}` takes a multiple of {fixed} features a row, the data has {n_features}",
-                    input.name
-                );
-                return Err(data_error(problem, FIX));
-            }
-            _ => {
-                let problem = format!("the model's input `{}` leaves {open} dimensions besides the batch open", input.name);
-                return Err(data_error(
-                    problem,
-                    "export it with those dimensions fixed, or feed arrays that have them",
-                ));
-            }
-        };
-        let rest = dims.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { free });
-        Ok(std::iter::once(rows).chain(rest).collect())
-    }
-
-    /// Checks shapes against what the file says of the inputs: ranks, fixed dimensions, and symbols that stand for one number.
-    fn check_shapes(&self, shapes: &[Vec<usize>]) -> Result<(), GraphError> {
-        if shapes.len() != self.inputs.len() {
-            let names: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
-            let problem = format!("{} arrays for the inputs {}", shapes.len(), names.join(", "));
-            return Err(data_error(problem, "feed one array an input"));
-        }
-        let mut symbols: BTreeMap<&str, usize> = BTreeMap::new();
-        for (input, shape) in self.inputs.iter().zip(shapes) {
-            if elements(shape).is_none_or(|n| n == 0) {
-                let problem = format!(
-                    "a batch of the shape {shape:?} for the input `{}` is empty or past the memory limit",
-                    input.name
-                );
-                return Err(data_error(problem, "use a smaller batch of rows with at least one feature"));
-            }
-            let Some(dims) = &input.dims else { continue };
-            let fits = dims.len() == shape.len()
-                && dims.iter().zip(shape).all(|(dim, &n)| match dim {
-                    Dim::Fixed(fixed) => *fixed == n,
-                    Dim::Symbol(name) => *symbols.entry(name).or_insert(n) == n,
-                    Dim::Unknown => true,
-                });
-            if !fits {
-                let said: Vec<String> = dims
-                    .iter()
-                    .map(|dim| match dim {
-                        Dim::Fixed(n) => n.to_string(),
-                        Dim::Symbol(name) => name.clone(),
-                        Dim::Unknown => "?".to_owned(),
-                    })
-                    .collect();
-                let problem = format!(
-                    "the input `{}` takes the shape [{}], the data has {shape:?}",
-                    input.name,
-                    said.join(", ")
-                );
-                return Err(data_error(
-                    problem,
-                    "feed arrays of this shape; dimensions of one name are of one length",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Binds the graph to the shapes of its inputs.
     pub(crate) fn plan(&self, shapes: &[Vec<usize>], mode: Mode) -> Result<Program, GraphError> {
         self.check_shapes(shapes)?;
