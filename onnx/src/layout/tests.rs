@@ -129,7 +129,6 @@ fn a_layout_is_made_again_from_its_kinds() {
 
 #[test]
 fn a_glob_does_not_train_the_fill_of_a_mask() {
-    use crate::testing::{model, node, tensor};
     let nodes = vec![
         node("Add", &["x", "offset"], &["moved"]),
         node("Where", &["mask", "moved", "fill"], &["y"]),

@@ -129,10 +129,9 @@ fn bad_files_are_refused_for_what_is_wrong_with_them() {
     ));
     assert_eq!(
         Model::from_bytes(&[]).map(|_| ()),
-        Err(ReadError::IrVersion {
-            found: 0,
-            oldest: 3,
-            newest: 14
+        Err(ReadError::Malformed {
+            offset: 0,
+            what: "the file is empty"
         })
     );
 }
