@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use aimass_onnx::{Model, ParamLayout};
 
 use crate::data::Source;
-use crate::training::{Stepped, Stepper, Training};
+use crate::training::{Stepped, Stepper, Training, check_data};
 use crate::{Loss, OptimizerConfig, TrainError, Trainer};
 
 /// One output that a loss reads.
@@ -126,8 +126,18 @@ pub fn train_on<T: Stepper>(
     make: impl FnOnce(&Model, &ParamLayout, &TrainConfig) -> Result<T, TrainError>,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<LocalUpdate, TrainError> {
+    if config.epochs == 0 {
+        // A dry run: everything is checked, and nothing opened that would only hand the weights back.
+        config.check()?;
+        check_data(model, layout, data, &config.heads)?;
+        return Ok(LocalUpdate {
+            delta: vec![0.0; layout.n_weights()],
+            examples: data.len() as u64,
+            steps: 0,
+            train_loss: 0.0,
+        });
+    }
     let mut training = Training::on(model, layout, data, config, make)?;
-    let base = training.weights()?.weights;
     let mut train_loss = 0.0;
     while let Some(Stepped {
         step,
@@ -142,11 +152,16 @@ pub fn train_on<T: Stepper>(
         }
         train_loss = epoch_loss.map_or(train_loss, |loss| loss as f32);
     }
-    let trained = training.weights()?.weights;
+    let steps = training.step_count();
+    let mut delta = training.weights()?.weights;
+    // What training held is given back before the base is read once more.
+    drop(training);
+    let base = model.weights(layout).map_err(|e| TrainError::Data { reason: e.to_string() })?;
+    delta.iter_mut().zip(&base).for_each(|(after, before)| *after -= before);
     Ok(LocalUpdate {
-        delta: trained.iter().zip(&base).map(|(after, before)| after - before).collect(),
+        delta,
         examples: data.len() as u64,
-        steps: training.step_count(),
+        steps,
         train_loss,
     })
 }
