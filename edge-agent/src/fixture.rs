@@ -88,6 +88,7 @@ pub(crate) fn task_of(owner: &SigningKey, signed_job: Vec<u8>) -> Task {
         round: 1,
         base: Digest::from_bytes([1; 32]),
         base_bytes: 10,
+        finish_within_ms: None,
     }
 }
 

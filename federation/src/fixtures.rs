@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aimass_protocol::descriptor::{CodecName, CodecParams};
 use aimass_protocol::job::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundSection,
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundMode, RoundSection,
     StrategyName, StrategySection, TrainSection,
 };
 use aimass_protocol::message::agent::{Capabilities, CheckIn};
@@ -52,6 +52,7 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             purpose: "research".to_owned(),
             priority: 50,
             tags: Vec::new(),
+            deadline: None,
         },
         model: ModelSection {
             path: "model.onnx".to_owned(),
@@ -71,11 +72,13 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             server_lr: 1.0,
         },
         round: RoundSection {
+            mode: RoundMode::Sync,
             rounds: 3,
             min: 2,
             target: 3,
             max: 4,
             max_time: Duration::from_secs(60),
+            max_staleness: 0,
         },
         aggregation: AggregationSection {
             mode: AggregationMode::Plain,

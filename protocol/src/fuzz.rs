@@ -12,7 +12,7 @@ use crate::descriptor::Descriptor;
 use crate::frame::{FrameHeader, HEADER_BYTES};
 use crate::job::{JobFile, SignedJob};
 use crate::message::Reply;
-use crate::message::agent::{AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ReadyReply, UploadReply};
+use crate::message::agent::{AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply};
 use crate::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use crate::token::JoinToken;
 
@@ -28,6 +28,7 @@ pub fn control_message(bytes: &[u8]) {
     stable::<Reply<UploadReply>>(bytes);
     stable::<Reply<OutcomeReply>>(bytes);
     stable::<Reply<BundleReply>>(bytes);
+    stable::<Reply<ProgressReply>>(bytes);
     stable::<EnrolRequest>(bytes);
     stable::<RenewRequest>(bytes);
     stable::<Reply<RevocationReply>>(bytes);

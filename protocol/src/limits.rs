@@ -36,6 +36,12 @@ pub const MAX_HELD: usize = 64;
 pub const MAX_COME_BACK_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Most base models that a cohort permits.
 pub const MAX_BASES: usize = 32;
+/// Most steps that a contribution's base may be behind the current model: with it a cohort permits [`MAX_BASES`].
+pub const MAX_STALENESS: u32 = 31;
+/// Longest time that a task leaves for training, in milliseconds: as long as a round may take.
+pub const MAX_FINISH_WITHIN_MS: u64 = MAX_ROUND_SECONDS * 1000;
+/// Longest time that agents are asked to spread their reconnects over, in milliseconds: an hour.
+pub const MAX_SPREAD_MS: u64 = 3600 * 1000;
 /// Most agents of a cohort.
 pub const MAX_MEMBERS: u32 = 65_536;
 /// Fewest bits of a rounded value.

@@ -75,6 +75,7 @@ impl Bench {
             bench.step(Event::ComeBack(ComeBack {
                 after_ms: 5000,
                 reason: "no job is running".to_owned(),
+                spread_ms: 0,
             }));
         }
         let way = [
@@ -216,11 +217,13 @@ fn should_ask_again_for_a_job_that_failed_here_after_a_while() {
     bench.step(Event::ComeBack(ComeBack {
         after_ms: 299_000,
         reason: String::new(),
+        spread_ms: 0,
     }));
     assert!(matches!(&bench.tick_after(299)[..], [Effect::CheckIn(check_in)] if check_in.declined == [job(1)]));
     bench.step(Event::ComeBack(ComeBack {
         after_ms: 1000,
         reason: String::new(),
+        spread_ms: 0,
     }));
     assert!(matches!(&bench.tick_after(1)[..], [Effect::CheckIn(check_in)] if check_in.declined.is_empty()));
 }
@@ -344,6 +347,7 @@ fn should_reconnect_with_growing_pauses_until_something_works() {
     bench.step(Event::ComeBack(ComeBack {
         after_ms: 1000,
         reason: String::new(),
+        spread_ms: 0,
     }));
     bench.step(Event::Disconnected {
         reason: "reset".to_owned(),
@@ -391,6 +395,7 @@ fn should_not_be_sent_away_for_ever_nor_be_made_to_spin() {
         bench.step(Event::ComeBack(ComeBack {
             after_ms: asked_ms,
             reason: String::new(),
+            spread_ms: 0,
         }));
         assert_eq!(bench.session.poll_timeout(), Some(bench.now.after(Duration::from_millis(ms))));
     }

@@ -65,6 +65,7 @@ pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: 
         AgentReply::ComeBack(ComeBack {
             after_ms,
             reason: best.text(),
+            spread_ms: 0,
         }),
     );
     None

@@ -3,11 +3,12 @@
 use super::{Checked, Violation, at_most, distinct, filled, labels, line, within};
 use crate::limits::{
     MAX_BLOB_BYTES, MAX_BUNDLE_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_DATA_OFFERS, MAX_DECLINED,
-    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_HELD, MAX_SIGNED_JOB_BYTES, MAX_TAG_BYTES, MAX_TAGS,
+    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_SIGNED_JOB_BYTES, MAX_SPREAD_MS, MAX_TAG_BYTES,
+    MAX_TAGS,
 };
 use crate::message::agent::{
-    AgentRequest, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ReadyReply, SignedDescriptor, Task,
-    UploadReply,
+    AgentRequest, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply,
+    SignedDescriptor, Task, UploadReply,
 };
 use crate::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use crate::message::{Refusal, Reply};
@@ -32,6 +33,7 @@ impl Checked for AgentRequest {
         match self {
             Self::CheckIn(check_in) => check_in.check(),
             Self::Fetch(fetch) => within("from_chunk", fetch.from_chunk.into(), 0, MAX_CHUNKS.into()),
+            Self::Progress(progress) => within("percent", progress.percent.into(), 0, 100),
             // A manifest and an id can't be out of bounds: their types see to it.
             Self::Ready(_) | Self::Upload(_) | Self::Outcome(_) | Self::Bundle(_) => Ok(()),
         }
@@ -69,14 +71,22 @@ impl Checked for Task {
     fn check(&self) -> Result<(), Violation> {
         filled("signed_job", self.signed_job.len(), MAX_SIGNED_JOB_BYTES)?;
         within("round", self.round.into(), 1, u32::MAX.into())?;
-        within("base_bytes", self.base_bytes, 1, MAX_BLOB_BYTES)
+        within("base_bytes", self.base_bytes, 1, MAX_BLOB_BYTES)?;
+        within("finish_within_ms", self.finish_within_ms.unwrap_or(1), 1, MAX_FINISH_WITHIN_MS)
     }
 }
 
 impl Checked for ComeBack {
     fn check(&self) -> Result<(), Violation> {
         within("after_ms", self.after_ms, 0, MAX_COME_BACK_MS)?;
+        within("spread_ms", self.spread_ms, 0, MAX_SPREAD_MS)?;
         line("reason", &self.reason, MAX_ERROR_TEXT_BYTES)
+    }
+}
+
+impl Checked for ProgressReply {
+    fn check(&self) -> Result<(), Violation> {
+        Ok(())
     }
 }
 

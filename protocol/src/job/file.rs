@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::source::JobSource;
 use super::train::TrainSection;
+use crate::Timestamp;
 use crate::descriptor::CodecParams;
 
 /// A checked job file.
@@ -46,6 +47,8 @@ pub struct JobSection {
     pub priority: u8,
     /// Only agents that carry all of these tags are offered the job.
     pub tags: Vec<String>,
+    /// When it should be done: the nearer that is for the rounds that are left, the larger its share of the agents.
+    pub deadline: Option<Timestamp>,
 }
 
 /// What a job does.
@@ -91,11 +94,28 @@ pub struct StrategySection {
 pub enum StrategyName {
     /// Weighted mean of the clients' deltas (McMahan et al. 2017, algorithm 1).
     FedAvg,
+    /// Weighted mean of a buffer of deltas, older ones discounted by their staleness (Nguyen et al. 2022, algorithm 1).
+    FedBuff,
+}
+
+/// How the agents of a round wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoundMode {
+    /// All train from the same model, as long as it takes them.
+    #[default]
+    Sync,
+    /// All train from the same model, and stop when the round's time is nearly over: partial work counts.
+    SemiSync,
+    /// Each trains from the model that is current when it asks; a step is taken whenever `target` contributions are there.
+    Async,
 }
 
 /// `[round]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoundSection {
+    /// How its agents wait for each other.
+    pub mode: RoundMode,
     /// Rounds to run.
     pub rounds: u32,
     /// Fewest contributions that make a round.
@@ -106,6 +126,8 @@ pub struct RoundSection {
     pub max: u32,
     /// How long a round may take; then it goes on with at least `min`, or is tried again.
     pub max_time: Duration,
+    /// How many steps older than the current model a contribution's base may be; 0 unless the mode is [`RoundMode::Async`].
+    pub max_staleness: u32,
 }
 
 /// `[aggregation]`

@@ -69,8 +69,8 @@ const SECTIONS: &[SectionRule] = &[
     },
     SectionRule {
         name: "round",
-        keys: &["mode", "min", "target", "max", "rounds", "max_time"],
-        later: &["max_staleness", "buffer"],
+        keys: &["mode", "min", "target", "max", "rounds", "max_time", "max_staleness"],
+        later: &[],
     },
     SectionRule {
         name: "aggregation",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, JobKind, JobSection, ModelSection,
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, JobKind, JobSection, ModelSection, RoundMode,
     RoundSection, StrategyName, StrategySection,
 };
 use super::reader::Section;
@@ -15,8 +15,12 @@ use super::training;
 use crate::check::{is_label, is_name};
 use crate::descriptor::{CodecName, CodecParams};
 use crate::limits::{
-    MAX_CODEC_BITS, MAX_COLUMN_BYTES, MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_ROUND_SECONDS, MAX_TAG_BYTES, MAX_TAGS, MIN_CODEC_BITS,
+    MAX_CODEC_BITS, MAX_COLUMN_BYTES, MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_ROUND_SECONDS, MAX_STALENESS, MAX_TAG_BYTES, MAX_TAGS,
+    MIN_CODEC_BITS,
 };
+
+/// `round.max_staleness` where the job says nothing.
+const DEFAULT_STALENESS: u32 = 10;
 
 pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
     let mut locator = Locator::new(text);
@@ -54,8 +58,8 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
     let model = model(&section("model"))?;
     let data = data(&section("data"))?;
     let train = training::read(&section("train"))?;
-    let strategy = strategy(&section("strategy"))?;
     let round = round(&section("round"))?;
+    let strategy = strategy(&section("strategy"), round.mode)?;
     let aggregation = aggregation(&section("aggregation"), &round)?;
     let update = update(&section("update"))?;
     let has_evaluation = matches!(root.get_ref().get("evaluate").map(toml::Spanned::get_ref), Some(DeValue::Table(_)));
@@ -113,6 +117,7 @@ fn job(section: &Section<'_, '_>) -> Result<JobSection, JobFileError> {
         purpose: purpose.to_owned(),
         priority: u8::try_from(priority).unwrap_or(100),
         tags,
+        deadline: None,
     })
 }
 
@@ -158,7 +163,7 @@ fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
     })
 }
 
-fn strategy(section: &Section<'_, '_>) -> Result<StrategySection, JobFileError> {
+fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySection, JobFileError> {
     let later = [
         "fedavgm",
         "fedprox",
@@ -167,20 +172,33 @@ fn strategy(section: &Section<'_, '_>) -> Result<StrategySection, JobFileError> 
         "fedadagrad",
         "fednova",
         "scaffold",
-        "fedbuff",
         "qffl",
         "fedper",
         "ditto",
         "ifca",
     ];
+    let names = [("fedavg", StrategyName::FedAvg), ("fedbuff", StrategyName::FedBuff)];
+    let (default, other) = match mode {
+        RoundMode::Async => (StrategyName::FedBuff, "asynchronous rounds take the strategy \"fedbuff\""),
+        RoundMode::Sync | RoundMode::SemiSync => (StrategyName::FedAvg, "\"fedbuff\" is the strategy of asynchronous rounds"),
+    };
+    let name = section.choice("name", &names, &later, Some(default))?;
+    if name != default {
+        return Err(section.refuse("name", other, "change it, or change mode in [round]"));
+    }
     Ok(StrategySection {
-        name: section.choice("name", &[("fedavg", StrategyName::FedAvg)], &later, Some(StrategyName::FedAvg))?,
+        name,
         server_lr: section.positive("server_lr", Some(1.0), "1.0")?,
     })
 }
 
 fn round(section: &Section<'_, '_>) -> Result<RoundSection, JobFileError> {
-    section.choice("mode", &[("sync", ())], &["async", "buffered"], Some(()))?;
+    let modes = [
+        ("sync", RoundMode::Sync),
+        ("semi_sync", RoundMode::SemiSync),
+        ("async", RoundMode::Async),
+    ];
+    let mode = section.choice("mode", &modes, &[], Some(RoundMode::Sync))?;
     let min = section.integer32("min", 1, MAX_MEMBERS, None, "3")?;
     let target = section.integer32("target", 1, MAX_MEMBERS, Some(min), "5")?;
     if target < min {
@@ -192,12 +210,22 @@ fn round(section: &Section<'_, '_>) -> Result<RoundSection, JobFileError> {
     }
     let rounds = section.integer32("rounds", 1, 1_000_000, None, "10")?;
     let max_time = section.duration("max_time", MAX_ROUND_SECONDS, Duration::from_secs(600))?;
+    let max_staleness = match mode {
+        RoundMode::Async => section.integer32("max_staleness", 0, MAX_STALENESS, Some(DEFAULT_STALENESS), "10")?,
+        RoundMode::Sync | RoundMode::SemiSync if section.has("max_staleness") => {
+            let fix = "remove it, or write mode = \"async\"";
+            return Err(section.refuse("max_staleness", "only asynchronous rounds have stale contributions", fix));
+        }
+        RoundMode::Sync | RoundMode::SemiSync => 0,
+    };
     Ok(RoundSection {
+        mode,
         rounds,
         min,
         target,
         max,
         max_time,
+        max_staleness,
     })
 }
 

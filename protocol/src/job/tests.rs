@@ -41,6 +41,7 @@ fn small() -> JobFile {
             purpose: "learn to read digits".into(),
             priority: 50,
             tags: vec![],
+            deadline: None,
         },
         model: ModelSection {
             path: "model.onnx".into(),
@@ -57,11 +58,13 @@ fn small() -> JobFile {
             server_lr: 1.0,
         },
         round: RoundSection {
+            mode: RoundMode::Sync,
             rounds: 10,
             min: 3,
             target: 3,
             max: 3,
             max_time: Duration::from_secs(600),
+            max_staleness: 0,
         },
         aggregation: AggregationSection {
             mode: AggregationMode::Plain,

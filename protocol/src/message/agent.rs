@@ -23,6 +23,8 @@ pub enum AgentRequest {
     Outcome(OutcomeQuery),
     /// "Whom do I trust now?" Answered with [`BundleReply`].
     Bundle(BundleQuery),
+    /// "I am so far with my work." Answered with [`ProgressReply`]; safe to repeat, and safe to leave out.
+    Progress(Progress),
 }
 
 /// What a device can do; decides which jobs it is offered.
@@ -93,6 +95,9 @@ pub struct Task {
     pub base: Digest,
     /// Its size in bytes.
     pub base_bytes: u64,
+    /// Training stops after this time, in milliseconds, and what was done by then counts; none where the round waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_within_ms: Option<u64>,
 }
 
 /// When and why to come back.
@@ -103,6 +108,35 @@ pub struct ComeBack {
     pub after_ms: u64,
     /// Why, for people.
     pub reason: String,
+    /// If the connection breaks, it is made again after a random part of this time, in milliseconds: a server that comes back does not meet all of its
+    /// agents at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spread_ms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it.
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// See [`AgentRequest::Progress`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// The job.
+    pub job: JobId,
+    /// The base model that is trained from.
+    pub base: Digest,
+    /// How much of the training is done, 0 to 100.
+    pub percent: u8,
+}
+
+/// See [`AgentRequest::Progress`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgressReply {
+    /// Whether the work can still be used. If not, it is dropped and the agent checks in.
+    pub wanted: bool,
 }
 
 /// See [`AgentRequest::Fetch`].

@@ -4,7 +4,7 @@ use aimass_protocol::bundle::{RootSignature, SignedBundle, TrustBundle, TrustedO
 use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
 use aimass_protocol::job::{AggregationMode, SignedJob};
 use aimass_protocol::manifest::Manifest;
-use aimass_protocol::message::agent::{Capabilities, CheckIn, Fetch, Held, OutcomeQuery, Ready, SignedDescriptor, Task, Upload};
+use aimass_protocol::message::agent::{Capabilities, CheckIn, Fetch, Held, OutcomeQuery, Progress, Ready, SignedDescriptor, Task, Upload};
 use aimass_protocol::message::authority::{CertificateReply, Enrol};
 use aimass_protocol::token::{JoinToken, Role, TokenSecret};
 use aimass_protocol::{
@@ -218,6 +218,15 @@ pub(crate) fn task() -> Task {
         round: 1,
         base: base(),
         base_bytes: MODEL.len() as u64,
+        finish_within_ms: None,
+    }
+}
+
+pub(crate) fn progress() -> Progress {
+    Progress {
+        job: job(),
+        base: base(),
+        percent: 40,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use aimass_protocol::frame::{FrameHeader, FrameKind};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleQuery, BundleReply, CheckInReply, ComeBack, FetchReply, OutcomeReply, ReadyReply, UploadReply,
+    AgentRequest, BundleQuery, BundleReply, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, Task, UploadReply,
 };
 use aimass_protocol::message::authority::{EnrolRequest, Renew, RenewRequest, RevocationReply, SetRevoked};
 use aimass_protocol::message::{Refusal, Reply};
@@ -53,6 +53,15 @@ pub(crate) fn messages() -> Vec<Vector> {
     let come_back = ComeBack {
         after_ms: 15_000,
         reason: "no job for your data now".into(),
+        spread_ms: 0,
+    };
+    let spread = ComeBack {
+        spread_ms: 8000,
+        ..come_back.clone()
+    };
+    let hurried = Task {
+        finish_within_ms: Some(90_000),
+        ..fix::task()
     };
     let refused: Reply<CheckInReply> = Reply::Refused(Refusal::new(ErrorCode::Pending, "wait until the operator accepts this agent"));
     let newer: Reply<CheckInReply> = Reply::Refused(Refusal::new(ErrorCode::from(999), "a code of a newer version"));
@@ -74,6 +83,18 @@ pub(crate) fn messages() -> Vec<Vector> {
         vector("upload", "AgentRequest", AgentRequest::Upload(fix::upload())),
         vector("outcome", "AgentRequest", AgentRequest::Outcome(fix::outcome_query())),
         vector("bundle", "AgentRequest", AgentRequest::Bundle(BundleQuery { have_version: 1 })),
+        vector("progress", "AgentRequest", AgentRequest::Progress(fix::progress())),
+        vector(
+            "check_in_task_hurried",
+            "Reply<CheckInReply>",
+            Reply::Ok(CheckInReply::Task(hurried)),
+        ),
+        vector(
+            "check_in_come_back_spread",
+            "Reply<CheckInReply>",
+            Reply::Ok(CheckInReply::ComeBack(spread)),
+        ),
+        vector("progress_reply", "Reply<ProgressReply>", Reply::Ok(ProgressReply { wanted: true })),
         vector("check_in_task", "Reply<CheckInReply>", Reply::Ok(CheckInReply::Task(fix::task()))),
         vector(
             "check_in_come_back",

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use aimass_protocol::bundle::{RootSignature, SignedBundle, TrustBundle, TrustedOwner};
 use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
 use aimass_protocol::job::{AggregationMode, SignedJob};
-use aimass_protocol::limits::{CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS};
+use aimass_protocol::limits::{CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_FINISH_WITHIN_MS, MAX_SPREAD_MS};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleQuery, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, Fetch, FetchReply, Held, OutcomeQuery,
-    OutcomeReply, Ready, ReadyReply, SignedDescriptor, Task, Upload, UploadReply,
+    OutcomeReply, Progress, ProgressReply, Ready, ReadyReply, SignedDescriptor, Task, Upload, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, Enrol, EnrolRequest, Renew, RenewRequest, RevocationReply, SetRevoked};
 use aimass_protocol::message::{Refusal, Reply};
@@ -88,6 +88,7 @@ pub(crate) fn agent_request() -> impl Strategy<Value = AgentRequest> {
             cohort,
             contribution
         })),
+        (bytes_of(), bytes_of(), 0..=100u8).prop_map(|(job, base, percent)| AgentRequest::Progress(Progress { job, base, percent })),
         any::<u64>().prop_map(|have_version| AgentRequest::Bundle(BundleQuery { have_version })),
     ]
 }
@@ -107,8 +108,9 @@ pub(crate) fn check_in_reply() -> impl Strategy<Value = Reply<CheckInReply>> {
         1..=u32::MAX,
         bytes_of(),
         1..=MAX_BLOB_BYTES,
+        prop::option::of(1..=MAX_FINISH_WITHIN_MS),
     )
-        .prop_map(|(job, signed_job, owner, signature, round, base, base_bytes)| {
+        .prop_map(|(job, signed_job, owner, signature, round, base, base_bytes, finish_within_ms)| {
             CheckInReply::Task(Task {
                 job,
                 signed_job,
@@ -117,9 +119,16 @@ pub(crate) fn check_in_reply() -> impl Strategy<Value = Reply<CheckInReply>> {
                 round,
                 base,
                 base_bytes,
+                finish_within_ms,
             })
         });
-    let come_back = (0..=MAX_COME_BACK_MS, line()).prop_map(|(after_ms, reason)| CheckInReply::ComeBack(ComeBack { after_ms, reason }));
+    let come_back = (0..=MAX_COME_BACK_MS, line(), 0..=MAX_SPREAD_MS).prop_map(|(after_ms, reason, spread_ms)| {
+        CheckInReply::ComeBack(ComeBack {
+            after_ms,
+            reason,
+            spread_ms,
+        })
+    });
     reply(prop_oneof![task, come_back])
 }
 
@@ -141,6 +150,10 @@ pub(crate) fn upload_reply() -> impl Strategy<Value = Reply<UploadReply>> {
 pub(crate) fn outcome_reply() -> impl Strategy<Value = Reply<OutcomeReply>> {
     let included = (1..=u32::MAX, bytes_of()).prop_map(|(round, model)| OutcomeReply::Included { round, model });
     reply(prop_oneof![included, Just(OutcomeReply::NotIncluded)])
+}
+
+pub(crate) fn progress_reply() -> impl Strategy<Value = Reply<ProgressReply>> {
+    reply(any::<bool>().prop_map(|wanted| ProgressReply { wanted }))
 }
 
 pub(crate) fn bundle_reply() -> impl Strategy<Value = Reply<BundleReply>> {

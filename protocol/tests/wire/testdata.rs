@@ -7,7 +7,9 @@ use aimass_protocol::codec::{self, DecodeError};
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::job::SignedJob;
 use aimass_protocol::message::Reply;
-use aimass_protocol::message::agent::{AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ReadyReply, UploadReply};
+use aimass_protocol::message::agent::{
+    AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
+};
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use aimass_protocol::token::JoinToken;
 use serde_cbor::Value as Cbor;
@@ -88,6 +90,7 @@ pub(crate) fn recode(type_name: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeErr
         "Reply<UploadReply>" => Reply<UploadReply>,
         "Reply<OutcomeReply>" => Reply<OutcomeReply>,
         "Reply<BundleReply>" => Reply<BundleReply>,
+        "Reply<ProgressReply>" => Reply<ProgressReply>,
         "EnrolRequest" => EnrolRequest,
         "RenewRequest" => RenewRequest,
         "Reply<RevocationReply>" => Reply<RevocationReply>,

@@ -201,6 +201,7 @@ fn on_check_in(script: &Script, check_in: CheckIn) -> Result<CheckInReply, Refus
         return Ok(CheckInReply::ComeBack(ComeBack {
             after_ms: 60_000,
             reason: "no work".to_owned(),
+            spread_ms: 0,
         }));
     }
     Ok(CheckInReply::Task(script.task.clone()))

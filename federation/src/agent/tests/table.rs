@@ -27,6 +27,7 @@ fn events() -> Vec<Event> {
         Event::ComeBack(ComeBack {
             after_ms: 5000,
             reason: reason(),
+            spread_ms: 0,
         }),
         Event::Fetched { base: model(100) },
         trained(),
