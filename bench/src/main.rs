@@ -2,6 +2,8 @@
 //! the results and the commands that rerun them beside the peers.
 
 mod demo;
+mod idle;
+mod report;
 mod round;
 mod train;
 
@@ -26,6 +28,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Training steps a second and peak memory of seven models, beside PyTorch.
     Train(train::TrainArgs),
+    /// 10,000 idle agents on one aggregator: memory, processor time, and the way back after kill -9.
+    Idle(idle::IdleArgs),
     /// A process that `train` measures.
     #[command(hide = true)]
     TrainSteps(train::StepsArgs),
@@ -36,6 +40,7 @@ fn main() -> Result<()> {
         Command::Round(args) => round::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Idle(args) => idle::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),
     }
 }
@@ -54,12 +59,14 @@ fn program() -> Result<PathBuf> {
 
 /// Prints a result and writes it where asked.
 fn publish(result: &Value, output: Option<&Path>) -> Result<()> {
-    let text = serde_json::to_string_pretty(result)?;
-    println!("{text}");
-    if let Some(path) = output {
-        std::fs::write(path, text + "\n").with_context(|| format!("can't write {}", path.display()))?;
-    }
-    Ok(())
+    println!("{}", serde_json::to_string_pretty(result)?);
+    output.map_or(Ok(()), |path| write(result, path))
+}
+
+/// Writes a result to a file.
+fn write(result: &Value, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(result)? + "\n";
+    std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Median of a list that is not empty; 0 of an empty one.

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(120_000);
 /// How often a client is heard of when it has nothing to say: below the usual 30 s of a NAT's UDP binding, and soon enough to notice a
 /// restarted server. 10,000 clients at this pace take 4 % of a core.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Shortest pause between stateless resets: all clients of a restarted server are answered within their keep-alive.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Streams that a client may have open at once: one a request. The limit is most of what an idle connection costs.
@@ -48,13 +48,13 @@ pub(crate) fn server(congestion: Congestion) -> TransportConfig {
     config
 }
 
-pub(crate) fn client(congestion: Congestion) -> TransportConfig {
+pub(crate) fn client(congestion: Congestion, keep_alive: Duration) -> TransportConfig {
     let mut config = base(congestion);
     // Servers answer; they never ask.
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .send_window(CLIENT_SEND_WINDOW);
-    config.keep_alive_interval(Some(KEEP_ALIVE));
+    config.keep_alive_interval(Some(keep_alive));
     config
 }
 
