@@ -1,8 +1,11 @@
 //! Measured claims of AI Mass. Each subcommand starts real processes, prints its figures and writes them as JSON; `bench/README.md` has
 //! the results and the commands that rerun them beside the peers.
 
+mod crowd;
 mod demo;
 mod idle;
+mod kills;
+mod relay;
 mod report;
 mod round;
 mod train;
@@ -30,6 +33,12 @@ enum Command {
     Train(train::TrainArgs),
     /// 10,000 idle agents on one aggregator: memory, processor time, and the way back after kill -9.
     Idle(idle::IdleArgs),
+    /// 10 and 1000 agents that send an update each in one round: the aggregator's memory, seconds, processor seconds.
+    Crowd(crowd::CrowdArgs),
+    /// kill -9 of the aggregator in every phase and of agents: updates lost, counted twice, seconds to go on.
+    Kills(kills::KillsArgs),
+    /// Rounds over links that lose, double and reorder datagrams, go silent, change addresses.
+    Relay(relay::RelayArgs),
     /// A process that `train` measures.
     #[command(hide = true)]
     TrainSteps(train::StepsArgs),
@@ -41,6 +50,9 @@ fn main() -> Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Crowd(args) => crowd::run(&args),
+        Command::Kills(args) => kills::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::connection_id::SignedIds;
 
 /// Survives a blackhole of a minute; 30 s did not.
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(120_000);
@@ -104,8 +105,8 @@ pub(crate) fn client_endpoint(socket: std::net::UdpSocket) -> io::Result<Endpoin
 /// idle timeout, two minutes, before it connects again.
 pub(crate) fn server_endpoint(socket: std::net::UdpSocket, server: ServerConfig, reset_key: &[u8; 32]) -> io::Result<Endpoint> {
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
-    let id_key = u64::from_le_bytes(std::array::from_fn(|i| reset_key[i]));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    let secret = *reset_key;
+    config.cid_generator(move || Box::new(SignedIds::new(&secret)));
     config.min_reset_interval(RESET_INTERVAL);
     endpoint(socket, config, Some(server))
 }

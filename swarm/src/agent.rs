@@ -199,6 +199,12 @@ impl Agent {
             Effect::Warn(Warning::Unreachable { .. }) | Effect::Sleep { .. } => {}
             Effect::Warn(Warning::Refused { request, refusal }) => {
                 self.world.tally.trouble(&format!("{request}: {}", refusal.code));
+                if request == RequestKind::Outcome
+                    && let Some(held) = self.session.snapshot().held.filter(|held| held.stage == Stage::Trained)
+                {
+                    // The cohort is forgotten: it is offered again.
+                    self.world.tally.outcome(self.index, held.id, OutcomeReply::NotIncluded);
+                }
             }
             Effect::Warn(warning) => self.world.tally.trouble(&warning.to_string()),
             // Nothing lies anywhere, and outcomes are told when they are heard.
