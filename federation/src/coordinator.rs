@@ -230,7 +230,7 @@ impl Coordinator {
         for id in unfillable {
             let another_is_hungry = self.jobs.iter().any(|(other, e)| *other != id && e.is_hungry());
             if another_is_hungry && let Some(entry) = self.jobs.get_mut(&id) {
-                entry.let_go(cx);
+                entry.let_go(cx, self.virtual_time);
             }
         }
     }

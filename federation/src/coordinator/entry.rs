@@ -23,6 +23,9 @@ pub(super) enum Phase {
     Ended(Ended),
 }
 
+/// A round that can't be filled costs its job up to two to this many times what it would.
+const MOST_UNFILLED: u32 = 6;
+
 /// See [`Entry::standing`]; the first is served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
@@ -205,21 +208,25 @@ impl Entry {
 
     /// An agent was given work: the first one of a round pays for all that it needs, each one beyond for itself.
     pub(super) fn pay(&mut self, now: Timestamp, time: &mut VirtualTime) {
-        let agents = match (self.job.mode(), self.job.seats.len()) {
-            (RoundMode::Async, _) => 1,
-            (_, 1) => self.job.goal(),
-            (_, n) if n > self.job.goal() => 1,
-            _ => return,
-        };
         let weight = self.job.weight(now);
-        self.job.share.pay(time, weight, agents);
+        let goal = self.job.goal();
+        match (self.job.mode(), self.job.seats.len()) {
+            (RoundMode::Async, _) => self.job.share.pay(time, weight, 1),
+            (_, 1) => self.job.share.pay(time, weight, goal),
+            (_, n) if n > goal => self.job.share.charge(*time, weight, 1),
+            _ => {}
+        }
     }
 
     /// Lets its agents work for other jobs.
-    pub(super) fn let_go<R>(&mut self, cx: &mut Context<'_, R>) {
+    pub(super) fn let_go<R>(&mut self, cx: &mut Context<'_, R>, time: VirtualTime) {
         if let Phase::Gathering(phase) = &mut self.phase {
             phase.reopen();
             self.job.let_go(cx);
+            // It had the agents' time for nothing: it waits longer each time.
+            self.job.unfilled = self.job.unfilled.saturating_add(1);
+            let (weight, agents) = (self.job.weight(cx.now), self.job.goal() << self.job.unfilled.min(MOST_UNFILLED));
+            self.job.share.charge(time, weight, agents);
         }
     }
 
@@ -272,6 +279,9 @@ impl Entry {
     /// [`Event::Published`] and [`Event::PublishFailed`], if this job waits for them.
     pub(super) fn concluded<R>(&mut self, cx: &mut Context<'_, R>, event: &Event) {
         let Phase::Publishing(phase) = &mut self.phase else { return };
+        if !phase.is_under_way() {
+            return;
+        }
         let next = match event {
             Event::Published {
                 round,

@@ -65,6 +65,8 @@ pub(super) struct Job {
     pub(super) trouble: Option<String>,
     /// Failures in a row to open or publish the running round.
     pub(super) failures: u32,
+    /// How often in a row agents were let go.
+    pub(super) unfilled: u32,
     /// Sums of the running round that made no model.
     pub(super) spoiled: u32,
     /// Agents whose update was refused in the running round.
@@ -99,6 +101,7 @@ impl Job {
             share: Share::default(),
             trouble: None,
             failures: 0,
+            unfilled: 0,
             spoiled: 0,
             barred: BTreeMap::new(),
             seats: Seats::default(),
@@ -238,6 +241,7 @@ impl Job {
         self.round = self.round.saturating_add(1);
         self.failures = 0;
         self.spoiled = 0;
+        self.unfilled = 0;
         self.trouble = None;
         self.barred.clear();
         self.round_took = self.round_began.map(|began| cx.now.since(began));

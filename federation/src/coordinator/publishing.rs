@@ -58,6 +58,11 @@ impl Publishing {
         }
     }
 
+    /// Whether an answer to [`Effect::Aggregate`] is awaited.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.again_at.is_none()
+    }
+
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         self.again_at
     }

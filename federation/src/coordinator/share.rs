@@ -32,12 +32,17 @@ impl Share {
         self.paid.max(time.0)
     }
 
-    /// Pays for a round of `agents`.
+    /// Pays for a round of `agents`, as the one whose turn it was.
     pub(super) fn pay(&mut self, time: &mut VirtualTime, weight: u64, agents: usize) {
         let start = self.start(*time);
+        self.charge(*time, weight, agents);
         time.0 = start;
+    }
+
+    /// Pays for `agents` out of turn.
+    pub(super) fn charge(&mut self, time: VirtualTime, weight: u64, agents: usize) {
         let cost = COST.saturating_mul(agents.max(1) as u64) / weight.max(1);
-        self.paid = start.saturating_add(cost.max(1));
+        self.paid = self.start(time).saturating_add(cost.max(1));
     }
 }
 
