@@ -52,6 +52,8 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             purpose: "research".to_owned(),
             priority: 50,
             tags: Vec::new(),
+            device_classes: Vec::new(),
+            require: None,
             deadline: None,
         },
         model: ModelSection {
@@ -106,7 +108,9 @@ pub(crate) fn job_spec(n: u8) -> JobSpec {
         base: model(100),
         base_bytes: 1000,
         accuracy: None,
+        earlier: Vec::new(),
         recent: Vec::new(),
+        open: None,
         ended: None,
     }
 }

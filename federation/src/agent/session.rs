@@ -461,6 +461,8 @@ impl Session {
                 self.work = Work::CheckIn;
                 self.later(text, out);
             }
+            // It was a courtesy.
+            (RequestKind::Progress, _) => {}
             (RequestKind::Upload, Duplicate) => self.go(Work::Await),
             (RequestKind::Upload | RequestKind::Outcome, CohortUnknown | Late) => self.offer_again(out),
             (_, StaleBase | JobUnknown | Duplicate) => {

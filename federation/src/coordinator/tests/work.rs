@@ -1,5 +1,7 @@
 //! Who is offered what.
 
+use aimass_protocol::job::Requirement;
+
 use super::*;
 
 fn come_back(reply: AgentReply) -> ComeBack {
@@ -17,7 +19,7 @@ fn task(reply: &AgentReply) -> Option<u8> {
 }
 
 #[test]
-fn should_offer_the_highest_priority_then_the_least_recently_served_then_the_smallest_id() {
+fn should_fill_one_round_after_the_other_the_highest_priority_first_then_the_smallest_id() {
     let mut bench = Bench::new();
     for (n, priority) in [(1, 50), (2, 70), (3, 70)] {
         let mut spec = job_spec(n);
@@ -26,8 +28,8 @@ fn should_offer_the_highest_priority_then_the_least_recently_served_then_the_sma
         bench.step(Event::AddJob(Box::new(spec)));
     }
     let served: Vec<_> = (1..=9).map(|n| task(&bench.check_in(n))).collect();
-    let expected = [2, 3, 2, 3, 2, 3, 1, 1, 1].map(Some);
-    assert_eq!(served, expected, "jobs 2 and 3 take turns until they are full");
+    let expected = [2, 2, 2, 3, 3, 3, 1, 1, 1].map(Some);
+    assert_eq!(served, expected);
     assert!(come_back(bench.check_in(10)).reason.contains("all the agents that it takes"));
 }
 
@@ -56,6 +58,29 @@ fn should_offer_only_what_fits_and_say_why_nothing_does() {
         .contains("declines")
     );
     assert_eq!(task(&ask(&gpu)), Some(1));
+}
+
+#[test]
+fn should_offer_a_job_only_to_the_devices_that_it_is_for() {
+    let mut bench = Bench::new();
+    let mut spec = job_spec(1);
+    spec.file.job.device_classes = vec!["gateway".to_owned(), "phone".to_owned()];
+    spec.file.job.require = Some(Requirement::parse("cores >= 4 or tag(\"fast\")").expect("a requirement"));
+    bench.step(Event::AddJob(Box::new(spec)));
+
+    let mut ask = |class: &str, cores: u32, tag: Option<&str>| {
+        let mut check_in = check_in();
+        check_in.capabilities.device_class = class.to_owned();
+        check_in.capabilities.cores = cores;
+        check_in.capabilities.tags.extend(tag.map(str::to_owned));
+        bench.reply(Event::CheckIn { agent: agent(1), check_in })
+    };
+    let reason = come_back(ask("watch", 4, None)).reason;
+    assert!(reason.contains("\"gateway\", \"phone\""), "{reason}");
+    let reason = come_back(ask("phone", 2, None)).reason;
+    assert!(reason.contains("requires cores >= 4 or tag(\"fast\")"), "{reason}");
+    assert_eq!(task(&ask("phone", 2, Some("fast"))), Some(1));
+    assert_eq!(task(&ask("gateway", 4, None)), Some(1));
 }
 
 #[test]
