@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_swarm::{Audit, JobTerms, Rig, RigSettings, Settings};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -164,7 +164,7 @@ fn kill_server(args: &KillsArgs, phase: &str) -> Result<Found> {
     for kill in 0..args.kills {
         // Spread over the whole of collecting: before the first update is in, and with all but one.
         let received = (kill % args.agents) as u64;
-        let round = until_phase(&mut rig, phase, received)?;
+        let round = rig.wait_phase(phase, received, LONG)?;
         let killed = Instant::now();
         rig.cluster.kill_and_restart_server()?;
         restart_s.push(killed.elapsed().as_secs_f64());
@@ -176,18 +176,6 @@ fn kill_server(args: &KillsArgs, phase: &str) -> Result<Found> {
         }
     }
     end(rig, args.kills, same_phase, restart_s, next_round_s)
-}
-
-/// Waits until the job is in `phase` (collecting: with so many updates received); returns the last finished round.
-fn until_phase(rig: &mut Rig, phase: &str, received: u64) -> Result<u64> {
-    let begin = Instant::now();
-    loop {
-        let view = rig.job()?;
-        if view["phase"] == phase && (phase != "collecting" || view["received"].as_u64() >= Some(received)) {
-            return Ok(view["round"].as_u64().unwrap_or_default());
-        }
-        ensure!(begin.elapsed() < LONG, "no {phase} within {LONG:?}: {view}");
-    }
 }
 
 fn kill_agents(args: &KillsArgs, share: usize) -> Result<Found> {

@@ -3,6 +3,7 @@
 
 mod crowd;
 mod demo;
+mod flood;
 mod idle;
 mod kills;
 mod relay;
@@ -35,6 +36,11 @@ enum Command {
     Idle(idle::IdleArgs),
     /// 10 and 1000 agents that send an update each in one round: the aggregator's memory, seconds, processor seconds.
     Crowd(crowd::CrowdArgs),
+    /// Honest agents' check-ins beside a flood of half-open handshakes and first packets.
+    Flood(flood::FloodArgs),
+    /// The process that `flood` floods with.
+    #[command(hide = true)]
+    FloodGenerator(flood::GeneratorArgs),
     /// kill -9 of the aggregator in every phase and of agents: updates lost, counted twice, seconds to go on.
     Kills(kills::KillsArgs),
     /// Rounds over links that lose, double and reorder datagrams, go silent, change addresses.
@@ -51,6 +57,8 @@ fn main() -> Result<()> {
         Command::Train(args) => train::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Crowd(args) => crowd::run(&args),
+        Command::Flood(args) => flood::run(&args),
+        Command::FloodGenerator(args) => flood::generate(&args),
         Command::Kills(args) => kills::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),

@@ -207,6 +207,21 @@ impl Rig {
         })
     }
 
+    /// Waits until the job is in `phase`, and where that is collecting, has received so many updates. Returns the last finished round.
+    ///
+    /// # Errors
+    /// When it does not get there within `within`, or the aggregator does not answer.
+    pub fn wait_phase(&self, phase: &str, received: u64, within: Duration) -> Result<u64> {
+        let begin = Instant::now();
+        loop {
+            let view = self.job()?;
+            if view["phase"] == phase && (phase != "collecting" || view["received"].as_u64() >= Some(received)) {
+                return Ok(view["round"].as_u64().unwrap_or_default());
+            }
+            ensure!(begin.elapsed() < within, "no {phase} within {within:?}: {view}");
+        }
+    }
+
     /// Waits until no agent has work under way that the server knows of, then audits the job.
     ///
     /// # Errors
