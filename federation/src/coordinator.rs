@@ -277,6 +277,9 @@ impl Coordinator {
         let mut running: Vec<_> = self.jobs.values_mut().filter(|entry| !entry.is_ended()).collect();
         for entry in &mut running {
             entry.job.seats.back(agent);
+            if !check_in.held.iter().any(|held| held.job == entry.job.id) {
+                entry.abandoned(cx, agent);
+            }
         }
         let time = self.virtual_time;
         running.sort_by_key(|entry| {
