@@ -63,7 +63,7 @@ impl Default for Config {
             gone_grace: Duration::from_secs(30),
             remembered_rounds: 64,
             publish_retries: 3,
-            publish_pause: Duration::from_secs(5),
+            publish_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(300),
         }
     }

@@ -7,6 +7,7 @@
 pub mod blob;
 mod client;
 mod connection;
+pub mod disk;
 pub mod enrol;
 mod error;
 mod fault;
