@@ -52,6 +52,8 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             purpose: "research".to_owned(),
             priority: 50,
             tags: Vec::new(),
+            device_classes: Vec::new(),
+            require: None,
             deadline: None,
         },
         model: ModelSection {

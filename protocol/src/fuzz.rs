@@ -10,9 +10,12 @@ use crate::check::Checked;
 use crate::codec;
 use crate::descriptor::Descriptor;
 use crate::frame::{FrameHeader, HEADER_BYTES};
-use crate::job::{JobFile, SignedJob};
+use crate::job::{JobFile, Requirement, SignedJob};
+use crate::limits::MAX_REQUIREMENT_BYTES;
 use crate::message::Reply;
-use crate::message::agent::{AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply};
+use crate::message::agent::{
+    AgentRequest, BundleReply, Capabilities, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
+};
 use crate::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use crate::token::JoinToken;
 
@@ -67,6 +70,30 @@ pub fn job_file(text: &str) {
             !error.problem.is_empty() && !error.fix.is_empty(),
             "a refusal without problem or fix: {error}"
         );
+    }
+}
+
+/// Parses a requirement. What parses is written as what parses to the same, and is answered for any device; a refusal points into the text.
+///
+/// # Panics
+/// When it is not.
+pub fn requirement(text: &str) {
+    match Requirement::parse(text) {
+        Ok(requirement) => {
+            requirement.holds(&Capabilities::default());
+            let written = requirement.to_string();
+            if written.len() <= MAX_REQUIREMENT_BYTES {
+                assert_eq!(
+                    Requirement::parse(&written),
+                    Ok(requirement),
+                    "a requirement changed by being written"
+                );
+            }
+        }
+        Err(error) => assert!(
+            (1..=text.chars().count() + 1).contains(&error.at) && !error.problem.is_empty() && !error.fix.is_empty(),
+            "a refusal without its place, problem or fix: {error}"
+        ),
     }
 }
 

@@ -1,7 +1,10 @@
 //! The job file (`job.toml`) and the signed job.
 
+mod about;
 mod file;
+mod moment;
 mod reader;
+mod requirement;
 mod schema;
 mod sections;
 mod source;
@@ -11,6 +14,7 @@ mod train;
 mod training;
 
 pub use file::*;
+pub use requirement::{Requirement, RequirementError};
 pub use source::JobSource;
 pub use train::*;
 

@@ -14,6 +14,10 @@ pub const MAX_JOB_FILE_BYTES: usize = 64 * 1024;
 pub const MAX_COLUMNS: usize = 4096;
 /// Longest name of a column, path or glob in a job file, in bytes.
 pub const MAX_COLUMN_BYTES: usize = 256;
+/// Longest requirement of a job file on devices, in bytes.
+pub const MAX_REQUIREMENT_BYTES: usize = 512;
+/// Deepest nesting of a requirement.
+pub const MAX_REQUIREMENT_DEPTH: usize = 16;
 /// Longest time that a round may take, in seconds: seven days.
 pub const MAX_ROUND_SECONDS: u64 = 7 * 24 * 3600;
 /// Longest encoding of a signed job in bytes: the job file and what stands around it.

@@ -18,6 +18,8 @@ enum Reason {
     NoJob,
     NoData(String),
     NoTag(String),
+    NoClass(String, Vec<String>),
+    NotMet(String, String),
     Declined(String),
     Barred(String),
     Full(String),
@@ -30,6 +32,13 @@ impl Reason {
             Self::NoJob => "no job is running".to_owned(),
             Self::NoData(contract) => format!("the running jobs need other data, for instance {contract:?}"),
             Self::NoTag(job) => format!("job {job:?} asks for tags that this agent does not carry"),
+            Self::NoClass(job, classes) => {
+                // As many as fit a line.
+                let few: Vec<_> = classes.iter().take(4).map(|class| format!("{class:?}")).collect();
+                let more = if classes.len() > few.len() { " and others" } else { "" };
+                format!("job {job:?} is for devices of class {}{more}; see [device] class", few.join(", "))
+            }
+            Self::NotMet(job, require) => format!("job {job:?} requires {require}, which this device does not meet"),
             Self::Declined(job) => format!("this agent declines job {job:?}"),
             Self::Barred(job) => format!("this agent's update was refused in the running round of job {job:?}; it may join the next one"),
             Self::Full(job) => format!("the running round of job {job:?} has all the agents that it takes"),
@@ -82,6 +91,13 @@ fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &Che
     }
     if !job.file.job.tags.iter().all(|tag| check_in.capabilities.tags.contains(tag)) {
         return Err(Reason::NoTag(name()));
+    }
+    let (device, asked) = (&check_in.capabilities, &job.file.job);
+    if !asked.device_classes.is_empty() && !asked.device_classes.contains(&device.device_class) {
+        return Err(Reason::NoClass(name(), asked.device_classes.clone()));
+    }
+    if let Some(require) = asked.require.as_ref().filter(|require| !require.holds(device)) {
+        return Err(Reason::NotMet(name(), require.to_string()));
     }
     if check_in.declined.contains(&job.id) {
         return Err(Reason::Declined(name()));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::requirement::Requirement;
 use super::source::JobSource;
 use super::train::TrainSection;
 use crate::Timestamp;
@@ -47,6 +48,10 @@ pub struct JobSection {
     pub priority: u8,
     /// Only agents that carry all of these tags are offered the job.
     pub tags: Vec<String>,
+    /// Only agents of one of these classes are offered the job; of any where it is empty.
+    pub device_classes: Vec<String>,
+    /// Only agents on devices that meet it are offered the job.
+    pub require: Option<Requirement>,
     /// When it should be done: the nearer that is for the rounds that are left, the larger its share of the agents.
     pub deadline: Option<Timestamp>,
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::file::JobFileError;
+use super::moment;
 use super::schema::{NOT_YET, nearest, shown, type_name};
 use super::source::JobSource;
+use crate::Timestamp;
 use crate::limits::{MAX_COLUMN_BYTES, MAX_COLUMNS};
 
 /// A value of a list of names, in the file and in the types.
@@ -346,5 +348,18 @@ impl<'a, 't> Section<'a, 't> {
         seconds
             .map(Duration::from_secs)
             .ok_or_else(|| self.refuse(key, format!("{:?} is out of range", shown(text)), range))
+    }
+
+    /// A date and time with its offset from UTC, if it is there.
+    pub(super) fn moment(&self, key: &str, example: &str) -> Result<Option<Timestamp>, JobFileError> {
+        let at = match self.value(key) {
+            None => return Ok(None),
+            Some(DeValue::Datetime(at)) => at,
+            Some(other) => return Err(self.wrong_type(key, other, "a date and time without quotes", example)),
+        };
+        moment::timestamp(at).map(Some).map_err(|problem| {
+            let fix = format!("write date, time and offset from UTC, for instance {example} or 2026-12-01T09:00:00+01:00");
+            self.refuse(key, problem, fix)
+        })
     }
 }

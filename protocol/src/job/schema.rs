@@ -18,8 +18,18 @@ struct SectionRule {
 const SECTIONS: &[SectionRule] = &[
     SectionRule {
         name: "job",
-        keys: &["name", "kind", "seed", "purpose", "priority", "tags"],
-        later: &["deadline", "population"],
+        keys: &[
+            "name",
+            "kind",
+            "seed",
+            "purpose",
+            "priority",
+            "tags",
+            "device_class",
+            "require",
+            "deadline",
+        ],
+        later: &["population"],
     },
     SectionRule {
         name: "model",

@@ -5,18 +5,17 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, JobKind, JobSection, ModelSection, RoundMode,
-    RoundSection, StrategyName, StrategySection,
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, ModelSection, RoundMode, RoundSection,
+    StrategyName, StrategySection,
 };
 use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
-use super::training;
-use crate::check::{is_label, is_name};
+use super::{about, training};
+use crate::check::is_label;
 use crate::descriptor::{CodecName, CodecParams};
 use crate::limits::{
-    MAX_CODEC_BITS, MAX_COLUMN_BYTES, MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_ROUND_SECONDS, MAX_STALENESS, MAX_TAG_BYTES, MAX_TAGS,
-    MIN_CODEC_BITS,
+    MAX_CODEC_BITS, MAX_COLUMN_BYTES, MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_ROUND_SECONDS, MAX_STALENESS, MAX_TAG_BYTES, MIN_CODEC_BITS,
 };
 
 /// `round.max_staleness` where the job says nothing.
@@ -54,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
         source: &source,
     };
 
-    let job = job(&section("job"))?;
+    let job = about::read(&section("job"))?;
     let model = model(&section("model"))?;
     let data = data(&section("data"))?;
     let train = training::read(&section("train"))?;
@@ -84,44 +83,7 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
     ))
 }
 
-fn job(section: &Section<'_, '_>) -> Result<JobSection, JobFileError> {
-    let name = section.text("name", "\"digits\"")?;
-    if !is_name(name) {
-        let fix = format!("use 1 to {MAX_TAG_BYTES} letters (a-z, A-Z), digits, '-', '_', '.' and spaces inside");
-        return Err(section.refuse("name", format!("{:?} is no name", schema::shown(name)), fix));
-    }
-    let kind = section.choice(
-        "kind",
-        &[("train", JobKind::Train)],
-        &["evaluate", "analytics", "search", "continual"],
-        None,
-    )?;
-    let purpose = section.text("purpose", "\"learn to read digits\"")?;
-    section.one_line("purpose", purpose, MAX_COLUMN_BYTES)?;
-    let priority = section.integer("priority", 0, 100, Some(50), "50")?;
-    let tags = section.texts("tags", "[\"gateway\"]")?;
-    if tags.len() > MAX_TAGS {
-        return Err(section.refuse(
-            "tags",
-            format!("{} tags are too many", tags.len()),
-            format!("use at most {MAX_TAGS}"),
-        ));
-    }
-    if let Some(at) = tags.iter().position(|tag| !is_label(tag)) {
-        return Err(section.refuse(&format!("tags[{at}]"), "is no tag", label_fix()));
-    }
-    Ok(JobSection {
-        name: name.to_owned(),
-        kind,
-        seed: section.integer("seed", 0, u64::MAX, Some(0), "1")?,
-        purpose: purpose.to_owned(),
-        priority: u8::try_from(priority).unwrap_or(100),
-        tags,
-        deadline: None,
-    })
-}
-
-fn label_fix() -> String {
+pub(super) fn label_fix() -> String {
     format!("use 1 to {MAX_TAG_BYTES} of a-z, A-Z, 0-9, '-', '_' and '.'")
 }
 

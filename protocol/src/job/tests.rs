@@ -41,6 +41,8 @@ fn small() -> JobFile {
             purpose: "learn to read digits".into(),
             priority: 50,
             tags: vec![],
+            device_classes: vec![],
+            require: None,
             deadline: None,
         },
         model: ModelSection {
@@ -113,6 +115,9 @@ fn uncommented(text: &str) -> String {
     })
 }
 
+/// Keys beside `[train]` that the example explains and does not put in force: nothing stands for their absence, or they belong to another choice.
+const WITHOUT_A_DEFAULT: &[&str] = &["job.require", "job.deadline", "round.max_staleness"];
+
 /// As a key of a section, or as one that belongs to another choice than the example's.
 #[test]
 fn every_key_of_the_schema_is_in_the_example() {
@@ -124,7 +129,7 @@ fn every_key_of_the_schema_is_in_the_example() {
             text.starts_with(&format!("{name} = ")) || text.starts_with(&format!("[{key}]")) || text.starts_with(&format!("[[{key}]]"))
         });
         assert!(
-            source.where_is(&key).is_some() || (section.starts_with("train") && explained),
+            source.where_is(&key).is_some() || (explained && (section.starts_with("train") || WITHOUT_A_DEFAULT.contains(&key.as_str()))),
             "{key} is not in job.example.toml"
         );
     }
@@ -234,6 +239,41 @@ fn adapters_and_several_heads_are_read() {
     );
 }
 
+#[test]
+fn rounds_wait_or_stop_or_do_neither() {
+    let round = |keys: &str| JobFile::parse(&SMALL.replacen("min = 3", &format!("min = 3\n{keys}"), 1)).expect(keys);
+    let read = |file: &JobFile| (file.round.mode, file.round.max_staleness, file.strategy.name);
+    assert_eq!(read(&round("mode = \"sync\"")), (RoundMode::Sync, 0, StrategyName::FedAvg));
+    assert_eq!(read(&round("mode = \"semi_sync\"")), (RoundMode::SemiSync, 0, StrategyName::FedAvg));
+    assert_eq!(read(&round("mode = \"async\"")), (RoundMode::Async, 10, StrategyName::FedBuff));
+    assert_eq!(
+        read(&round("mode = \"async\"\nmax_staleness = 31\n[strategy]\nname = \"fedbuff\"")),
+        (RoundMode::Async, 31, StrategyName::FedBuff)
+    );
+    assert_eq!(read(&round("mode = \"async\"\nmax_staleness = 0")).1, 0);
+}
+
+#[test]
+fn a_job_says_for_which_devices_and_until_when() {
+    let job = |keys: &str| {
+        let text = SMALL.replacen("kind = \"train\"", &format!("kind = \"train\"\n{keys}"), 1);
+        JobFile::parse(&text).expect(keys).job
+    };
+    assert_eq!(
+        job("device_class = [\"gateway\", \"a phone\"]").device_classes,
+        ["gateway", "a phone"]
+    );
+    let asked = job("require = 'memory >= 2GiB and cores >= 4'").require.expect("a requirement");
+    assert_eq!(asked.to_string(), "memory >= 2GiB and cores >= 4");
+    let in_lines = job("require = \"\"\"\nmemory >= 2GiB\nor tag(\"eu\")\"\"\"")
+        .require
+        .expect("a requirement");
+    assert_eq!(in_lines.to_string(), "memory >= 2GiB or tag(\"eu\")");
+    let deadline = Some(Timestamp::from_ms(1_796_112_000_000));
+    assert_eq!(job("deadline = 2026-12-01T08:00:00Z").deadline, deadline);
+    assert_eq!(job("deadline = 2026-12-01 09:00:00+01:00").deadline, deadline);
+}
+
 /// Every way to be wrong, as an edit of [`SMALL`]: `from` becomes `to`.
 const WRONG: &[(&str, &str)] = &[
     // no TOML
@@ -289,7 +329,12 @@ const WRONG: &[(&str, &str)] = &[
         "lr = 0.1\n[[train.heads]]\noutput = \"a\"\n[[train.heads]]\nweight = -1",
     ),
     ("lr = 0.1", "lr = 0.1\n[[train.heads]]\noutput = \" \""),
-    ("min = 3", "min = 3\nmode = \"async\""),
+    ("min = 3", "min = 3\nmode = \"asynch\""),
+    ("min = 3", "min = 3\nmode = \"async\"\nmax_staleness = 32"),
+    ("min = 3", "min = 3\nmax_staleness = 1"),
+    ("min = 3", "min = 3\nmode = \"semi_sync\"\nmax_staleness = 0"),
+    ("[train]", "[strategy]\nname = \"fedbuff\"\n[train]"),
+    ("min = 3", "min = 3\nmode = \"async\"\n[strategy]\nname = \"fedavg\""),
     ("mode = \"plain\"", "mode = \"secure\""),
     ("[train]", "[strategy]\nname = \"fedprox\"\n[train]"),
     ("kind = \"train\"", "kind = \"analytics\""),
@@ -385,6 +430,22 @@ const WRONG: &[(&str, &str)] = &[
     ("kind = \"train\"", "kind = \"train\"\nseed = -1"),
     ("kind = \"train\"", "kind = \"train\"\ntags = [\"a b\"]"),
     ("kind = \"train\"", "kind = \"tain\""),
+    ("kind = \"train\"", "kind = \"train\"\ndevice_class = \"gateway\""),
+    ("kind = \"train\"", "kind = \"train\"\ndevice_class = [\"\"]"),
+    ("kind = \"train\"", "kind = \"train\"\ndevice_class = [\"a\", \"a\"]"),
+    (
+        "kind = \"train\"",
+        "kind = \"train\"\ndevice_class = [\"0123456789012345678901234567890123456789012345678901234567890123x\"]",
+    ),
+    ("kind = \"train\"", "kind = \"train\"\nrequire = 'cores >= four'"),
+    ("kind = \"train\"", "kind = \"train\"\nrequire = ''"),
+    ("kind = \"train\"", "kind = \"train\"\nrequire = [\"cores >= 4\"]"),
+    ("kind = \"train\"", "kind = \"train\"\ndeadline = 2026-12-01T08:00:00"),
+    ("kind = \"train\"", "kind = \"train\"\ndeadline = 2026-12-01"),
+    ("kind = \"train\"", "kind = \"train\"\ndeadline = 08:00:00"),
+    ("kind = \"train\"", "kind = \"train\"\ndeadline = \"2026-12-01T08:00:00Z\""),
+    ("kind = \"train\"", "kind = \"train\"\ndeadline = 1969-12-31T23:59:59Z"),
+    ("kind = \"train\"", "kind = \"train\"\ndeadline = 2026-02-29T08:00:00Z"),
 ];
 
 #[test]

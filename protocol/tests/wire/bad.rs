@@ -188,6 +188,7 @@ fn rules() -> Vec<Json> {
             &set("check_in_come_back", &["Ok", "ComeBack", field], value),
         )
     };
+    let hurried = |ms| set("check_in_task_hurried", &["Ok", "Task", "finish_within_ms"], Cbor::Integer(ms));
     let descriptor = |name, path: &[&str], value: Cbor| bad(name, "Descriptor", "invalid", &set("descriptor", path, value));
     let bundle = |name, field, value: Cbor| bad(name, "TrustBundle", "invalid", &set("trust_bundle", &[field], value));
     let root = Cbor::Bytes(vec![1; 8]);
@@ -237,6 +238,29 @@ fn rules() -> Vec<Json> {
         task("job_empty", "signed_job", Cbor::Bytes(vec![])),
         come_back("come_back_in_a_million_years", "after_ms", Cbor::Integer(u64::MAX.into())),
         come_back("reason_with_an_escape", "reason", Cbor::Text("\u{1b}]0;x\u{7}".into())),
+        bad(
+            "spread_beyond_an_hour",
+            "Reply<CheckInReply>",
+            "invalid",
+            &set(
+                "check_in_come_back_spread",
+                &["Ok", "ComeBack", "spread_ms"],
+                Cbor::Integer(3_600_001),
+            ),
+        ),
+        bad("no_time_to_train", "Reply<CheckInReply>", "invalid", &hurried(0)),
+        bad(
+            "time_to_train_beyond_a_round",
+            "Reply<CheckInReply>",
+            "invalid",
+            &hurried(604_800_001),
+        ),
+        bad(
+            "progress_beyond_the_end",
+            "AgentRequest",
+            "invalid",
+            &set("progress", &["Progress", "percent"], Cbor::Integer(101)),
+        ),
         bad(
             "refusal_too_long",
             "Reply<CheckInReply>",

@@ -58,6 +58,11 @@ proptest! {
     }
 
     #[test]
+    fn progress_replies_survive(message in any_of::progress_reply()) {
+        survives(&message);
+    }
+
+    #[test]
     fn bundle_replies_survive(message in any_of::bundle_reply()) {
         survives(&message);
     }

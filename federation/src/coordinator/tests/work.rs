@@ -1,5 +1,7 @@
 //! Who is offered what.
 
+use aimass_protocol::job::Requirement;
+
 use super::*;
 
 fn come_back(reply: AgentReply) -> ComeBack {
@@ -56,6 +58,29 @@ fn should_offer_only_what_fits_and_say_why_nothing_does() {
         .contains("declines")
     );
     assert_eq!(task(&ask(&gpu)), Some(1));
+}
+
+#[test]
+fn should_offer_a_job_only_to_the_devices_that_it_is_for() {
+    let mut bench = Bench::new();
+    let mut spec = job_spec(1);
+    spec.file.job.device_classes = vec!["gateway".to_owned(), "phone".to_owned()];
+    spec.file.job.require = Some(Requirement::parse("cores >= 4 or tag(\"fast\")").expect("a requirement"));
+    bench.step(Event::AddJob(Box::new(spec)));
+
+    let mut ask = |class: &str, cores: u32, tag: Option<&str>| {
+        let mut check_in = check_in();
+        check_in.capabilities.device_class = class.to_owned();
+        check_in.capabilities.cores = cores;
+        check_in.capabilities.tags.extend(tag.map(str::to_owned));
+        bench.reply(Event::CheckIn { agent: agent(1), check_in })
+    };
+    let reason = come_back(ask("watch", 4, None)).reason;
+    assert!(reason.contains("\"gateway\", \"phone\""), "{reason}");
+    let reason = come_back(ask("phone", 2, None)).reason;
+    assert!(reason.contains("requires cores >= 4 or tag(\"fast\")"), "{reason}");
+    assert_eq!(task(&ask("phone", 2, Some("fast"))), Some(1));
+    assert_eq!(task(&ask("gateway", 4, None)), Some(1));
 }
 
 #[test]
