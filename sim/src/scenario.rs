@@ -155,7 +155,7 @@ pub(crate) fn need(file: &JobFile) -> usize {
 /// Job `n`, new. Its first model is named by 32 bytes of 255.
 pub fn job_spec(n: u64, file: JobFile) -> JobSpec {
     let mut id = [0; JobId::LEN];
-    id[JobId::LEN - 8..].copy_from_slice(&n.to_be_bytes());
+    id[..8].copy_from_slice(&(n << 32).to_be_bytes());
     JobSpec {
         id: JobId::from_bytes(id),
         file,
@@ -184,6 +184,8 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
             purpose: "simulation".to_owned(),
             priority: 50,
             tags: Vec::new(),
+            device_classes: Vec::new(),
+            require: None,
             deadline: None,
         },
         model: ModelSection {
@@ -218,11 +220,10 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
     }
 }
 
-/// The id of device `index`.
+/// The id of device `index`, which shows that.
 pub(crate) fn agent_id(index: usize) -> AgentId {
     let mut id = [0; AgentId::LEN];
-    id[..8].copy_from_slice(&(index as u64 + 1).to_le_bytes());
-    id[AgentId::LEN - 1] = u8::try_from(index + 1).unwrap_or(u8::MAX);
+    id[..8].copy_from_slice(&((index as u64) << 32).to_be_bytes());
     AgentId::from_bytes(id)
 }
 

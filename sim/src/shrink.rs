@@ -70,11 +70,12 @@ impl<R: FnMut(&Scenario, &FaultPlan) -> Ending> Search<R> {
     fn fewer_agents(&mut self) -> bool {
         let mut scenario = self.best.scenario.clone();
         let fewer = scenario.agents.len().saturating_sub(1);
-        if fewer < scenario.need() {
+        let plan = self.best.plan.among(fewer);
+        // A job that has too few agents is stuck for another reason.
+        if fewer < scenario.need() + plan.departures() {
             return false;
         }
         scenario.keep_agents(fewer);
-        let plan = self.best.plan.among(fewer);
         self.fails(&scenario, &plan)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aimass_protocol::job::RoundMode;
 use aimass_protocol::{CohortId, Timestamp};
 use rand_core::CryptoRng;
 
@@ -62,6 +63,10 @@ impl Gathering {
         if job.seats.len() > 0 {
             self.opened_at.get_or_insert(cx.now);
             job.begun(cx.now);
+        }
+        if job.mode() == RoundMode::SemiSync && self.is_unfillable(job, cx.now) {
+            // Nobody is let in any more whose training would end too late: the round begins anew, with those that wait.
+            self.opened_at = Some(cx.now);
         }
         self.due(job).filter(|due| *due <= cx.now && job.waiting().len() >= job.need())?;
 

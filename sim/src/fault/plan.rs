@@ -82,6 +82,17 @@ impl FaultPlan {
         }
     }
 
+    /// Agents that a job may have to do without, in the worst case.
+    pub fn departures(&self) -> usize {
+        let departs = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::Leave { .. } | Fault::Stall { .. } | Fault::Revoke { for_ms: None, .. } | Fault::FailAdd { bad_update: true, .. }
+            )
+        };
+        self.faults.iter().filter(|(_, fault)| departs(fault)).count()
+    }
+
     /// The places of its faults.
     pub fn places(&self) -> Vec<usize> {
         self.faults.iter().map(|(id, _)| *id).collect()

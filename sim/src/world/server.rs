@@ -390,11 +390,13 @@ impl World {
     /// Sends a reply on the open stream, if there is one.
     fn reply(&mut self, agent: AgentId, reply: AgentReply) {
         let kind = reply.kind();
-        if let AgentReply::Cohort(terms) = &reply
-            && self.server.unopened.contains(&terms.cohort)
-        {
-            return;
-        }
+        let reply = match reply {
+            AgentReply::Cohort(terms) if self.server.unopened.contains(&terms.cohort) => AgentReply::Refused {
+                request: RequestKind::Ready,
+                refusal: Refusal::new(ErrorCode::Unavailable, "the round could not be opened; offer the contribution again"),
+            },
+            reply => reply,
+        };
         let Some(open) = self.server.open.get(&(agent, kind)).cloned() else {
             return;
         };
@@ -409,6 +411,24 @@ impl World {
         let Ask::Event(asked) = &open.ask else { return };
         if let Some(news) = self.news(device, asked, reply) {
             self.send(&open, device, kind, news);
+        }
+    }
+
+    /// Ends the uploads into a cohort that is over.
+    pub(super) fn close_uploads(&mut self, cohort: CohortId) {
+        let into = |open: &Open| matches!(open.ask, Ask::Event(Event::UploadBegun { cohort: of, .. }) if of == cohort);
+        let over: Vec<AgentId> = self
+            .server
+            .open
+            .iter()
+            .filter(|(_, open)| into(open))
+            .map(|((agent, _), _)| *agent)
+            .collect();
+        for agent in over {
+            let text = "the cohort is over; offer the contribution again";
+            let refusal = Refusal::new(ErrorCode::CohortUnknown, text);
+            let request = RequestKind::Upload;
+            self.reply(agent, AgentReply::Refused { request, refusal });
         }
     }
 

@@ -72,6 +72,7 @@ impl World {
         self.server.received.retain(|(of, _), _| *of != cohort);
         self.server.spool.retain(|(_, of, _), _| *of != cohort);
         self.oracle.dropped(cohort);
+        self.close_uploads(cohort);
     }
 
     pub(super) fn done(&mut self, task: Task) {
@@ -153,9 +154,11 @@ impl World {
         }
         let is_sealed = |on_disk: &OpenOnDisk| on_disk.open.terms.cohort == cohort && on_disk.open.survivors.is_some();
         if self.sabotage != Sabotage::ForgetsOpenRounds && !self.server.disk.open.values().any(is_sealed) {
-            // The seal failed: it is tried again with the sum's next try.
+            // The seal failed before: without it nothing is published.
             self.seal(cohort, &survivors);
-            return self.publish_failed(job, round, true);
+            if !self.server.disk.open.values().any(is_sealed) {
+                return self.publish_failed(job, round, true);
+            }
         }
         let Some((spec, sum)) = self.server.disk.jobs.get(&job).zip(self.server.sums.get(&cohort)) else {
             let what = format!("cohort {cohort} is to be published and has no sum");
