@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aimass_protocol::job::RoundMode;
 use aimass_protocol::{CohortId, Timestamp};
 use rand_core::CryptoRng;
 
@@ -44,9 +43,9 @@ impl Gathering {
         job.waiting().len() < job.need() && self.opened_at.is_some_and(|opened| now >= opened.after(job.max_time()))
     }
 
-    /// Begins to wait anew.
-    pub(super) fn reopen(&mut self) {
-        self.opened_at = None;
+    /// Begins to wait anew, with the agents that it has.
+    pub(super) fn reopen(&mut self, job: &Job, now: Timestamp) {
+        self.opened_at = (job.seats.len() > 0).then_some(now);
     }
 
     /// When a cohort is formed of those that are ready now, or when it shows that they are too few.
@@ -63,10 +62,6 @@ impl Gathering {
         if job.seats.len() > 0 {
             self.opened_at.get_or_insert(cx.now);
             job.begun(cx.now);
-        }
-        if job.mode() == RoundMode::SemiSync && self.is_unfillable(job, cx.now) {
-            // Nobody is let in any more whose training would end too late: the round begins anew, with those that wait.
-            self.opened_at = Some(cx.now);
         }
         self.due(job).filter(|due| *due <= cx.now && job.waiting().len() >= job.need())?;
 
