@@ -227,10 +227,19 @@ impl Coordinator {
             .filter(|(_, e)| e.is_unfillable(cx.now))
             .map(|(id, _)| *id)
             .collect();
+        for id in &unfillable {
+            // Else agents that work elsewhere by now would make it look as if it had enough.
+            if let Some(entry) = self.jobs.get_mut(id) {
+                entry.job.free_seats(cx.now, cx.config.gone_grace);
+            }
+        }
         for id in unfillable {
             let another_is_hungry = self.jobs.iter().any(|(other, e)| *other != id && e.is_hungry());
-            if another_is_hungry && let Some(entry) = self.jobs.get_mut(&id) {
+            let Some(entry) = self.jobs.get_mut(&id) else { continue };
+            if another_is_hungry && entry.job.seats.len() > 0 {
                 entry.let_go(cx, self.virtual_time);
+            } else {
+                entry.begin_anew(cx.now);
             }
         }
     }
