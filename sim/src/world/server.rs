@@ -393,7 +393,10 @@ impl World {
         let reply = match reply {
             AgentReply::Cohort(terms) if self.server.unopened.contains(&terms.cohort) => AgentReply::Refused {
                 request: RequestKind::Ready,
-                refusal: Refusal::new(ErrorCode::Unavailable, "the round could not be opened; offer the contribution again"),
+                refusal: Refusal::new(
+                    ErrorCode::Unavailable,
+                    "the round could not be opened; offer the contribution again",
+                ),
             },
             reply => reply,
         };
