@@ -63,7 +63,7 @@ impl Default for Config {
             gone_grace: Duration::from_secs(30),
             remembered_rounds: 64,
             publish_retries: 3,
-            publish_pause: Duration::from_secs(5),
+            publish_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(300),
         }
     }
@@ -286,6 +286,9 @@ impl Coordinator {
         let mut running: Vec<_> = self.jobs.values_mut().filter(|entry| !entry.is_ended()).collect();
         for entry in &mut running {
             entry.job.seats.back(agent);
+            if !check_in.held.iter().any(|held| held.job == entry.job.id) {
+                entry.abandoned(cx, agent);
+            }
         }
         let time = self.virtual_time;
         running.sort_by_key(|entry| {

@@ -250,6 +250,14 @@ impl Entry {
         }
     }
 
+    /// The agent asks for other work and holds no contribution to this job: what it was expected to send does not come.
+    pub(super) fn abandoned<R>(&mut self, cx: &Context<'_, R>, agent: AgentId) {
+        self.job.stop_waiting(agent);
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.abandoned(cx, agent);
+        }
+    }
+
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.job.gone(now, agent);
         match &mut self.phase {
