@@ -19,6 +19,8 @@ pub enum RequestKind {
     Upload,
     /// "What became of my contribution?"
     Outcome,
+    /// "I am so far with my work."
+    Progress,
 }
 
 impl RequestKind {
@@ -30,6 +32,7 @@ impl RequestKind {
             Self::Ready => "ready",
             Self::Upload => "upload",
             Self::Outcome => "outcome",
+            Self::Progress => "progress",
         }
     }
 }
