@@ -155,6 +155,28 @@ impl Accumulator {
         result
     }
 
+    /// Takes a contribution out again that [`Accumulator::add_checked`] took in: the same bytes. `reader` is read from where it stands to its end.
+    ///
+    /// # Errors
+    /// [`AddError`]; the sum is [`AddError::Poisoned`] then.
+    pub fn take_out(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
+        if self.poisoned || self.count == 0 {
+            self.poisoned = true;
+            return Err(AddError::Poisoned);
+        }
+        let (_, result) = self.pass(reader, usize::MAX, subtract_from);
+        match result {
+            Ok(()) => self.count -= 1,
+            Err(_) => self.poisoned = true,
+        }
+        result
+    }
+
+    /// Gives the sum up: what should have been taken out of it is in it. Nothing can be added to it or decoded from it.
+    pub fn poison(&mut self) {
+        self.poisoned = true;
+    }
+
     /// Puts the first `most` values of a contribution into the sums with `put`; says how many that were. Blocks come in order, are checked, and are
     /// no more than the plan has.
     fn pass(&mut self, reader: &mut impl Read, most: usize, put: impl Fn(&mut [u64], &[u64])) -> (usize, Result<(), AddError>) {

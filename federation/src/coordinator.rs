@@ -11,15 +11,18 @@ mod entry;
 mod event;
 mod gathering;
 mod job;
+mod patience;
 mod publishing;
+mod seats;
+mod share;
 
-pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, RoundOutcome};
+pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome};
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use aimass_protocol::message::agent::{CheckIn, Ready};
+use aimass_protocol::message::agent::{CheckIn, ProgressReply, Ready};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 use rand_core::CryptoRng;
 use serde::Serialize;
@@ -27,6 +30,7 @@ use serde::Serialize;
 use self::checkin::Pace;
 use self::entry::Entry;
 use self::job::Context;
+use self::share::VirtualTime;
 use crate::RequestKind;
 
 /// What the operator may set.
@@ -36,14 +40,18 @@ pub struct Config {
     pub come_back: Duration,
     /// Idle agents come back at most at this rate a second over all of them: with many agents they stay away longer.
     pub check_ins_per_s: u32,
-    /// How long an agent that is training may be gone before its seat in the round is given to another.
+    /// Agents that lost their connection come back at most at this rate a second over all of them: a handshake costs more than a check-in.
+    pub handshakes_per_s: u32,
+    /// How long an agent that trains and is late by its own past, or has none and is gone, may be without progress before its seat is given to another.
     pub gone_grace: Duration,
     /// How many published rounds a job remembers the contributions of.
     pub remembered_rounds: usize,
-    /// How often a round that could not be published is tried again before the job fails.
+    /// How many sums in a row may make no model before the job fails.
     pub publish_retries: u32,
-    /// Pause before the first such try; grows with each.
+    /// Pause before a round that could not be opened or published is tried again; doubles with each try.
     pub publish_pause: Duration,
+    /// Longest such pause.
+    pub longest_pause: Duration,
 }
 
 impl Default for Config {
@@ -51,10 +59,12 @@ impl Default for Config {
         Self {
             come_back: Duration::from_secs(2),
             check_ins_per_s: 500,
+            handshakes_per_s: 1250,
             gone_grace: Duration::from_secs(30),
             remembered_rounds: 64,
             publish_retries: 3,
             publish_pause: Duration::from_secs(5),
+            longest_pause: Duration::from_secs(300),
         }
     }
 }
@@ -96,6 +106,8 @@ pub struct JobView {
     pub members: u32,
     /// Of those, how many updates have arrived whole.
     pub received: u32,
+    /// What is in the way of the running round, for people.
+    pub trouble: Option<String>,
 }
 
 const REVOKED: &str = "this agent was revoked; ask the operator to accept it again";
@@ -112,6 +124,8 @@ pub struct Coordinator {
     online: BTreeSet<AgentId>,
     /// Check-ins so far.
     check_ins: u64,
+    /// Of the queue that jobs stand in for agents.
+    virtual_time: VirtualTime,
 }
 
 impl Coordinator {
@@ -123,6 +137,7 @@ impl Coordinator {
             jobs: BTreeMap::new(),
             online: BTreeSet::new(),
             check_ins: 0,
+            virtual_time: VirtualTime::default(),
         }
     }
 
@@ -142,6 +157,10 @@ impl Coordinator {
             Event::StopJob { job } => self.with_job(job, |entry| entry.stop(&mut cx)),
             Event::CheckIn { agent, check_in } => self.check_in(&mut cx, agent, &check_in),
             Event::Ready { agent, ready } => self.ready(&mut cx, agent, ready),
+            Event::Progress { agent, progress } => match self.jobs.get_mut(&progress.job) {
+                Some(entry) => entry.progressed(&mut cx, agent, progress),
+                None => cx.reply(agent, AgentReply::Progress(ProgressReply { wanted: false })),
+            },
             Event::UploadBegun {
                 agent,
                 cohort,
@@ -150,6 +169,16 @@ impl Coordinator {
                 Some(entry) => entry.upload_begun(&mut cx, agent, contribution),
                 None => self.upload_of_the_past(&mut cx, agent, contribution),
             },
+            Event::UploadProgressed { agent, cohort } => {
+                if let Some(entry) = self.with_cohort(cohort) {
+                    entry.upload_progressed(&mut cx, agent);
+                }
+            }
+            Event::OpenFailed { cohort, reason } => {
+                if let Some(entry) = self.with_cohort(cohort) {
+                    entry.open_failed(&mut cx, &reason);
+                }
+            }
             Event::Received {
                 agent,
                 cohort,
@@ -185,6 +214,24 @@ impl Coordinator {
         }
         for entry in self.jobs.values_mut() {
             entry.advance(&mut cx);
+        }
+        self.yield_agents(&mut cx);
+    }
+
+    /// A round that waited for all of its time and can't be filled lets its agents go when another job has none: two jobs could each hold half of the agents
+    /// that they need, and wait for ever.
+    fn yield_agents<R>(&mut self, cx: &mut Context<'_, R>) {
+        let unfillable: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, e)| e.is_unfillable(cx.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in unfillable {
+            let another_is_hungry = self.jobs.iter().any(|(other, e)| *other != id && e.is_hungry());
+            if another_is_hungry && let Some(entry) = self.jobs.get_mut(&id) {
+                entry.let_go(cx, self.virtual_time);
+            }
         }
     }
 
@@ -223,16 +270,25 @@ impl Coordinator {
         let pace = Pace {
             come_back: cx.config.come_back,
             check_ins_per_s: cx.config.check_ins_per_s,
+            handshakes_per_s: cx.config.handshakes_per_s,
             online: self.online.len(),
             draw: self.check_ins,
         };
         let mut running: Vec<_> = self.jobs.values_mut().filter(|entry| !entry.is_ended()).collect();
         for entry in &mut running {
-            entry.job.back(agent);
+            entry.job.seats.back(agent);
         }
-        running.sort_by_key(|entry| (Reverse(entry.job.file.job.priority), entry.job.served, entry.job.id));
+        let time = self.virtual_time;
+        running.sort_by_key(|entry| {
+            (
+                entry.standing(),
+                entry.job.share.start(time),
+                Reverse(entry.job.file.job.priority),
+                entry.job.id,
+            )
+        });
         if let Some(served) = checkin::offer(&mut running, cx, agent, check_in, pace) {
-            running[served].job.served = self.check_ins;
+            running[served].pay(cx.now, &mut self.virtual_time);
         }
     }
 

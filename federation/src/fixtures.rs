@@ -108,7 +108,9 @@ pub(crate) fn job_spec(n: u8) -> JobSpec {
         base: model(100),
         base_bytes: 1000,
         accuracy: None,
+        earlier: Vec::new(),
         recent: Vec::new(),
+        open: None,
         ended: None,
     }
 }

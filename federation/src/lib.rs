@@ -18,5 +18,3 @@ pub use request::RequestKind;
 
 #[cfg(test)]
 mod fixtures;
-#[cfg(test)]
-mod simulation;

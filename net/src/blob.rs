@@ -126,12 +126,18 @@ pub async fn send_chunks(writer: &mut FrameWriter, file: &File, manifest: &Manif
 
 /// Receives the chunks from `from_chunk` on (the result of [`verified_prefix`]) and writes each into its place after it was verified. Whether the
 /// manifest speaks the truth about the whole is for the caller to check. Does not fsync, and does not look what follows on the stream. `file` must
-/// be open for writing, and not in append mode.
+/// be open for writing, and not in append mode. `progressed` is called with each chunk that arrives.
 ///
 /// # Errors
 /// [`NetError::Digest`] when a chunk does not match; [`NetError::Io`] (disk full); otherwise as [`FrameReader::chunk`]. The chunks before it are in
 /// the file, verified.
-pub async fn receive_chunks(reader: &mut FrameReader, manifest: &Manifest, from_chunk: u32, file: &File) -> Result<(), NetError> {
+pub async fn receive_chunks(
+    reader: &mut FrameReader,
+    manifest: &Manifest,
+    from_chunk: u32,
+    file: &File,
+    mut progressed: impl FnMut(),
+) -> Result<(), NetError> {
     check_start(manifest, from_chunk)?;
     let held_bytes = offset(from_chunk).min(manifest.size_bytes());
     let file = Arc::new(file.try_clone().map_err(|e| io_error("the received file", e))?);
@@ -143,6 +149,7 @@ pub async fn receive_chunks(reader: &mut FrameReader, manifest: &Manifest, from_
         let chunk = reader.chunk(manifest.chunk_len(index as usize)).await;
         done(writing).await?;
         let (chunk, digest, file) = (chunk?, *digest, Arc::clone(&file));
+        progressed();
         writing = spawn_blocking(move || {
             if sha256(&chunk) != *digest.as_bytes() {
                 return Err(NetError::Digest {

@@ -2,14 +2,14 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | `net` | connections and requests of agents, uploads to spool files, models from the blob store |
+//! | `net` | connections and requests of agents, uploads to the journal, models from the blob store |
 //! | `driver` | owns the coordinator of `aimass-federation`: events in, effects out |
 //! | `registry`, `live` | which agents are known, accepted, connected |
 //! | `submit`, `job` | checks of a submitted job |
 //! | `trust`, `authority_link` | the server's own identity; renewal, bundle and revocations with the authority |
 //! | `api` | the operator's HTTP API |
 //!
-//! Updates are never in memory whole: they are spooled to files and added to one accumulator a cohort, off the reactor. In this version
+//! Updates are never in memory whole: they go to files of the journal and are added to one accumulator a cohort, off the reactor. In this version
 //! updates are protected by TLS alone: this process could read each of them.
 
 mod api;
@@ -19,13 +19,13 @@ mod counters;
 mod driver;
 mod error;
 mod job;
+mod journal;
 mod live;
 mod memory;
 mod models;
 mod net;
 mod registry;
 mod service;
-mod spool;
 mod submit;
 mod traffic;
 mod trust;

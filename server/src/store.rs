@@ -14,4 +14,4 @@ mod tests;
 pub use aggregator::AggregatorStore;
 pub use database::{Batch, Database, Format, StoreError, Table};
 pub use key::Key;
-pub use records::{AgentRecord, AgentState, IncludedRecord, JobRecord, RoundRecord};
+pub use records::{AgentRecord, AgentState, IncludedRecord, JobRecord, JournalRecord, RoundRecord};

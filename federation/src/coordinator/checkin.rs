@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aimass_protocol::AgentId;
-use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_TAG_BYTES, MAX_TAGS};
+use aimass_protocol::job::RoundMode;
+use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_SPREAD_MS, MAX_TAG_BYTES, MAX_TAGS};
 use aimass_protocol::message::agent::{CheckIn, ComeBack};
 
 use super::AgentReply;
@@ -51,9 +52,9 @@ pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: 
     let mut best = Reason::NoJob;
     for (index, entry) in jobs.iter_mut().enumerate() {
         match fit(entry, cx, agent, check_in) {
-            Ok(()) => {
+            Ok(finish_within) => {
                 let job = &entry.job;
-                let (round, base, base_bytes) = (job.round, job.base, job.base_bytes);
+                let (round, base, base_bytes) = (job.round, job.base(), job.base_bytes);
                 cx.reply(
                     agent,
                     AgentReply::Task {
@@ -61,6 +62,7 @@ pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: 
                         round,
                         base,
                         base_bytes,
+                        finish_within,
                     },
                 );
                 return Some(index);
@@ -74,13 +76,14 @@ pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: 
         AgentReply::ComeBack(ComeBack {
             after_ms,
             reason: best.text(),
-            spread_ms: 0,
+            spread_ms: pace.spread_ms(),
         }),
     );
     None
 }
 
-fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &CheckIn) -> Result<(), Reason> {
+/// Whether the agent may work for this job now, and how long it may train.
+fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &CheckIn) -> Result<Option<Duration>, Reason> {
     let job = &mut entry.job;
     let name = || job.file.job.name.clone();
     if !check_in.contracts.contains(&job.file.data.contract) {
@@ -102,15 +105,23 @@ fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &Che
     if job.barred.contains_key(&agent) {
         return Err(Reason::Barred(name()));
     }
-    if check_in.held.iter().any(|h| h.job == job.id && h.base == job.base) {
-        return Ok(());
+    if check_in.held.iter().any(|h| h.job == job.id && job.permits(h.base)) {
+        return Ok(None);
     }
-    if !matches!(entry.phase, Phase::Gathering(_)) {
-        return Err(Reason::Summing(name()));
+    let mut finish_within = None;
+    match (&entry.phase, job.mode()) {
+        (Phase::Ended(_), _) | (Phase::Collecting(_) | Phase::Publishing(_), RoundMode::Sync | RoundMode::SemiSync) => {
+            return Err(Reason::Summing(name()));
+        }
+        (Phase::Gathering(phase), RoundMode::SemiSync) => match phase.time_left(job, cx.now) {
+            None => return Err(Reason::Summing(name())),
+            left => finish_within = left,
+        },
+        (Phase::Gathering(_), _) | (_, RoundMode::Async) => {}
     }
     let name = name();
     if job.seat(cx.now, cx.config.gone_grace, agent) {
-        Ok(())
+        Ok(finish_within)
     } else {
         Err(Reason::Full(name))
     }
@@ -139,6 +150,7 @@ pub(super) fn check(check_in: &CheckIn) -> Result<(), String> {
 pub(super) struct Pace {
     pub(super) come_back: Duration,
     pub(super) check_ins_per_s: u32,
+    pub(super) handshakes_per_s: u32,
     /// Agents with a connection.
     pub(super) online: usize,
     /// Makes each draw another.
@@ -146,6 +158,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// Over which time agents that lost their connection come back, in milliseconds.
+    fn spread_ms(self) -> u64 {
+        let ms = (self.online as u64).saturating_mul(1000) / u64::from(self.handshakes_per_s.max(1));
+        ms.min(MAX_SPREAD_MS)
+    }
+
     fn delay(self, agent: AgentId) -> Duration {
         let crowd_ms = (self.online as u64).saturating_mul(1000) / u64::from(self.check_ins_per_s.max(1));
         let key = agent

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aimass_protocol::message::agent::OutcomeReply;
-use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode};
+use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
 
 use super::job::Context;
+use super::patience::{History, Task};
 use super::{AgentReply, CohortTerms};
 use crate::RequestKind;
 
@@ -27,10 +28,18 @@ pub(super) enum Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) contribution: ContributionId,
-    pub(super) progress: Progress,
+    progress: Progress,
+    /// Whether it was told that its update is in the sum, in this life of the server or an earlier one.
+    pub(super) acknowledged: bool,
+    /// When it last got further.
+    heard: Timestamp,
 }
 
 impl Member {
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     /// Whether its contribution is in the sum or may still get there.
     pub(super) fn is_live(&self) -> bool {
         !matches!(self.progress, Progress::Dropped(_))
@@ -40,19 +49,45 @@ impl Member {
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.progress, Progress::Adding | Progress::Added)
     }
+
+    fn is_expected(&self) -> bool {
+        matches!(self.progress, Progress::Invited | Progress::Uploading)
+    }
+}
+
+/// How many members are how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    /// Invited or uploading.
+    pub(super) expected: usize,
+    pub(super) adding: usize,
+    pub(super) added: usize,
+}
+
+impl Tally {
+    fn of(&mut self, progress: Progress) -> Option<&mut usize> {
+        match progress {
+            Progress::Invited | Progress::Uploading => Some(&mut self.expected),
+            Progress::Adding => Some(&mut self.adding),
+            Progress::Added => Some(&mut self.added),
+            Progress::Dropped(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cohort {
     pub(super) terms: CohortTerms,
-    pub(super) members: BTreeMap<AgentId, Member>,
+    formed_at: Timestamp,
+    members: BTreeMap<AgentId, Member>,
+    tally: Tally,
     /// Members that wait for the outcome.
     asking: BTreeSet<AgentId>,
 }
 
 impl Cohort {
-    pub(super) fn new(terms: CohortTerms, members: BTreeMap<AgentId, ContributionId>) -> Self {
-        let members = members
+    pub(super) fn new(now: Timestamp, terms: CohortTerms, members: impl IntoIterator<Item = (AgentId, ContributionId)>) -> Self {
+        let members: BTreeMap<_, _> = members
             .into_iter()
             .map(|(agent, contribution)| {
                 (
@@ -60,13 +95,21 @@ impl Cohort {
                     Member {
                         contribution,
                         progress: Progress::Invited,
+                        acknowledged: false,
+                        heard: now,
                     },
                 )
             })
             .collect();
+        let tally = Tally {
+            expected: members.len(),
+            ..Tally::default()
+        };
         Self {
             terms,
+            formed_at: now,
             members,
+            tally,
             asking: BTreeSet::new(),
         }
     }
@@ -75,14 +118,68 @@ impl Cohort {
         self.terms.cohort
     }
 
-    /// The member with exactly this contribution.
-    pub(super) fn member(&mut self, agent: AgentId, contribution: ContributionId) -> Option<&mut Member> {
-        self.members.get_mut(&agent).filter(|m| m.contribution == contribution)
+    pub(super) fn members(&self) -> &BTreeMap<AgentId, Member> {
+        &self.members
     }
 
-    /// Members for which `which` holds.
-    pub(super) fn count(&self, which: impl Fn(Progress) -> bool) -> usize {
-        self.members.values().filter(|m| which(m.progress)).count()
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(super) fn get(&self, agent: AgentId) -> Option<Member> {
+        self.members.get(&agent).copied()
+    }
+
+    /// The member with exactly this contribution.
+    pub(super) fn member(&self, agent: AgentId, contribution: ContributionId) -> Option<Member> {
+        self.get(agent).filter(|m| m.contribution == contribution)
+    }
+
+    /// Moves a member on (or back).
+    pub(super) fn set(&mut self, now: Timestamp, agent: AgentId, progress: Progress) {
+        let Some(member) = self.members.get_mut(&agent) else { return };
+        if let Some(n) = self.tally.of(member.progress) {
+            *n -= 1;
+        }
+        if let Some(n) = self.tally.of(progress) {
+            *n += 1;
+        }
+        member.progress = progress;
+        member.heard = now;
+        member.acknowledged |= progress == Progress::Added;
+    }
+
+    /// A member whose update lies in the journal: it was told so, most likely.
+    pub(super) fn restore(&mut self, now: Timestamp, agent: AgentId) {
+        self.set(now, agent, Progress::Adding);
+        if let Some(member) = self.members.get_mut(&agent) {
+            member.acknowledged = true;
+        }
+    }
+
+    /// More of a member's update arrived.
+    pub(super) fn heard(&mut self, now: Timestamp, agent: AgentId) {
+        if let Some(member) = self.members.get_mut(&agent) {
+            member.heard = now;
+        }
+    }
+
+    /// A member's whole update is here.
+    pub(super) fn learn(&self, now: Timestamp, history: &mut History, agent: AgentId) {
+        history.learn(agent, Task::Uploading, now.since(self.formed_at));
+    }
+
+    /// When the last of the members that are still expected has been silent for longer than it ever was; those that nothing is known of are waited for.
+    pub(super) fn silent_at(&self, history: &History, until: Timestamp) -> Timestamp {
+        let expected = self.members.iter().filter(|(_, m)| m.is_expected());
+        expected
+            .map(|(agent, m)| {
+                history
+                    .patience(*agent, Task::Uploading)
+                    .map_or(until, |patience| m.heard.after(patience))
+            })
+            .max()
+            .map_or(until, |at| at.min(until))
     }
 
     /// Whose contributions the sum holds.
@@ -104,12 +201,11 @@ impl Cohort {
         }
     }
 
-    pub(super) fn gone(&mut self, agent: AgentId) {
+    pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.asking.remove(&agent);
-        if let Some(member) = self.members.get_mut(&agent)
-            && member.progress == Progress::Uploading
-        {
-            member.progress = Progress::Invited;
+        if self.get(agent).is_some_and(|m| m.progress == Progress::Uploading) {
+            let heard = self.members.get(&agent).map_or(now, |m| m.heard);
+            self.set(heard, agent, Progress::Invited);
         }
     }
 
@@ -120,16 +216,19 @@ impl Cohort {
 
     /// Takes no more input: members that did not get into the sum are dropped, those that are uploading or asking are told.
     pub(super) fn close<R>(&mut self, cx: &mut Context<'_, R>, text: &str) {
-        for (agent, member) in &mut self.members {
-            if !matches!(member.progress, Progress::Invited | Progress::Uploading) {
-                continue;
+        let expected: Vec<_> = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.is_expected())
+            .map(|(agent, m)| (*agent, m.progress))
+            .collect();
+        for (agent, progress) in expected {
+            if progress == Progress::Uploading {
+                cx.refuse(agent, RequestKind::Upload, ErrorCode::Late, text);
             }
-            if member.progress == Progress::Uploading {
-                cx.refuse(*agent, RequestKind::Upload, ErrorCode::Late, text);
-            }
-            member.progress = Progress::Dropped(ErrorCode::Late);
-            if self.asking.remove(agent) {
-                cx.reply(*agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
+            self.set(cx.now, agent, Progress::Dropped(ErrorCode::Late));
+            if self.asking.remove(&agent) {
+                cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Collecting: a cohort uploads, each whole update goes into the sum once.
 
+use std::collections::BTreeSet;
+
 use aimass_protocol::message::agent::OutcomeReply;
 use aimass_protocol::{AgentId, ContributionId, ErrorCode, Timestamp};
 
@@ -8,29 +10,79 @@ use super::entry::Phase;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
 use super::publishing::Publishing;
-use super::{AgentReply, Effect};
+use super::{AgentReply, Effect, RestoredRound};
 use crate::RequestKind;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Collecting {
     pub(super) cohort: Cohort,
+    /// No input is taken after this.
+    until: Timestamp,
+    /// Before this, somebody who is expected has been heard of; found out again when it is reached.
+    silent_at: Timestamp,
+    /// The server was killed while it published: the sum is that of its survivors, made again.
+    pub(super) is_sealed: bool,
 }
 
 impl Collecting {
+    pub(super) fn new(now: Timestamp, cohort: Cohort) -> Self {
+        let until = cohort.terms.deadline;
+        Self {
+            cohort,
+            until,
+            silent_at: now,
+            is_sealed: false,
+        }
+    }
+
+    /// Goes on with a cohort after a restart: what is in the journal is added again, the others may still upload, for as long as a round may take.
+    pub(super) fn restored<R>(job: &Job, restored: RestoredRound, cx: &mut Context<'_, R>) -> Self {
+        let RestoredRound { open, durable } = restored;
+        let survivors: Option<BTreeSet<AgentId>> = open.survivors.as_ref().map(|all| all.iter().map(|(agent, _)| *agent).collect());
+        let mut cohort = Cohort::new(cx.now, open.terms.clone(), open.members.iter().copied());
+        let id = cohort.id();
+        cx.out.push(Effect::OpenRound(open));
+        if let Some(survivors) = &survivors {
+            let late: Vec<AgentId> = cohort.members().keys().filter(|a| !survivors.contains(*a)).copied().collect();
+            for agent in late {
+                cohort.set(cx.now, agent, Progress::Dropped(ErrorCode::Late));
+            }
+        }
+        for (agent, contribution) in durable {
+            if cohort
+                .member(agent, contribution)
+                .is_some_and(|m| m.progress() == Progress::Invited)
+            {
+                cohort.restore(cx.now, agent);
+                cx.out.push(Effect::Add {
+                    cohort: id,
+                    agent,
+                    contribution,
+                });
+            }
+        }
+        Self {
+            cohort,
+            until: cx.now.after(job.max_time()),
+            silent_at: cx.now,
+            is_sealed: survivors.is_some(),
+        }
+    }
+
     pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        let cohort = self.cohort.id();
-        if let Some(member) = self.awaited(cx, agent, contribution) {
-            member.progress = Progress::Uploading;
+        if self.awaited(cx, agent, contribution).is_some() {
+            self.cohort.set(cx.now, agent, Progress::Uploading);
+            let cohort = self.cohort.id();
             cx.reply(agent, AgentReply::UploadAllowed { cohort, contribution });
         }
     }
 
-    pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        let cohort = self.cohort.id();
-        if let Some(member) = self.awaited(cx, agent, contribution) {
-            member.progress = Progress::Adding;
+    pub(super) fn received<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        if self.awaited(cx, agent, contribution).is_some() {
+            self.cohort.learn(cx.now, &mut job.history, agent);
+            self.cohort.set(cx.now, agent, Progress::Adding);
             cx.out.push(Effect::Add {
-                cohort,
+                cohort: self.cohort.id(),
                 agent,
                 contribution,
             });
@@ -38,48 +90,61 @@ impl Collecting {
     }
 
     /// The member whose update may still come. Anybody else hears how things stand.
-    fn awaited<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> Option<&mut Member> {
-        let deadline = self.cohort.terms.deadline;
+    fn awaited<R>(&self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> Option<Member> {
         let Some(member) = self.cohort.member(agent, contribution) else {
             not_a_member(cx, agent);
             return None;
         };
-        match member.progress {
+        match member.progress() {
             Progress::Added => cx.reply(agent, AgentReply::Accepted),
             // Answered when it is added.
             Progress::Adding => {}
             Progress::Dropped(code) => dropped(cx, agent, code),
-            Progress::Invited | Progress::Uploading if cx.now >= deadline => late(cx, agent),
+            Progress::Invited | Progress::Uploading if cx.now >= self.until || self.is_sealed => late(cx, agent),
             Progress::Invited | Progress::Uploading => return Some(member),
         }
         None
     }
 
+    /// Whether a member with this contribution need not be put into another cohort.
+    pub(super) fn awaits(&self, now: Timestamp, member: Member) -> bool {
+        member.is_whole() || member.is_live() && now < self.until && !self.is_sealed
+    }
+
     pub(super) fn added<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
-        if let Some(member) = self.cohort.members.get_mut(&agent)
-            && member.progress == Progress::Adding
-        {
-            member.progress = Progress::Added;
+        if self.cohort.get(agent).is_some_and(|m| m.progress() == Progress::Adding) {
+            self.cohort.set(cx.now, agent, Progress::Added);
             cx.reply(agent, AgentReply::Accepted);
         }
     }
 
-    pub(super) fn add_failed<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, code: ErrorCode) {
-        let Some(member) = self.cohort.members.get_mut(&agent).filter(|m| m.progress == Progress::Adding) else {
-            return;
-        };
-        if code.is_retryable() {
-            member.progress = Progress::Invited;
-            cx.refuse(agent, RequestKind::Upload, code, "the update could not be taken now; send it again");
-            return;
+    pub(super) fn add_failed<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, code: ErrorCode) -> Option<Phase> {
+        let member = self.cohort.get(agent).filter(|m| m.progress() == Progress::Adding)?;
+        if member.acknowledged && code.is_retryable() {
+            // It will not send again what it was told to be in the sum. All of them hold their contributions until they hear the outcome.
+            return Some(self.give_up(job, cx, "an update that was in the sum can't be read any more"));
         }
-        member.progress = Progress::Dropped(code);
+        if code.is_retryable() {
+            self.cohort.set(cx.now, agent, Progress::Invited);
+            cx.refuse(agent, RequestKind::Upload, code, "the update could not be taken now; send it again");
+            return None;
+        }
+        self.cohort.set(cx.now, agent, Progress::Dropped(code));
         // Else the same agent could fail every cohort of the round.
         job.barred.insert(agent, code);
         dropped(cx, agent, code);
         if self.cohort.stop_asking(agent) {
             cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
         }
+        None
+    }
+
+    /// The round could not be made durable: it is tried again later.
+    pub(super) fn give_up<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, why: &str) -> Phase {
+        self.drop_sum(cx);
+        job.trouble = Some(why.to_owned());
+        let pause = job.pause_after_failure(&cx.config);
+        Phase::Gathering(Gathering::held_until(cx.now.after(pause)))
     }
 
     /// Drops what is not yet on its way into the sum. What is, stays: a sum can't be taken apart.
@@ -87,45 +152,49 @@ impl Collecting {
         if self.cohort.stop_asking(agent) {
             cx.refuse(agent, RequestKind::Outcome, ErrorCode::Revoked, super::REVOKED);
         }
-        let Some(member) = self.cohort.members.get_mut(&agent) else {
-            return;
-        };
-        if member.progress == Progress::Uploading {
+        let Some(member) = self.cohort.get(agent) else { return };
+        if member.progress() == Progress::Uploading {
             cx.refuse(agent, RequestKind::Upload, ErrorCode::Revoked, super::REVOKED);
         }
-        if matches!(member.progress, Progress::Invited | Progress::Uploading) {
-            member.progress = Progress::Dropped(ErrorCode::Revoked);
+        if matches!(member.progress(), Progress::Invited | Progress::Uploading) {
+            self.cohort.set(cx.now, agent, Progress::Dropped(ErrorCode::Revoked));
         }
     }
 
-    /// The deadline, until it is reached: then only additions under way are waited for, and those report by themselves.
-    pub(super) fn timeout(&self) -> Timestamp {
-        self.cohort.terms.deadline
+    /// When time alone may end the phase: at its end, or when enough are in and the others are silent.
+    pub(super) fn timeout(&self, job: &Job) -> Timestamp {
+        if self.cohort.tally().added >= job.need() {
+            self.silent_at.min(self.until)
+        } else {
+            self.until
+        }
+    }
+
+    /// Whether all that are still expected have been silent for longer than they ever were.
+    fn all_are_silent(&mut self, now: Timestamp, job: &Job) -> bool {
+        if now >= self.silent_at {
+            self.silent_at = self.cohort.silent_at(&job.history, self.until);
+        }
+        now >= self.silent_at
     }
 
     /// Ends the phase when nothing more can come, or when too few are left.
     pub(super) fn advance<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
-        let added = self.cohort.count(|p| p == Progress::Added);
-        let expected = self.cohort.count(|p| matches!(p, Progress::Invited | Progress::Uploading));
-        if self.cohort.count(|p| p == Progress::Adding) > 0 {
+        let tally = self.cohort.tally();
+        if tally.adding > 0 {
             return None;
         }
-        let over = expected == 0 || cx.now >= self.cohort.terms.deadline;
-        if over && added >= job.need() {
-            self.cohort.close(cx, "the round went on without this update; offer it again");
-            cx.out.push(Effect::Aggregate {
-                job: job.id,
+        let is_enough = tally.added >= job.need();
+        let over = tally.expected == 0 || self.is_sealed || cx.now >= self.until || is_enough && self.all_are_silent(cx.now, job);
+        if over && is_enough {
+            cx.out.push(Effect::Seal {
                 cohort: self.cohort.id(),
-                round: job.round,
-                base: job.base,
                 survivors: self.cohort.survivors(),
             });
-            return Some(Phase::Publishing(Publishing {
-                cohort: self.cohort.clone(),
-                stopping: false,
-            }));
+            self.cohort.close(cx, "the round went on without this update; offer it again");
+            return Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)));
         }
-        if over || added + expected < job.need() {
+        if over || tally.added + tally.expected < job.need() {
             self.drop_sum(cx);
             return Some(Phase::Gathering(Gathering::default()));
         }

@@ -1,15 +1,17 @@
 //! A job with its phase: what each event means in each phase.
 
-use aimass_protocol::message::agent::{OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::job::RoundMode;
+use aimass_protocol::message::agent::{OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready};
 use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
 use rand_core::CryptoRng;
 
-use super::cohort::{Cohort, Progress};
+use super::cohort::Cohort;
 use super::collecting::Collecting;
 use super::ended::Ended;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
 use super::publishing::{Publishing, finished};
+use super::share::VirtualTime;
 use super::{AgentReply, Event, JobEnd, JobSpec, JobView, PhaseName};
 use crate::RequestKind;
 
@@ -21,6 +23,20 @@ pub(super) enum Phase {
     Ended(Ended),
 }
 
+/// A round that can't be filled costs its job up to two to this many times what it would.
+const MOST_UNFILLED: u32 = 6;
+
+/// See [`Entry::standing`]; the first is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Some of the agents that a round needs are here.
+    Filling,
+    /// A round could begin.
+    Beginning,
+    /// All that it needs are here; it takes some more.
+    Filled,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) job: Job,
@@ -28,21 +44,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// A job that is new or was restored: whatever round was open is gathered again.
+    /// A job that is new or was restored: a cohort that was at work goes on, where it was.
     pub(super) fn new<R>(spec: JobSpec, cx: &mut Context<'_, R>) -> Self {
-        let JobSpec {
-            id,
-            file,
-            next_round,
-            base,
-            base_bytes,
-            accuracy,
-            mut recent,
-            ended,
-        } = spec;
-        let extra = recent.len().saturating_sub(cx.config.remembered_rounds);
-        recent.drain(..extra);
-        let mut job = Job::new(id, file, next_round.max(1), base, base_bytes, recent);
+        let mut job = Job::new(&spec, cx.config.remembered_rounds);
+        let JobSpec { accuracy, ended, open, .. } = spec;
+        let open = open.filter(|restored| restored.open.terms.round == job.round);
         let phase = if let Some(end) = ended {
             Phase::Ended(Ended { end })
         } else if let Some(end) = finished(&job, accuracy) {
@@ -54,6 +60,8 @@ impl Entry {
                 job.max()
             );
             job.end(cx, JobEnd::Failed { reason })
+        } else if let Some(restored) = open {
+            Phase::Collecting(Collecting::restored(&job, restored, cx))
         } else {
             Phase::Gathering(Gathering::default())
         };
@@ -83,7 +91,7 @@ impl Entry {
             base,
             contribution,
         } = ready;
-        if self.is_ended() || base != self.job.base || self.job.included(contribution).is_some() {
+        if self.is_ended() || !self.job.permits(base) || self.job.included(contribution).is_some() {
             cx.reply(agent, AgentReply::Superseded);
             return false;
         }
@@ -93,13 +101,13 @@ impl Entry {
             return false;
         }
         // The reply was lost. But a member that is too late for this cohort waits for the next one.
-        if let Some(cohort) = self.cohort()
-            && let Some(member) = cohort.members.get(&agent)
-            && member.contribution == contribution
-            && member.is_live()
-            && (member.is_whole() || cx.now < cohort.terms.deadline)
-        {
-            let terms = cohort.terms;
+        let awaited = match &self.phase {
+            Phase::Collecting(phase) => phase.cohort.member(agent, contribution).is_some_and(|m| phase.awaits(cx.now, m)),
+            Phase::Publishing(phase) => phase.cohort.member(agent, contribution).is_some_and(|m| m.is_whole()),
+            Phase::Gathering(_) | Phase::Ended(_) => false,
+        };
+        if awaited && let Some(cohort) = self.cohort() {
+            let terms = cohort.terms.clone();
             cx.reply(agent, AgentReply::Cohort(terms));
             return false;
         }
@@ -108,7 +116,7 @@ impl Entry {
             cx.refuse(agent, RequestKind::Ready, ErrorCode::Duplicate, text);
             return false;
         }
-        self.job.wait(cx.now, agent, contribution);
+        self.job.wait(cx.now, agent, base, contribution);
         true
     }
 
@@ -119,7 +127,7 @@ impl Entry {
             .iter()
             .any(|(other, w)| *other != agent && w.contribution == contribution);
         let joined = self.cohort().is_some_and(|c| {
-            c.members
+            c.members()
                 .iter()
                 .any(|(other, m)| *other != agent && m.is_live() && m.contribution == contribution)
         });
@@ -136,7 +144,7 @@ impl Entry {
 
     pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
         match &mut self.phase {
-            Phase::Collecting(phase) => phase.received(cx, agent, contribution),
+            Phase::Collecting(phase) => phase.received(&mut self.job, cx, agent, contribution),
             Phase::Publishing(phase) => phase.upload(cx, agent, contribution),
             Phase::Gathering(_) | Phase::Ended(_) => {}
         }
@@ -149,8 +157,76 @@ impl Entry {
     }
 
     pub(super) fn add_failed<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, code: ErrorCode) {
+        if let Phase::Collecting(phase) = &mut self.phase
+            && let Some(next) = phase.add_failed(&mut self.job, cx, agent, code)
+        {
+            self.phase = next;
+        }
+    }
+
+    /// The round could not be made durable: nobody was told of it.
+    pub(super) fn open_failed<R>(&mut self, cx: &mut Context<'_, R>, reason: &str) {
         if let Phase::Collecting(phase) = &mut self.phase {
-            phase.add_failed(&mut self.job, cx, agent, code);
+            self.phase = phase.give_up(&mut self.job, cx, reason);
+        }
+    }
+
+    pub(super) fn progressed<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, progress: Progress) {
+        let wanted = !self.is_ended() && self.job.permits(progress.base);
+        if wanted {
+            self.job.seats.progressed(cx.now, agent, progress.percent);
+        }
+        cx.reply(agent, AgentReply::Progress(ProgressReply { wanted }));
+    }
+
+    pub(super) fn upload_progressed<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.cohort.heard(cx.now, agent);
+        }
+    }
+
+    /// Whether a round waits here for more agents than there seem to be.
+    pub(super) fn is_unfillable(&self, now: Timestamp) -> bool {
+        matches!(&self.phase, Phase::Gathering(phase) if self.job.seats.len() > 0 && phase.is_unfillable(&self.job, now))
+    }
+
+    /// Whether it has work and not enough agents for a round.
+    pub(super) fn is_hungry(&self) -> bool {
+        matches!(self.phase, Phase::Gathering(_)) && self.job.seats.len() < self.job.need()
+    }
+
+    /// Its place before the shares: a round that has begun is filled before another one begins, and one that has enough comes last.
+    pub(super) fn standing(&self) -> Standing {
+        let n = self.job.seats.len();
+        match (&self.phase, self.job.mode()) {
+            (_, RoundMode::Async) => Standing::Beginning,
+            (Phase::Gathering(_), _) if n > 0 && n < self.job.goal() => Standing::Filling,
+            _ if n >= self.job.goal() => Standing::Filled,
+            _ => Standing::Beginning,
+        }
+    }
+
+    /// An agent was given work: the first one of a round pays for all that it needs, each one beyond for itself.
+    pub(super) fn pay(&mut self, now: Timestamp, time: &mut VirtualTime) {
+        let weight = self.job.weight(now);
+        let goal = self.job.goal();
+        match (self.job.mode(), self.job.seats.len()) {
+            (RoundMode::Async, _) => self.job.share.pay(time, weight, 1),
+            (_, 1) => self.job.share.pay(time, weight, goal),
+            (_, n) if n > goal => self.job.share.charge(*time, weight, 1),
+            _ => {}
+        }
+    }
+
+    /// Lets its agents work for other jobs.
+    pub(super) fn let_go<R>(&mut self, cx: &mut Context<'_, R>, time: VirtualTime) {
+        if let Phase::Gathering(phase) = &mut self.phase {
+            phase.reopen();
+            self.job.let_go(cx);
+            // It had the agents' time for nothing: it waits longer each time.
+            self.job.unfilled = self.job.unfilled.saturating_add(1);
+            let (weight, agents) = (self.job.weight(cx.now), self.job.goal() << self.job.unfilled.min(MOST_UNFILLED));
+            self.job.share.charge(time, weight, agents);
         }
     }
 
@@ -168,8 +244,8 @@ impl Entry {
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.job.gone(now, agent);
         match &mut self.phase {
-            Phase::Collecting(phase) => phase.cohort.gone(agent),
-            Phase::Publishing(phase) => phase.cohort.gone(agent),
+            Phase::Collecting(phase) => phase.cohort.gone(now, agent),
+            Phase::Publishing(phase) => phase.cohort.gone(now, agent),
             Phase::Gathering(_) | Phase::Ended(_) => {}
         }
     }
@@ -178,7 +254,7 @@ impl Entry {
         if self.job.stop_waiting(agent) {
             cx.refuse(agent, RequestKind::Ready, ErrorCode::Revoked, super::REVOKED);
         }
-        self.job.unseat(agent);
+        self.job.seats.leave(agent);
         match &mut self.phase {
             Phase::Collecting(phase) => phase.revoked(cx, agent),
             Phase::Publishing(phase) => phase.revoked(cx, agent),
@@ -190,8 +266,11 @@ impl Entry {
         match &mut self.phase {
             Phase::Gathering(_) => {}
             Phase::Collecting(phase) => phase.drop_sum(cx),
-            // The model may be on disk already: the round is finished first.
-            Phase::Publishing(phase) => return phase.stopping = true,
+            Phase::Publishing(phase) => {
+                if !phase.stop(cx) {
+                    return;
+                }
+            }
             Phase::Ended(_) => return,
         }
         self.phase = self.job.end(cx, JobEnd::Stopped);
@@ -200,17 +279,25 @@ impl Entry {
     /// [`Event::Published`] and [`Event::PublishFailed`], if this job waits for them.
     pub(super) fn concluded<R>(&mut self, cx: &mut Context<'_, R>, event: &Event) {
         let Phase::Publishing(phase) = &mut self.phase else { return };
-        self.phase = match event {
+        if !phase.is_under_way() {
+            return;
+        }
+        let next = match event {
             Event::Published {
                 round,
                 base,
                 base_bytes,
                 accuracy,
                 ..
-            } if *round == self.job.round => phase.published(&mut self.job, cx, *base, *base_bytes, *accuracy),
-            Event::PublishFailed { round, reason, .. } if *round == self.job.round => phase.failed(&mut self.job, cx, reason),
-            _ => return,
+            } if *round == self.job.round => Some(phase.published(&mut self.job, cx, *base, *base_bytes, *accuracy)),
+            Event::PublishFailed { round, retry, reason, .. } if *round == self.job.round => {
+                phase.failed(&mut self.job, cx, *retry, reason)
+            }
+            _ => None,
         };
+        if let Some(next) = next {
+            self.phase = next;
+        }
     }
 
     /// Makes every transition that is due.
@@ -218,7 +305,11 @@ impl Entry {
         while let Some(next) = match &mut self.phase {
             Phase::Gathering(phase) => phase.advance(&mut self.job, cx),
             Phase::Collecting(phase) => phase.advance(&mut self.job, cx),
-            Phase::Publishing(_) | Phase::Ended(_) => None,
+            Phase::Publishing(phase) => {
+                phase.advance(&self.job, cx);
+                None
+            }
+            Phase::Ended(_) => None,
         } {
             self.phase = next;
         }
@@ -228,14 +319,16 @@ impl Entry {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         match &self.phase {
             Phase::Gathering(phase) => phase.due(&self.job),
-            Phase::Collecting(phase) => Some(phase.timeout()),
-            Phase::Publishing(_) | Phase::Ended(_) => None,
+            Phase::Collecting(phase) => Some(phase.timeout(&self.job)),
+            Phase::Publishing(phase) => phase.timeout(),
+            Phase::Ended(_) => None,
         }
     }
 
     pub(super) fn view(&self) -> JobView {
         let (phase, ended) = match &self.phase {
             Phase::Gathering(_) => (PhaseName::Gathering, None),
+            Phase::Collecting(phase) if phase.is_sealed => (PhaseName::Publishing, None),
             Phase::Collecting(_) => (PhaseName::Collecting, None),
             Phase::Publishing(_) => (PhaseName::Publishing, None),
             Phase::Ended(phase) => (PhaseName::Ended, Some(phase.end.clone())),
@@ -247,13 +340,12 @@ impl Entry {
             ended,
             round: self.job.round - 1,
             rounds: self.job.file.round.rounds,
-            base: self.job.base,
-            seats: count(self.job.seats()),
+            base: self.job.base(),
+            seats: count(self.job.seats.len()),
             ready: count(self.job.waiting().len()),
-            members: self.cohort().map_or(0, |c| count(c.members.len())),
-            received: self
-                .cohort()
-                .map_or(0, |c| count(c.count(|p| matches!(p, Progress::Adding | Progress::Added)))),
+            members: self.cohort().map_or(0, |c| count(c.members().len())),
+            received: self.cohort().map_or(0, |c| count(c.tally().adding + c.tally().added)),
+            trouble: self.job.trouble.clone(),
         }
     }
 }

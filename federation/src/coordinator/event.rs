@@ -1,9 +1,11 @@
 //! What the coordinator is told, and what it wants done.
 
+use std::time::Duration;
+
 use aimass_protocol::descriptor::CodecParams;
 use aimass_protocol::job::{AggregationMode, JobFile};
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +26,35 @@ pub struct JobSpec {
     pub base_bytes: u64,
     /// Accuracy of that model on the job's held-out data, if it was measured.
     pub accuracy: Option<f32>,
+    /// The models before that one, newest first: in an asynchronous job contributions may still stand on `round.max_staleness` of them.
+    pub earlier: Vec<Digest>,
     /// What went into the rounds published so far, oldest first; the last [`Config::remembered_rounds`](super::Config::remembered_rounds) are enough.
     pub recent: Vec<RoundOutcome>,
+    /// The cohort that was at work when the server ended: it goes on.
+    pub open: Option<RestoredRound>,
     /// How it ended, if it has. Ended jobs are restored too: agents may still ask for outcomes.
     pub ended: Option<JobEnd>,
+}
+
+/// A round whose cohort is formed, as [`Effect::OpenRound`] and [`Effect::Seal`] make it durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenRound {
+    /// What its members were told.
+    pub terms: CohortTerms,
+    /// Who is in it, with what.
+    pub members: Vec<(AgentId, ContributionId)>,
+    /// Whose contributions the sum is made of, once that is settled: nothing else goes into it.
+    pub survivors: Option<Vec<(AgentId, ContributionId)>>,
+}
+
+/// An open round, and what of it lies in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredRound {
+    /// The round.
+    pub open: OpenRound,
+    /// Contributions that were added once: they are whole, valid and durable, and are added again.
+    pub durable: Vec<(AgentId, ContributionId)>,
 }
 
 /// What went into a published round. Stored by the driver with the round's record, and handed back in [`JobSpec::recent`].
@@ -105,6 +132,13 @@ pub enum Event {
         /// What.
         ready: Ready,
     },
+    /// An agent that trains says how far it is.
+    Progress {
+        /// Who.
+        agent: AgentId,
+        /// How far, with what.
+        progress: Progress,
+    },
     /// An agent wants to upload: its request frame came, no chunk yet.
     UploadBegun {
         /// Who.
@@ -114,7 +148,14 @@ pub enum Event {
         /// What.
         contribution: ContributionId,
     },
-    /// All chunks of an upload that was allowed arrived, fit their digests and are spooled.
+    /// More chunks of an upload that was allowed arrived. A few times a second for each upload are enough.
+    UploadProgressed {
+        /// Who.
+        agent: AgentId,
+        /// Into which cohort.
+        cohort: CohortId,
+    },
+    /// All chunks of an upload that was allowed arrived, fit their digests and are durable.
     Received {
         /// Who.
         agent: AgentId,
@@ -123,14 +164,21 @@ pub enum Event {
         /// What.
         contribution: ContributionId,
     },
-    /// The spooled update that [`Effect::Add`] named is in the running sum.
+    /// The round that [`Effect::OpenRound`] named could not be made durable: its members were not told of it.
+    OpenFailed {
+        /// Its cohort.
+        cohort: CohortId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The update that [`Effect::Add`] named is in the running sum, and on record as such.
     Added {
         /// Whose.
         agent: AgentId,
         /// In which cohort's sum.
         cohort: CohortId,
     },
-    /// The spooled update that [`Effect::Add`] named is not in the sum, not in part either.
+    /// The update that [`Effect::Add`] named is not in the sum, not in part either.
     AddFailed {
         /// Whose.
         agent: AgentId,
@@ -176,6 +224,8 @@ pub enum Event {
         job: JobId,
         /// The round.
         round: u32,
+        /// Whether the same sum may be published later: storage failed, not arithmetic.
+        retry: bool,
         /// Why, for people.
         reason: String,
     },
@@ -193,19 +243,11 @@ pub enum Effect {
         /// What.
         reply: AgentReply,
     },
-    /// Make an empty sum for a cohort.
-    OpenSum {
-        /// The job.
-        job: JobId,
-        /// The cohort.
-        cohort: CohortId,
-        /// The round.
-        round: u32,
-        /// Most updates that it will hold.
-        members: u32,
-    },
-    /// Check the spooled update and add it to the cohort's sum, whole or not at all; then [`Event::Added`] or [`Event::AddFailed`]. Asked at most once for
-    /// the same agent and cohort until it failed.
+    /// Make a round durable, then an empty sum for its cohort, before any reply that follows; or [`Event::OpenFailed`] and no reply about that cohort. A
+    /// restored round is asked for in the same way.
+    OpenRound(OpenRound),
+    /// Check the journalled update and add it to the cohort's sum, whole or not at all, and put that on record; then [`Event::Added`] or
+    /// [`Event::AddFailed`]. Asked at most once for the same agent and cohort until it failed.
     Add {
         /// The cohort.
         cohort: CohortId,
@@ -214,7 +256,15 @@ pub enum Effect {
         /// What.
         contribution: ContributionId,
     },
-    /// No update goes into the sum any more: uploads still under way were refused before, what is spooled can be deleted. Decode the sum, take the strategy's step from `base`, evaluate, store durably, publish; then [`Event::Published`] or [`Event::PublishFailed`].
+    /// Note durably that a round's sum is that of these contributions, before any effect that follows. If that fails, so does [`Effect::Aggregate`].
+    Seal {
+        /// The cohort.
+        cohort: CohortId,
+        /// Whose contributions, ascending by agent.
+        survivors: Vec<(AgentId, ContributionId)>,
+    },
+    /// No update goes into the sum any more: uploads still under way were refused before. Decode the sum, take the strategy's step from `base`, evaluate,
+    /// store durably, publish; then [`Event::Published`] or [`Event::PublishFailed`]. Asked again for the same sum when that could not be stored.
     Aggregate {
         /// The job.
         job: JobId,
@@ -227,8 +277,8 @@ pub enum Effect {
         /// Whose contributions the sum holds, ascending by agent. To be stored with the round.
         survivors: Vec<(AgentId, ContributionId)>,
     },
-    /// Forget a cohort's sum and what is spooled for it. Nothing of it was or will be published; additions under way, if there are any (the job was
-    /// stopped), come to nothing.
+    /// Forget a round durably, with its sum and its journal, before any reply that follows. Nothing of it was or will be published; additions under way, if
+    /// there are any (the job was stopped), come to nothing.
     DropSum {
         /// The cohort.
         cohort: CohortId,
@@ -255,6 +305,8 @@ pub enum AgentReply {
         base: Digest,
         /// Its size in bytes.
         base_bytes: u64,
+        /// How long training may take; then what was done counts.
+        finish_within: Option<Duration>,
     },
     /// To a check-in: nothing now.
     ComeBack(ComeBack),
@@ -273,6 +325,8 @@ pub enum AgentReply {
     Accepted,
     /// To an outcome query.
     Outcome(OutcomeReply),
+    /// To a progress report.
+    Progress(ProgressReply),
     /// Refused; nothing was changed.
     Refused {
         /// Which request.
@@ -290,13 +344,15 @@ impl AgentReply {
             Self::Cohort(_) | Self::Superseded => RequestKind::Ready,
             Self::UploadAllowed { .. } | Self::Accepted => RequestKind::Upload,
             Self::Outcome(_) => RequestKind::Outcome,
+            Self::Progress(_) => RequestKind::Progress,
             Self::Refused { request, .. } => *request,
         }
     }
 }
 
 /// Everything that a cohort's descriptor needs and the coordinator knows; the driver adds tenant and layout digest.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CohortTerms {
     /// The job.
     pub job: JobId,
@@ -304,8 +360,8 @@ pub struct CohortTerms {
     pub round: u32,
     /// The cohort.
     pub cohort: CohortId,
-    /// The model that its contributions stand on.
-    pub base: Digest,
+    /// The models that its contributions may stand on, newest first: the step is taken from the first.
+    pub bases: Vec<Digest>,
     /// Agents in it.
     pub members: u32,
     /// Fewest contributions that will be summed.

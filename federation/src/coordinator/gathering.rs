@@ -1,5 +1,7 @@
 //! Gathering: agents train on their own time and say that they are ready.
 
+use std::time::Duration;
+
 use aimass_protocol::{CohortId, Timestamp};
 use rand_core::CryptoRng;
 
@@ -7,7 +9,10 @@ use super::cohort::Cohort;
 use super::collecting::Collecting;
 use super::entry::Phase;
 use super::job::{Context, Job};
-use super::{AgentReply, CohortTerms, Effect};
+use super::{AgentReply, CohortTerms, Effect, OpenRound};
+
+/// In a round that ends training, this part of its time is left for what comes after.
+const UPLOAD_SHARE: u32 = 10;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Gathering {
@@ -25,23 +30,40 @@ impl Gathering {
         }
     }
 
-    /// When a cohort is formed of those that are ready now; none while they are too few.
+    /// How much of the round's time is left for training, in a round that ends it; `None` when that is too little to begin.
+    pub(super) fn time_left(&self, job: &Job, now: Timestamp) -> Option<Duration> {
+        let opened = self.opened_at.unwrap_or(now);
+        let upload = job.max_time() / UPLOAD_SHARE;
+        let left = opened.after(job.max_time() - upload).since(now);
+        (left >= upload).then_some(left)
+    }
+
+    /// Whether the round's time passed without enough agents.
+    pub(super) fn is_unfillable(&self, job: &Job, now: Timestamp) -> bool {
+        job.waiting().len() < job.need() && self.opened_at.is_some_and(|opened| now >= opened.after(job.max_time()))
+    }
+
+    /// Begins to wait anew.
+    pub(super) fn reopen(&mut self) {
+        self.opened_at = None;
+    }
+
+    /// When a cohort is formed of those that are ready now, or when it shows that they are too few.
     pub(super) fn due(&self, job: &Job) -> Option<Timestamp> {
         let ready = job.waiting().len();
         if ready >= job.goal() {
             Some(self.hold_until)
-        } else if ready >= job.need() {
-            self.opened_at.map(|opened| opened.after(job.max_time()).max(self.hold_until))
         } else {
-            None
+            self.opened_at.map(|opened| opened.after(job.max_time()).max(self.hold_until))
         }
     }
 
     pub(super) fn advance<R: CryptoRng>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
-        if job.seats() > 0 {
+        if job.seats.len() > 0 {
             self.opened_at.get_or_insert(cx.now);
+            job.begun(cx.now);
         }
-        self.due(job).filter(|due| *due <= cx.now)?;
+        self.due(job).filter(|due| *due <= cx.now && job.waiting().len() >= job.need())?;
 
         let members = job.take_waiting(job.max());
         let mut id = [0; CohortId::LEN];
@@ -50,24 +72,21 @@ impl Gathering {
             job: job.id,
             round: job.round,
             cohort: CohortId::from_bytes(id),
-            base: job.base,
+            bases: job.bases(),
             members: u32::try_from(members.len()).unwrap_or(u32::MAX),
             floor: job.file.aggregation.floor,
             deadline: cx.now.after(job.max_time()),
             codec: job.file.update,
             mode: job.file.aggregation.mode,
         };
-        cx.out.push(Effect::OpenSum {
-            job: job.id,
-            cohort: terms.cohort,
-            round: job.round,
-            members: terms.members,
-        });
+        cx.out.push(Effect::OpenRound(OpenRound {
+            terms: terms.clone(),
+            members: members.iter().map(|(agent, contribution)| (*agent, *contribution)).collect(),
+            survivors: None,
+        }));
         for agent in members.keys() {
-            cx.reply(*agent, AgentReply::Cohort(terms));
+            cx.reply(*agent, AgentReply::Cohort(terms.clone()));
         }
-        Some(Phase::Collecting(Collecting {
-            cohort: Cohort::new(terms, members),
-        }))
+        Some(Phase::Collecting(Collecting::new(cx.now, Cohort::new(cx.now, terms, members))))
     }
 }

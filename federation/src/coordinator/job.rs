@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use aimass_protocol::job::JobFile;
+use aimass_protocol::job::{JobFile, RoundMode};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::OutcomeReply;
 use aimass_protocol::{AgentId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 
 use super::ended::Ended;
 use super::entry::Phase;
-use super::{AgentReply, Config, Effect, JobEnd, RoundOutcome};
+use super::patience::{History, Task};
+use super::seats::{Rules, Seats};
+use super::share::{Share, urgency, weight};
+use super::{AgentReply, Config, Effect, JobEnd, JobSpec, RoundOutcome};
 use crate::RequestKind;
 
 /// A step's surroundings.
@@ -37,17 +40,11 @@ impl<R> Context<'_, R> {
     }
 }
 
-/// An agent's place among the `round.max` that train for a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seat {
-    since: Timestamp,
-    gone_since: Option<Timestamp>,
-}
-
 /// An agent that waits to be put in a cohort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) contribution: ContributionId,
+    base: Digest,
     /// Its place in the queue.
     order: u64,
 }
@@ -58,36 +55,82 @@ pub(super) struct Job {
     pub(super) file: JobFile,
     /// The round that runs, counted from 1.
     pub(super) round: u32,
-    pub(super) base: Digest,
+    /// The models that contributions may stand on, newest first; never empty.
+    bases: VecDeque<Digest>,
+    /// Size of the first.
     pub(super) base_bytes: u64,
-    /// When work for it was last handed out, in the coordinator's count of tasks.
-    pub(super) served: u64,
-    /// Failures to publish the running round.
-    pub(super) publish_failures: u32,
+    /// What it was given of the agents' time.
+    pub(super) share: Share,
+    /// What is in the way of the running round, for people.
+    pub(super) trouble: Option<String>,
+    /// Failures in a row to open or publish the running round.
+    pub(super) failures: u32,
+    /// How often in a row agents were let go.
+    pub(super) unfilled: u32,
+    /// Sums of the running round that made no model.
+    pub(super) spoiled: u32,
     /// Agents whose update was refused in the running round.
     pub(super) barred: BTreeMap<AgentId, ErrorCode>,
+    pub(super) seats: Seats,
+    pub(super) history: History,
+    /// How long the last round took.
+    round_took: Option<Duration>,
+    round_began: Option<Timestamp>,
     waiting: BTreeMap<AgentId, Waiting>,
     next_order: u64,
-    seats: BTreeMap<AgentId, Seat>,
     recent: VecDeque<RoundOutcome>,
 }
 
 impl Job {
-    pub(super) fn new(id: JobId, file: JobFile, round: u32, base: Digest, base_bytes: u64, recent: Vec<RoundOutcome>) -> Self {
+    /// The job of a spec, without its phase.
+    pub(super) fn new(spec: &JobSpec, remembered: usize) -> Self {
+        let skipped = spec.recent.len().saturating_sub(remembered);
+        let earlier = size(spec.file.round.max_staleness);
+        let mut bases = VecDeque::from([spec.base]);
+        for base in spec.earlier.iter().take(earlier) {
+            if !bases.contains(base) {
+                bases.push_back(*base);
+            }
+        }
         Self {
-            id,
-            file,
-            round,
-            base,
-            base_bytes,
-            served: 0,
-            publish_failures: 0,
+            id: spec.id,
+            file: spec.file.clone(),
+            round: spec.next_round.max(1),
+            bases,
+            base_bytes: spec.base_bytes,
+            share: Share::default(),
+            trouble: None,
+            failures: 0,
+            unfilled: 0,
+            spoiled: 0,
             barred: BTreeMap::new(),
+            seats: Seats::default(),
+            history: History::default(),
+            round_took: None,
+            round_began: None,
             waiting: BTreeMap::new(),
             next_order: 0,
-            seats: BTreeMap::new(),
-            recent: recent.into(),
+            recent: spec.recent.iter().skip(skipped).cloned().collect(),
         }
+    }
+
+    /// The model that the running round starts from.
+    pub(super) fn base(&self) -> Digest {
+        self.bases[0]
+    }
+
+    /// The models that contributions may stand on, newest first.
+    pub(super) fn bases(&self) -> Vec<Digest> {
+        self.bases.iter().copied().collect()
+    }
+
+    /// Whether a contribution may stand on this model.
+    pub(super) fn permits(&self, base: Digest) -> bool {
+        self.bases.contains(&base)
+    }
+
+    pub(super) fn mode(&self) -> RoundMode {
+        self.file.round.mode
     }
 
     /// Fewest contributions that make a round.
@@ -107,6 +150,13 @@ impl Job {
 
     pub(super) fn max_time(&self) -> Duration {
         self.file.round.max_time
+    }
+
+    /// Its weight among the jobs that agents are shared by.
+    pub(super) fn weight(&self, now: Timestamp) -> u64 {
+        let left = self.file.round.rounds.saturating_sub(self.round - 1);
+        let takes = self.round_took.unwrap_or(self.max_time());
+        weight(self.file.job.priority, urgency(now, self.file.job.deadline, left, takes))
     }
 
     /// The model that a contribution went into.
@@ -130,22 +180,21 @@ impl Job {
     }
 
     /// Queues an agent. The same contribution again keeps its place.
-    pub(super) fn wait(&mut self, now: Timestamp, agent: AgentId, contribution: ContributionId) {
+    pub(super) fn wait(&mut self, now: Timestamp, agent: AgentId, base: Digest, contribution: ContributionId) {
         let order = match self.waiting.get(&agent) {
             Some(w) if w.contribution == contribution => w.order,
-            _ => {
+            before => {
+                if before.is_none()
+                    && let Some(since) = self.seats.since(agent)
+                {
+                    self.history.learn(agent, Task::Training, now.since(since));
+                }
                 self.next_order += 1;
                 self.next_order
             }
         };
-        self.waiting.insert(agent, Waiting { contribution, order });
-        self.seats.insert(
-            agent,
-            Seat {
-                since: now,
-                gone_since: None,
-            },
-        );
+        self.waiting.insert(agent, Waiting { contribution, base, order });
+        self.seats.hold(now, agent);
     }
 
     pub(super) fn stop_waiting(&mut self, agent: AgentId) -> bool {
@@ -159,44 +208,76 @@ impl Job {
         queue.truncate(n);
         for (_, agent, _) in &queue {
             self.waiting.remove(agent);
+            if self.mode() == RoundMode::Async {
+                self.seats.leave(*agent);
+            }
         }
         queue.into_iter().map(|(_, agent, contribution)| (agent, contribution)).collect()
     }
 
-    /// Tells all waiting agents that their contribution is of no use any more.
+    /// Tells waiting agents whose base is not permitted (any more) that their contribution is of no use.
     fn supersede<R>(&mut self, cx: &mut Context<'_, R>) {
+        let bases = &self.bases;
+        let stale: Vec<AgentId> = self
+            .waiting
+            .extract_if(.., |_, w| !bases.contains(&w.base))
+            .map(|(agent, _)| agent)
+            .collect();
+        for agent in stale {
+            cx.reply(agent, AgentReply::Superseded);
+        }
+    }
+
+    /// Lets all agents go that hold a place, whether they wait or train: the round can't be filled, and other jobs have work for them.
+    pub(super) fn let_go<R>(&mut self, cx: &mut Context<'_, R>) {
         for agent in std::mem::take(&mut self.waiting).into_keys() {
             cx.reply(agent, AgentReply::Superseded);
         }
+        self.seats.clear();
     }
 
     /// Goes on to the next round with a new base.
     pub(super) fn rebase<R>(&mut self, cx: &mut Context<'_, R>, base: Digest, base_bytes: u64) {
         self.round = self.round.saturating_add(1);
-        self.publish_failures = 0;
+        self.failures = 0;
+        self.spoiled = 0;
+        self.unfilled = 0;
+        self.trouble = None;
         self.barred.clear();
-        self.seats.clear();
+        self.round_took = self.round_began.map(|began| cx.now.since(began));
+        self.round_began = Some(cx.now);
         // A round of zero updates may give back the model that it started from: what waits on it is still good.
-        if base != self.base {
-            self.supersede(cx);
+        if base != self.base() {
+            self.bases.retain(|earlier| *earlier != base);
+            self.bases.push_front(base);
+            self.bases.truncate(size(self.file.round.max_staleness).saturating_add(1));
         }
-        for agent in self.waiting.keys() {
-            self.seats.insert(
-                *agent,
-                Seat {
-                    since: cx.now,
-                    gone_since: None,
-                },
-            );
-        }
-        self.base = base;
         self.base_bytes = base_bytes;
+        self.supersede(cx);
+        if self.mode() != RoundMode::Async {
+            self.seats.clear();
+            for agent in self.waiting.keys() {
+                self.seats.hold(cx.now, *agent);
+            }
+        }
+    }
+
+    /// The first agent takes part in the running round.
+    pub(super) fn begun(&mut self, now: Timestamp) {
+        self.round_began.get_or_insert(now);
+    }
+
+    /// How long to wait after one more failure.
+    pub(super) fn pause_after_failure(&mut self, config: &Config) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let factor = 1 << (self.failures - 1).min(10);
+        config.publish_pause.saturating_mul(factor).min(config.longest_pause)
     }
 
     pub(super) fn end<R>(&mut self, cx: &mut Context<'_, R>, end: JobEnd) -> Phase {
-        self.supersede(cx);
-        self.seats.clear();
+        self.let_go(cx);
         self.barred.clear();
+        self.history = History::default();
         cx.out.push(Effect::JobEnded {
             job: self.id,
             end: end.clone(),
@@ -204,48 +285,21 @@ impl Job {
         Phase::Ended(Ended { end })
     }
 
-    pub(super) fn seats(&self) -> usize {
-        self.seats.len()
-    }
-
-    /// Gives `agent` a seat, or renews the one that it has, after freeing those of agents that fell silent. False if all are taken.
-    pub(super) fn seat(&mut self, now: Timestamp, grace: Duration, agent: AgentId) -> bool {
-        let max_time = self.max_time();
-        let waiting = &self.waiting;
-        self.seats.retain(|agent, seat| {
-            let silent = now >= seat.since.after(max_time) || seat.gone_since.is_some_and(|gone| now >= gone.after(grace));
-            waiting.contains_key(agent) || !silent
-        });
-        if !self.seats.contains_key(&agent) && self.seats.len() >= self.max() {
-            return false;
-        }
-        self.seats.insert(
-            agent,
-            Seat {
-                since: now,
-                gone_since: None,
-            },
-        );
-        true
+    /// Gives `agent` a seat, or renews the one that it has. False if all are taken.
+    pub(super) fn seat(&mut self, now: Timestamp, quiet: Duration, agent: AgentId) -> bool {
+        let rules = Rules {
+            max_time: self.max_time(),
+            quiet,
+        };
+        let (max, waiting) = (self.max(), &self.waiting);
+        self.seats
+            .take(now, agent, max, rules, &self.history, |agent| waiting.contains_key(&agent))
     }
 
     /// The agent's connection closed: it no longer waits, and its seat is kept for a while.
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.waiting.remove(&agent);
-        if let Some(seat) = self.seats.get_mut(&agent) {
-            seat.gone_since.get_or_insert(now);
-        }
-    }
-
-    /// The agent is here: its seat is not up for grabs.
-    pub(super) fn back(&mut self, agent: AgentId) {
-        if let Some(seat) = self.seats.get_mut(&agent) {
-            seat.gone_since = None;
-        }
-    }
-
-    pub(super) fn unseat(&mut self, agent: AgentId) {
-        self.seats.remove(&agent);
+        self.seats.gone(now, agent);
     }
 }
 

@@ -114,6 +114,7 @@ struct Sum {
     /// Additions asked for and not yet reported.
     adding: BTreeSet<AgentId>,
     added: BTreeMap<AgentId, ContributionId>,
+    sealed: Option<Vec<(AgentId, ContributionId)>>,
     aggregated: bool,
     dropped: bool,
 }
@@ -326,6 +327,7 @@ impl Model {
             self.step(Event::PublishFailed {
                 job,
                 round,
+                retry: same_model,
                 reason: "disk full".to_owned(),
             });
             return;
@@ -399,15 +401,25 @@ impl Model {
 
     fn check(&mut self, effect: &Effect) {
         match effect {
-            Effect::OpenSum { job, cohort, members, .. } => {
-                assert!((2..=4).contains(members), "min to max members");
-                assert!(!self.ended.contains(job));
+            Effect::OpenRound(open) => {
+                let terms = &open.terms;
+                assert!((2..=4).contains(&terms.members), "min to max members");
+                assert_eq!(open.members.len(), terms.members as usize);
+                assert!(!self.ended.contains(&terms.job));
                 let sum = Sum {
-                    job: Some(*job),
+                    job: Some(terms.job),
                     ..Sum::default()
                 };
-                assert_eq!(self.sums.insert(*cohort, sum), None, "cohort ids are new");
-                self.cohorts.push(*cohort);
+                assert_eq!(self.sums.insert(terms.cohort, sum), None, "cohort ids are new");
+                self.cohorts.push(terms.cohort);
+            }
+            Effect::Seal { cohort, survivors } => {
+                let sum = self.sums.get_mut(cohort).expect("opened before");
+                assert!(
+                    !sum.dropped && !sum.aggregated && sum.sealed.is_none() && sum.adding.is_empty(),
+                    "settled"
+                );
+                sum.sealed = Some(survivors.clone());
             }
             Effect::Reply {
                 agent,
@@ -416,8 +428,8 @@ impl Model {
                 // The name is what the agent is a member with; the coordinator's own state tells it, checked against the sums below.
                 let entry = &self.coordinator.jobs[&terms.job];
                 let member = match &entry.phase {
-                    super::entry::Phase::Collecting(phase) => phase.cohort.members.get(agent),
-                    super::entry::Phase::Publishing(phase) => phase.cohort.members.get(agent),
+                    super::entry::Phase::Collecting(phase) => phase.cohort.get(*agent),
+                    super::entry::Phase::Publishing(phase) => phase.cohort.get(*agent),
                     _ => None,
                 };
                 let contribution = member.expect("who is told of a cohort is in it").contribution;
@@ -460,7 +472,8 @@ impl Model {
                 ..
             } => {
                 let sum = self.sums.get_mut(cohort).expect("opened before");
-                assert!(!sum.dropped && !sum.aggregated && sum.adding.is_empty(), "settled");
+                assert!(!sum.dropped && sum.adding.is_empty(), "settled");
+                assert_eq!(sum.sealed.as_ref(), Some(survivors), "sealed before, and what is sealed");
                 sum.aggregated = true;
                 assert!(survivors.len() >= 2, "never below min or floor");
                 assert_eq!(

@@ -1,7 +1,7 @@
 //! Publishing: the sum becomes the next model. Nothing goes into it any more.
 
 use aimass_protocol::message::agent::OutcomeReply;
-use aimass_protocol::{AgentId, ContributionId, Digest, ErrorCode};
+use aimass_protocol::{AgentId, ContributionId, Digest, ErrorCode, Timestamp};
 
 use super::cohort::{Cohort, Progress};
 use super::collecting::{late, not_a_member};
@@ -16,12 +16,36 @@ pub(super) struct Publishing {
     pub(super) cohort: Cohort,
     /// The operator stopped the job: it ends with this round, which may be on disk already.
     pub(super) stopping: bool,
+    /// When it is published again, after a failure.
+    again_at: Option<Timestamp>,
 }
 
 impl Publishing {
+    /// A sum that is sealed.
+    pub(super) fn begin<R>(cohort: Cohort, job: &Job, cx: &mut Context<'_, R>) -> Self {
+        let mut phase = Self {
+            cohort,
+            stopping: false,
+            again_at: None,
+        };
+        phase.aggregate(job, cx);
+        phase
+    }
+
+    fn aggregate<R>(&mut self, job: &Job, cx: &mut Context<'_, R>) {
+        self.again_at = None;
+        cx.out.push(Effect::Aggregate {
+            job: job.id,
+            cohort: self.cohort.id(),
+            round: job.round,
+            base: job.base(),
+            survivors: self.cohort.survivors(),
+        });
+    }
+
     /// An upload that begins or ends now: good if it is a repeat of one that is in the sum.
     pub(super) fn upload<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        match self.cohort.member(agent, contribution).map(|m| m.progress) {
+        match self.cohort.member(agent, contribution).map(|m| m.progress()) {
             Some(Progress::Added) => cx.reply(agent, AgentReply::Accepted),
             Some(_) => late(cx, agent),
             None => not_a_member(cx, agent),
@@ -31,6 +55,22 @@ impl Publishing {
     pub(super) fn revoked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         if self.cohort.stop_asking(agent) {
             cx.refuse(agent, RequestKind::Outcome, ErrorCode::Revoked, super::REVOKED);
+        }
+    }
+
+    /// Whether an answer to [`Effect::Aggregate`] is awaited.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.again_at.is_none()
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        self.again_at
+    }
+
+    /// Tries again when it is time.
+    pub(super) fn advance<R>(&mut self, job: &Job, cx: &mut Context<'_, R>) {
+        if self.again_at.is_some_and(|at| at <= cx.now) {
+            self.aggregate(job, cx);
         }
     }
 
@@ -63,22 +103,37 @@ impl Publishing {
         Phase::Gathering(Gathering::default())
     }
 
-    pub(super) fn failed<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, reason: &str) -> Phase {
+    /// The round was not published. A sum that could not be stored is kept and stored later; one that makes no model is of no use.
+    pub(super) fn failed<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, retry: bool, reason: &str) -> Option<Phase> {
+        let pause = job.pause_after_failure(&cx.config);
+        job.trouble = Some(reason.to_owned());
+        if retry && !self.stopping {
+            self.again_at = Some(cx.now.after(pause));
+            return None;
+        }
         cx.out.push(Effect::DropSum { cohort: self.cohort.id() });
         self.cohort.answer(cx, OutcomeReply::NotIncluded);
         if self.stopping {
-            return job.end(cx, JobEnd::Stopped);
+            return Some(job.end(cx, JobEnd::Stopped));
         }
-        job.publish_failures += 1;
-        if job.publish_failures > cx.config.publish_retries {
-            let reason = format!(
-                "round {} could not be published, {} tries: {reason}",
-                job.round, job.publish_failures
-            );
-            return job.end(cx, JobEnd::Failed { reason });
+        job.spoiled += 1;
+        if job.spoiled > cx.config.publish_retries {
+            let reason = format!("round {} could not be published, {} tries: {reason}", job.round, job.spoiled);
+            return Some(job.end(cx, JobEnd::Failed { reason }));
         }
-        let pause = cx.config.publish_pause.saturating_mul(1 << (job.publish_failures - 1).min(10));
-        Phase::Gathering(Gathering::held_until(cx.now.after(pause)))
+        Some(Phase::Gathering(Gathering::held_until(cx.now.after(pause))))
+    }
+
+    /// The operator stops the job. The model may be on disk already, so a round that is being published is finished first; one that waits to be tried
+    /// again is not.
+    pub(super) fn stop<R>(&mut self, cx: &mut Context<'_, R>) -> bool {
+        self.stopping = true;
+        if self.again_at.is_none() {
+            return false;
+        }
+        cx.out.push(Effect::DropSum { cohort: self.cohort.id() });
+        self.cohort.answer(cx, OutcomeReply::NotIncluded);
+        true
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use aimass_protocol::message::agent::{CheckIn, ComeBack, Held, OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::message::agent::{CheckIn, ComeBack, Held, OutcomeQuery, OutcomeReply, Progress, Ready};
 use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
 use rand_chacha::ChaCha8Rng;
 
@@ -8,7 +8,10 @@ use super::*;
 use crate::fixtures::{agent, at_s, check_in, cohort, contribution, job, job_spec, model, rng};
 
 mod ends;
+mod modes;
+mod restart;
 mod rounds;
+mod sharing;
 mod table;
 mod work;
 
@@ -149,7 +152,7 @@ fn not_included(n: u8) -> Effect {
 
 fn opened(effects: &[Effect]) -> CohortId {
     match effects.first() {
-        Some(Effect::OpenSum { cohort, .. }) => *cohort,
+        Some(Effect::OpenRound(open)) => open.terms.cohort,
         other => panic!("a cohort expected, got {other:?}"),
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here waits for an agent, the disk or arithmetic: those run elsewhere and come back as [`Command`]s. Of two open requests of one
 //! agent and kind the newer gets the answer; the older's stream is closed.
 
+mod clock;
 mod command;
 mod jobs;
 mod publish;
@@ -12,6 +13,7 @@ mod waiting;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use aimass_federation::RequestKind;
 use aimass_federation::coordinator::{self, AgentReply, Coordinator, Effect, Event};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::SignedDescriptor;
@@ -22,10 +24,11 @@ use tokio::sync::{mpsc, watch};
 use super::counters::Counter;
 use super::job::Job;
 use super::service::Shared;
-use crate::store::{JobRecord, RoundRecord};
+use crate::store::{JobRecord, JournalRecord, RoundRecord};
+use clock::Clock;
 pub(crate) use command::{Answer, Ask, Command, JobSnapshot, RestoredJob, StopError, Ticket};
 use jobs::JobEntry;
-use sums::Sum;
+use sums::{Announced, Sum};
 use waiting::Waiting;
 
 /// The driver's state.
@@ -37,6 +40,9 @@ pub(crate) struct Driver {
     jobs: BTreeMap<JobId, JobEntry>,
     sums: HashMap<CohortId, Sum>,
     descriptors: HashMap<CohortId, SignedDescriptor>,
+    /// What the journal holds of rounds that were open when the server ended, until they are over.
+    restored: HashMap<CohortId, Vec<JournalRecord>>,
+    clock: Clock,
     waiting: Waiting,
     events: VecDeque<Event>,
     /// For what runs elsewhere and comes back.
@@ -64,6 +70,8 @@ impl Driver {
             jobs: BTreeMap::new(),
             sums: HashMap::new(),
             descriptors: HashMap::new(),
+            restored: HashMap::new(),
+            clock: Clock::start(),
             waiting: Waiting::default(),
             events: VecDeque::new(),
             commands,
@@ -86,7 +94,7 @@ impl Driver {
                     Some(command) => self.command(command).await,
                     None => return,
                 },
-                () = sleep_until(due) => self.event(Event::Tick).await,
+                () = self.clock.sleep_until(due) => self.event(Event::Tick).await,
             }
         }
     }
@@ -94,6 +102,7 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Ask { agent, ask, answers } => self.ask(agent, ask, answers).await,
+            Command::UploadProgressed { agent, cohort } => self.event(Event::UploadProgressed { agent, cohort }).await,
             Command::Received {
                 agent,
                 cohort,
@@ -120,7 +129,7 @@ impl Driver {
                 // Nobody listens any more: the HTTP request was cut.
                 let _ = reply.send(self.snapshots(only));
             }
-            Command::Added { cohort, agent, result } => self.added(cohort, agent, result).await,
+            Command::Added { cohort, results } => self.added(cohort, results).await,
             Command::Published {
                 job,
                 round,
@@ -141,13 +150,19 @@ impl Driver {
             Ask::CheckIn(check_in) => Event::CheckIn { agent, check_in },
             Ask::Ready(ready) => Event::Ready { agent, ready },
             Ask::Outcome(query) => Event::Outcome { agent, query },
+            Ask::Progress(progress) => Event::Progress { agent, progress },
             Ask::Upload {
                 cohort,
                 contribution,
                 size_bytes,
+                digest,
             } => {
-                if let Some(sum) = self.sums.get_mut(&cohort) {
-                    sum.announced(agent, size_bytes);
+                if let Some(sum) = self.sums.get_mut(&cohort)
+                    && sum.announced(agent, digest, size_bytes) == Announced::Replaces
+                {
+                    let text = "an update of this name with other content was taken already; wait for the outcome";
+                    let refusal = Refusal::new(ErrorCode::Duplicate, text);
+                    return self.waiting.answer(agent, RequestKind::Upload, Answer::Refused(refusal));
                 }
                 Event::UploadBegun {
                     agent,
@@ -164,7 +179,7 @@ impl Driver {
         self.events.push_back(event);
         while let Some(event) = self.events.pop_front() {
             let mut effects = Vec::new();
-            self.coordinator.step(now(), event, &mut self.rng, &mut effects);
+            self.coordinator.step(self.clock.now(), event, &mut self.rng, &mut effects);
             for effect in effects {
                 self.effect(effect).await;
             }
@@ -174,17 +189,13 @@ impl Driver {
     async fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Reply { agent, reply } => self.reply(agent, reply),
-            Effect::OpenSum {
-                job,
-                cohort,
-                round,
-                members,
-            } => self.open_sum(job, cohort, round, members).await,
+            Effect::OpenRound(open) => self.open_round(open).await,
+            Effect::Seal { cohort, survivors } => self.seal(cohort, survivors).await,
             Effect::Add {
                 cohort,
                 agent,
-                contribution: _,
-            } => self.add(cohort, agent),
+                contribution,
+            } => self.add(cohort, agent, contribution),
             Effect::Aggregate {
                 job,
                 cohort,
@@ -192,7 +203,7 @@ impl Driver {
                 base,
                 survivors,
             } => self.aggregate(job, cohort, round, base, survivors),
-            Effect::DropSum { cohort } => self.drop_sum(cohort),
+            Effect::DropSum { cohort } => self.drop_round(cohort).await,
             Effect::JobEnded { job, end } => self.job_ended(job, end).await,
         }
     }
@@ -205,10 +216,11 @@ impl Driver {
                 round,
                 base,
                 base_bytes,
+                finish_within,
             } => match self.jobs.get(&job) {
                 Some(entry) => {
                     self.shared.counters.count(Counter::Tasks);
-                    Answer::Task(entry.task(round, base, base_bytes))
+                    Answer::Task(entry.task(round, base, base_bytes, finish_within))
                 }
                 None => unavailable("the job is gone; ask again"),
             },
@@ -230,6 +242,7 @@ impl Driver {
             },
             AgentReply::Accepted => Answer::Accepted,
             AgentReply::Outcome(outcome) => Answer::Outcome(outcome),
+            AgentReply::Progress(reply) => Answer::Progress(reply),
             AgentReply::Refused { refusal, .. } => Answer::Refused(refusal),
         };
         self.waiting.answer(agent, kind, answer);
@@ -244,14 +257,7 @@ fn unavailable(text: &str) -> Answer {
     Answer::Refused(Refusal::new(ErrorCode::Unavailable, text))
 }
 
-async fn sleep_until(due: Option<Timestamp>) {
-    match due {
-        Some(due) => tokio::time::sleep(due.since(now())).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The clock of the service.
+/// The time of day, for records and certificates.
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

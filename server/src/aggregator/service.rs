@@ -20,10 +20,10 @@ use super::config::Config;
 use super::counters::Counters;
 use super::driver::{Command, Driver, now};
 use super::error::ServeError;
+use super::journal::Journal;
 use super::live::Live;
 use super::models::Models;
 use super::registry::Registry;
-use super::spool::Spool;
 use super::traffic::Traffic;
 use super::trust::ServerTrust;
 use super::{api, net, submit};
@@ -59,8 +59,8 @@ pub(crate) struct Shared {
     pub(crate) store: AggregatorStore,
     /// Models and held-out data.
     pub(crate) blobs: BlobStore,
-    /// Uploads.
-    pub(crate) spool: Spool,
+    /// Updates of open rounds.
+    pub(crate) journal: Journal,
     /// Agents.
     pub(crate) registry: Registry,
     /// Their connections.
@@ -106,7 +106,7 @@ pub async fn run(
     let mut rng = system_rng()?;
     let trust = identity(&data_dir, &config.tenant, join, &mut rng).await?;
     let blobs = BlobStore::open(&data_dir.join("blobs"))?;
-    let spool = Spool::open(&data_dir.join("spool")).map_err(data_error)?;
+    let journal = Journal::open(&data_dir.join("journal")).map_err(data_error)?;
     let registry = Registry::load(store.clone(), config.accept)?;
 
     let (own, roots) = trust.for_endpoint();
@@ -128,7 +128,7 @@ pub async fn run(
         max_running_jobs: config.max_running_jobs,
         store,
         blobs,
-        spool,
+        journal,
         registry,
         live: Live::default(),
         models: Models::default(),

@@ -123,6 +123,7 @@ pub(crate) async fn submit(
     let restored = RestoredJob {
         rounds: Vec::new(),
         recent: Vec::new(),
+        open: None,
     };
     shared
         .commands
@@ -174,6 +175,7 @@ pub(crate) async fn snapshots(shared: &Shared, only: Option<JobId>) -> Result<Ve
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreError> {
     let records = shared.store.jobs()?;
     let mut commands = Vec::with_capacity(records.len());
+    let mut open_cohorts = Vec::new();
     for mut record in records {
         let rounds = shared.store.rounds(record.job)?;
         let mut included = shared.store.included(record.job)?;
@@ -208,10 +210,18 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreE
                 }
             }
         }
+        let open = match record.end {
+            None => shared.store.open_round(job.id)?,
+            Some(_) => None,
+        };
+        open_cohorts.extend(open.as_ref().map(|(open, _)| open.terms.cohort));
         commands.push(Command::AddJob {
             job: Box::new((job, record)),
-            restored: RestoredJob { rounds, recent },
+            restored: RestoredJob { rounds, recent, open },
         });
+    }
+    if let Err(error) = shared.journal.retain(&open_cohorts) {
+        tracing::warn!(%error, "updates of rounds that are over could not be removed");
     }
     Ok(commands)
 }

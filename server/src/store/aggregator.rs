@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aimass_federation::coordinator::OpenRound;
 use aimass_protocol::{AgentId, ContributionId, JobId, TenantId};
 
-use super::{AgentRecord, Batch, Database, Format, IncludedRecord, JobRecord, Key, RoundRecord, StoreError, Table};
+use super::{AgentRecord, Batch, Database, Format, IncludedRecord, JobRecord, JournalRecord, Key, RoundRecord, StoreError, Table};
 
 const FORMAT: Format = Format {
     name: "aggregator",
@@ -21,6 +22,8 @@ pub struct AggregatorStore {
     jobs: Table<JobRecord>,
     rounds: Table<RoundRecord>,
     contributions: Table<IncludedRecord>,
+    open_rounds: Table<OpenRound>,
+    journal: Table<JournalRecord>,
 }
 
 impl AggregatorStore {
@@ -35,6 +38,8 @@ impl AggregatorStore {
             jobs: database.table("jobs")?,
             rounds: database.table("rounds")?,
             contributions: database.table("contributions")?,
+            open_rounds: database.table("open_rounds")?,
+            journal: database.table("journal")?,
             tenant,
             database,
         })
@@ -122,7 +127,74 @@ impl AggregatorStore {
                 batch.remove(&self.contributions, &key);
             }
         }
+        self.forget_open(record.job, &mut batch)?;
         self.database.commit(batch)
+    }
+
+    /// Writes a job's open round, in place of an earlier one with its journal; durable on return. The same round again (restored, or sealed) keeps its
+    /// journal.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_open_round(&self, round: &OpenRound) -> Result<(), StoreError> {
+        let key = self.job_key(round.terms.job);
+        let mut batch = Batch::default();
+        for record in self.journal.scan(&key)? {
+            if record.cohort != round.terms.cohort {
+                batch.remove(&self.journal, &self.journal_key(round.terms.job, record.contribution));
+            }
+        }
+        batch.put(&self.open_rounds, &key, round)?;
+        self.database.commit(batch)
+    }
+
+    /// Forgets a job's open round and its journal, durably.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn drop_open_round(&self, job: JobId) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        self.forget_open(job, &mut batch)?;
+        self.database.commit(batch)
+    }
+
+    fn forget_open(&self, job: JobId, batch: &mut Batch) -> Result<(), StoreError> {
+        let key = self.job_key(job);
+        batch.remove(&self.open_rounds, &key);
+        for record in self.journal.keys(&key)? {
+            batch.remove(&self.journal, &record);
+        }
+        Ok(())
+    }
+
+    fn journal_key(&self, job: JobId, contribution: ContributionId) -> Key {
+        self.job_key(job).bytes(contribution.as_bytes())
+    }
+
+    /// Notes updates that are in the journal, all or none; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_journal(&self, job: JobId, records: &[JournalRecord]) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for record in records {
+            batch.put(&self.journal, &self.journal_key(job, record.contribution), record)?;
+        }
+        self.database.commit(batch)
+    }
+
+    /// A job's open round with its journal, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_round(&self, job: JobId) -> Result<Option<(OpenRound, Vec<JournalRecord>)>, StoreError> {
+        let key = self.job_key(job);
+        let Some(round) = self.open_rounds.scan(&key)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let mut journal = self.journal.scan(&key)?;
+        journal.retain(|record| record.cohort == round.terms.cohort);
+        Ok(Some((round, journal)))
     }
 
     /// The contributions that went into the remembered rounds of a job, by round.

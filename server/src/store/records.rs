@@ -2,7 +2,7 @@
 
 use aimass_federation::coordinator::JobEnd;
 use aimass_protocol::message::agent::Capabilities;
-use aimass_protocol::{AgentId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
 use serde::{Deserialize, Serialize};
 
 /// Whether an agent may take part.
@@ -105,4 +105,18 @@ pub struct IncludedRecord {
     pub agent: AgentId,
     /// The work.
     pub contribution: ContributionId,
+}
+
+/// One update of an open round that is in the journal: whole, valid, durable. It was added to the round's sum, and is again after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalRecord {
+    /// The cohort.
+    pub cohort: CohortId,
+    /// Whose.
+    pub agent: AgentId,
+    /// The work.
+    pub contribution: ContributionId,
+    /// The update, by its manifest: the same name with other content is another update.
+    pub digest: Digest,
 }

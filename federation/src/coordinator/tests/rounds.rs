@@ -16,7 +16,10 @@ fn should_form_a_cohort_at_once_at_the_target() {
     else {
         panic!("{effects:?}")
     };
-    assert_eq!((terms.members, terms.floor, terms.round, terms.base), (3, 2, 1, model(100)));
+    assert_eq!(
+        (terms.members, terms.floor, terms.round, &terms.bases[..]),
+        (3, 2, 1, &[model(100)][..])
+    );
     assert_eq!(terms.deadline, bench.now.after(Duration::from_secs(60)));
     assert_eq!(bench.coordinator.poll_timeout(), Some(terms.deadline));
 }
@@ -28,7 +31,16 @@ fn should_form_a_cohort_of_min_when_time_is_up() {
     bench.check_in(1);
     bench.tick_after(10);
     bench.ready(1);
-    assert_eq!(bench.coordinator.poll_timeout(), None, "one agent is too few, whatever the time");
+    let due = bench.now.after(Duration::from_secs(50));
+    assert_eq!(bench.coordinator.poll_timeout(), Some(due), "then it shows whether others need it");
+    assert_eq!(bench.tick_after(60), [], "one agent is too few, whatever the time");
+    assert_eq!(bench.coordinator.poll_timeout(), None);
+
+    let mut bench = Bench::with_job();
+    bench.tick_after(3600);
+    bench.check_in(1);
+    bench.tick_after(10);
+    bench.ready(1);
     bench.ready(2);
     let due = bench.now.after(Duration::from_secs(50));
     assert_eq!(
@@ -133,11 +145,15 @@ fn should_aggregate_when_all_are_in() {
     bench.add(1, id);
     bench.add(2, id);
     let effects = bench.add(3, id);
-    let survivors = (1..=3).map(|n| (agent(n), contribution(n))).collect();
+    let survivors: Vec<_> = (1..=3).map(|n| (agent(n), contribution(n))).collect();
     assert_eq!(
         effects,
         [
             told(3, AgentReply::Accepted),
+            Effect::Seal {
+                cohort: id,
+                survivors: survivors.clone()
+            },
             Effect::Aggregate {
                 job: job(1),
                 cohort: id,
@@ -159,11 +175,12 @@ fn should_go_on_at_the_deadline_with_min_and_tell_the_late() {
     bench.step(outcome(1, id));
     bench.step(outcome(3, id));
     let effects = bench.tick_after(60);
+    assert!(matches!(&effects[0], Effect::Seal { survivors, .. } if survivors.len() == 2));
     assert!(
-        matches!(&effects[0], Effect::Reply { agent: a, reply: AgentReply::Refused { refusal, .. } } if *a == agent(3) && refusal.code == ErrorCode::Late)
+        matches!(&effects[1], Effect::Reply { agent: a, reply: AgentReply::Refused { refusal, .. } } if *a == agent(3) && refusal.code == ErrorCode::Late)
     );
-    assert_eq!(effects[1], not_included(3));
-    assert!(matches!(&effects[2], Effect::Aggregate { survivors, .. } if survivors.len() == 2));
+    assert_eq!(effects[2], not_included(3));
+    assert!(matches!(&effects[3], Effect::Aggregate { survivors, .. } if survivors.len() == 2));
     assert_eq!(bench.refusal(received(3, id)), ErrorCode::Late);
     assert_eq!(bench.step(outcome(1, id)), [], "known when the round is published");
     let included = AgentReply::Outcome(OutcomeReply::Included {
@@ -199,7 +216,7 @@ fn should_wait_for_additions_under_way_at_the_deadline() {
         cohort: id,
     });
     assert!(
-        matches!(&effects[..], [_, Effect::Aggregate { survivors, .. }] if survivors.len() == 2),
+        matches!(&effects[..], [_, Effect::Seal { .. }, Effect::Aggregate { survivors, .. }] if survivors.len() == 2),
         "{effects:?}"
     );
 }

@@ -106,15 +106,46 @@ fn events(cohort: CohortId) -> Vec<(&'static str, Event)> {
             },
         ),
         (
-            "",
+            "disk full",
             Event::PublishFailed {
                 job: job(1),
                 round: 1,
+                retry: true,
                 reason: "disk full".to_owned(),
             },
         ),
+        (
+            "no model",
+            Event::PublishFailed {
+                job: job(1),
+                round: 1,
+                retry: false,
+                reason: "weight 0 would become NaN".to_owned(),
+            },
+        ),
+        (
+            "",
+            Event::OpenFailed {
+                cohort,
+                reason: "disk full".to_owned(),
+            },
+        ),
+        ("agent 2", Event::UploadProgressed { agent: agent(2), cohort }),
+        ("agent 1", progress(1, 100)),
+        ("agent 1 from an old model", progress(1, 99)),
         ("a minute later", Event::Tick),
     ]
+}
+
+fn progress(n: u8, base: u8) -> Event {
+    Event::Progress {
+        agent: agent(n),
+        progress: Progress {
+            job: job(1),
+            base: model(base),
+            percent: 50,
+        },
+    }
 }
 
 fn kind(event: &Event) -> &'static str {
@@ -123,7 +154,10 @@ fn kind(event: &Event) -> &'static str {
         Event::StopJob { .. } => "StopJob",
         Event::CheckIn { .. } => "CheckIn",
         Event::Ready { .. } => "Ready",
+        Event::Progress { .. } => "Progress",
         Event::UploadBegun { .. } => "UploadBegun",
+        Event::UploadProgressed { .. } => "UploadProgressed",
+        Event::OpenFailed { .. } => "OpenFailed",
         Event::Received { .. } => "Received",
         Event::Added { .. } => "Added",
         Event::AddFailed { .. } => "AddFailed",
@@ -162,6 +196,6 @@ fn should_react_to_every_event_in_every_phase_as_recorded() {
             }
         }
     }
-    assert_eq!(kinds.len(), 14, "an event kind is missing from the table: {kinds:?}");
+    assert_eq!(kinds.len(), 17, "an event kind is missing from the table: {kinds:?}");
     insta::assert_snapshot!(table);
 }

@@ -19,7 +19,7 @@ fn task(reply: &AgentReply) -> Option<u8> {
 }
 
 #[test]
-fn should_offer_the_highest_priority_then_the_least_recently_served_then_the_smallest_id() {
+fn should_fill_one_round_after_the_other_the_highest_priority_first_then_the_smallest_id() {
     let mut bench = Bench::new();
     for (n, priority) in [(1, 50), (2, 70), (3, 70)] {
         let mut spec = job_spec(n);
@@ -28,8 +28,8 @@ fn should_offer_the_highest_priority_then_the_least_recently_served_then_the_sma
         bench.step(Event::AddJob(Box::new(spec)));
     }
     let served: Vec<_> = (1..=9).map(|n| task(&bench.check_in(n))).collect();
-    let expected = [2, 3, 2, 3, 2, 3, 1, 1, 1].map(Some);
-    assert_eq!(served, expected, "jobs 2 and 3 take turns until they are full");
+    let expected = [2, 2, 2, 3, 3, 3, 1, 1, 1].map(Some);
+    assert_eq!(served, expected);
     assert!(come_back(bench.check_in(10)).reason.contains("all the agents that it takes"));
 }
 

@@ -201,6 +201,7 @@ fn view(job: &JobSnapshot, after: u32) -> Value {
         "round": job.view.round,
         "rounds": job.view.rounds,
         "phase": job.view.phase,
+        "trouble": job.view.trouble,
         "ready": job.view.ready,
         "members": job.view.members,
         "received": job.view.received,

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use aimass_federation::RequestKind;
-use aimass_federation::coordinator::JobView;
+use aimass_federation::coordinator::{JobView, OpenRound, RoundOutcome};
 use aimass_protocol::job::JobKind;
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Ready, SignedDescriptor, Task};
+use aimass_protocol::message::agent::{
+    CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready, SignedDescriptor, Task,
+};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::publish::PublishFailure;
 use super::{Job, JobRecord, RoundRecord};
+use crate::store::JournalRecord;
 
 /// An agent's question.
 #[derive(Debug)]
@@ -27,9 +31,13 @@ pub(crate) enum Ask {
         contribution: ContributionId,
         /// By its manifest.
         size_bytes: u64,
+        /// The update's name, by its manifest.
+        digest: Digest,
     },
     /// "What became of my contribution?"
     Outcome(OutcomeQuery),
+    /// "I am so far with my work."
+    Progress(Progress),
 }
 
 impl Ask {
@@ -39,6 +47,7 @@ impl Ask {
             Self::Ready(_) => RequestKind::Ready,
             Self::Upload { .. } => RequestKind::Upload,
             Self::Outcome(_) => RequestKind::Outcome,
+            Self::Progress(_) => RequestKind::Progress,
         }
     }
 
@@ -68,11 +77,13 @@ pub(crate) enum Answer {
     Accepted,
     /// What became of a contribution.
     Outcome(OutcomeReply),
+    /// Whether work is still wanted.
+    Progress(ProgressReply),
     /// Refused; nothing was changed.
     Refused(Refusal),
 }
 
-/// The right to write an upload's spool file.
+/// The right to write an upload's file in the journal.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     /// The job, for accounting.
@@ -87,7 +98,9 @@ pub(crate) struct RestoredJob {
     /// Its finished rounds in order.
     pub(crate) rounds: Vec<RoundRecord>,
     /// What went into the last of them, oldest first.
-    pub(crate) recent: Vec<aimass_federation::coordinator::RoundOutcome>,
+    pub(crate) recent: Vec<RoundOutcome>,
+    /// The round that was open, and its journal.
+    pub(crate) open: Option<(OpenRound, Vec<JournalRecord>)>,
 }
 
 /// What happens.
@@ -102,7 +115,14 @@ pub(crate) enum Command {
         /// Where the answers go.
         answers: mpsc::UnboundedSender<Answer>,
     },
-    /// An upload is whole and verified.
+    /// More of an upload arrived.
+    UploadProgressed {
+        /// Whose.
+        agent: AgentId,
+        /// Into which cohort.
+        cohort: CohortId,
+    },
+    /// An upload is whole, verified and on the disk.
     Received {
         /// Whose.
         agent: AgentId,
@@ -142,14 +162,12 @@ pub(crate) enum Command {
         /// Where they go.
         reply: oneshot::Sender<Vec<JobSnapshot>>,
     },
-    /// An update is in the sum, or could not be added.
+    /// Updates are in the sum and on record, or could not be added.
     Added {
         /// In which cohort.
         cohort: CohortId,
-        /// Whose.
-        agent: AgentId,
-        /// How it went.
-        result: Result<(), ErrorCode>,
+        /// Whose, and how it went; what is in, by its manifest.
+        results: Vec<(AgentId, Result<Digest, ErrorCode>)>,
     },
     /// A sum is a stored model, or could not be made one.
     Published {
@@ -160,7 +178,7 @@ pub(crate) enum Command {
         /// The cohort.
         cohort: CohortId,
         /// The stored record, or why there is none.
-        result: Result<Box<RoundRecord>, String>,
+        result: Result<Box<RoundRecord>, PublishFailure>,
     },
     /// Finish what is being published, then end. The sender is dropped at the end.
     Shutdown(oneshot::Sender<()>),

@@ -1,8 +1,10 @@
 //! The jobs that the driver knows: restored, added, stopped, shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use aimass_federation::coordinator::{Event, JobEnd, JobSpec};
+use aimass_federation::coordinator::{Event, JobEnd, JobSpec, RestoredRound};
+use aimass_protocol::limits::{MAX_BASES, MAX_FINISH_WITHIN_MS};
 use aimass_protocol::message::agent::Task;
 use aimass_protocol::{Digest, JobId, Timestamp};
 use tokio::sync::oneshot;
@@ -22,7 +24,7 @@ pub(super) struct JobEntry {
 }
 
 impl JobEntry {
-    pub(super) fn task(&self, round: u32, base: Digest, base_bytes: u64) -> Task {
+    pub(super) fn task(&self, round: u32, base: Digest, base_bytes: u64, finish_within: Option<Duration>) -> Task {
         Task {
             job: self.job.id,
             signed_job: self.job.signed_bytes.clone(),
@@ -31,6 +33,7 @@ impl JobEntry {
             round,
             base,
             base_bytes,
+            finish_within_ms: finish_within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_FINISH_WITHIN_MS)),
         }
     }
 }
@@ -49,7 +52,13 @@ impl Driver {
             base: last.map_or(job.model, |round| round.model),
             base_bytes: last.map_or(job.model_bytes, |round| round.model_bytes),
             accuracy: last.map_or_else(|| job.initial_accuracy(), |round| round.accuracy).map(narrow),
+            earlier: earlier_models(&job, &restored.rounds),
             recent: restored.recent,
+            open: restored.open.map(|(open, journal)| {
+                let durable = journal.iter().map(|record| (record.agent, record.contribution)).collect();
+                self.restored.insert(open.terms.cohort, journal);
+                RestoredRound { open, durable }
+            }),
             ended: record.end.clone(),
         };
         self.shared.models.allow(
@@ -119,6 +128,12 @@ impl Driver {
             })
             .collect()
     }
+}
+
+/// The models before the latest, newest first.
+fn earlier_models(job: &Job, rounds: &[RoundRecord]) -> Vec<Digest> {
+    let models = rounds.iter().rev().map(|round| round.model).chain([job.model]);
+    models.skip(1).take(MAX_BASES).collect()
 }
 
 /// Accuracies are fractions: an f32 holds them well enough to compare with a target.

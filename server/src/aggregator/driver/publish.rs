@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use aimass_compression::{Accumulator, DecodedSum, FixedCodec};
-use aimass_federation::coordinator::Event;
+use aimass_federation::coordinator::{Event, OpenRound};
 use aimass_federation::strategy;
 use aimass_learning::Evaluation;
 use aimass_onnx::Model;
@@ -39,6 +39,27 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error("the work was cut short: {0}")]
     Cut(#[from] tokio::task::JoinError),
+    #[error("the sum could not be sealed: {0}")]
+    Seal(String),
+}
+
+impl PublishError {
+    /// Whether the same sum may make a model later: storage is to blame, not arithmetic.
+    fn is_storage(&self) -> bool {
+        match self {
+            Self::Blob(_) | Self::Store(_) | Self::Seal(_) => true,
+            Self::NoSum | Self::Base(_) | Self::Layout(_) | Self::Decode(_) | Self::Step(_) | Self::Evaluate(_) | Self::Cut(_) => false,
+        }
+    }
+}
+
+/// Why there is no model, as the driver is told.
+#[derive(Debug)]
+pub(crate) struct PublishFailure {
+    /// Whether to try the same sum again.
+    pub(crate) retry: bool,
+    /// For people.
+    pub(crate) reason: String,
 }
 
 /// One round to be published.
@@ -48,6 +69,8 @@ struct Round {
     base: Digest,
     codec: Arc<FixedCodec>,
     accumulator: Arc<std::sync::Mutex<Accumulator>>,
+    /// What has to be stored first, if that failed before.
+    unsealed: Option<OpenRound>,
     survivors: Vec<(AgentId, ContributionId)>,
     began_ms: u64,
     remembered: u32,
@@ -62,12 +85,13 @@ struct Made {
 
 impl Driver {
     pub(super) fn aggregate(&mut self, job: JobId, cohort: CohortId, round: u32, base: Digest, survivors: Vec<(AgentId, ContributionId)>) {
-        let taken = self.jobs.get(&job).zip(self.sums.remove(&cohort)).map(|(entry, sum)| Round {
+        let taken = self.jobs.get(&job).zip(self.sums.get(&cohort)).map(|(entry, sum)| Round {
             job: Arc::clone(&entry.job),
             round,
             base,
-            codec: sum.codec,
-            accumulator: sum.accumulator,
+            codec: Arc::clone(&sum.codec),
+            accumulator: Arc::clone(&sum.accumulator),
+            unsealed: (!sum.is_sealed).then(|| sum.open.clone()),
             survivors,
             began_ms: entry.round_began.as_ms(),
             remembered: u32::try_from(self.config.remembered_rounds).unwrap_or(u32::MAX),
@@ -79,7 +103,10 @@ impl Driver {
                 Some(round) => publish(&shared, round).await,
                 None => Err(PublishError::NoSum),
             };
-            let result = result.map(Box::new).map_err(|e| e.to_string());
+            let result = result.map(Box::new).map_err(|error| PublishFailure {
+                retry: error.is_storage(),
+                reason: error.to_string(),
+            });
             // The driver is gone only when the service ends.
             let _ = commands.send(Command::Published {
                 job,
@@ -90,15 +117,16 @@ impl Driver {
         });
     }
 
-    pub(super) async fn published(&mut self, job: JobId, round: u32, cohort: CohortId, result: Result<Box<RoundRecord>, String>) {
+    pub(super) async fn published(&mut self, job: JobId, round: u32, cohort: CohortId, result: Result<Box<RoundRecord>, PublishFailure>) {
         self.publishing -= 1;
-        self.drop_sum(cohort);
         let event = match result {
             Ok(record) => {
                 let (base, base_bytes, accuracy) = (record.model, record.model_bytes, record.accuracy.map(narrow));
                 tracing::info!(%job, round, contributions = record.contributions, accuracy = record.accuracy, "round published");
                 self.shared.counters.count(Counter::RoundsFinished);
                 self.shared.models.allow(job, [base]);
+                // With the round's record its journal was forgotten.
+                self.forget_sum(cohort);
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.round_began = now();
                     Arc::make_mut(&mut entry.rounds).push(*record);
@@ -111,10 +139,10 @@ impl Driver {
                     accuracy,
                 }
             }
-            Err(reason) => {
+            Err(PublishFailure { retry, reason }) => {
                 tracing::error!(%job, round, %reason, "the round could not be published");
                 self.shared.counters.count(Counter::RoundsFailed);
-                Event::PublishFailed { job, round, reason }
+                Event::PublishFailed { job, round, retry, reason }
             }
         };
         self.event(event).await;
@@ -123,6 +151,11 @@ impl Driver {
 }
 
 async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishError> {
+    if let Some(sealed) = round.unsealed {
+        let store = shared.store.clone();
+        let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed)).await?;
+        stored.map_err(|e| PublishError::Seal(e.to_string()))?;
+    }
     let base = shared.blobs.read(round.base).await?;
     let Some(work) = round.job.work.clone() else {
         return Err(PublishError::NoSum);

@@ -1,20 +1,24 @@
-//! The running sums: one accumulator a cohort, whatever the number of agents. Spooled updates are added one after the other.
+//! The running sums: one accumulator a cohort, whatever the number of agents. Journalled updates are added one after the other.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, PoisonError};
 
 use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
-use aimass_federation::coordinator::{CohortTerms, Event};
+use aimass_federation::coordinator::{CohortTerms, Event, OpenRound};
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::agent::SignedDescriptor;
-use aimass_protocol::{AgentId, CohortId, ErrorCode, JobId, SignatureBytes, codec};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, SignatureBytes, codec};
 use serde_bytes::ByteBuf;
 use tokio::sync::Mutex;
 
 use super::{Answer, Command, Driver, Ticket, unavailable};
 use crate::aggregator::counters::Counter;
-use crate::aggregator::spool::Spool;
+use crate::aggregator::journal::Journal;
+use crate::store::{AggregatorStore, JournalRecord};
+
+/// Updates that go on record together: one flush of the store for all of them.
+const BATCH: usize = 64;
 
 /// A cohort's sum.
 pub(super) struct Sum {
@@ -23,21 +27,51 @@ pub(super) struct Sum {
     packed_bytes: u64,
     /// Locked by the one task that adds, or makes the model.
     pub(super) accumulator: Arc<std::sync::Mutex<Accumulator>>,
-    queue: VecDeque<AgentId>,
+    /// What its members were told; sealed once its survivors are settled.
+    pub(super) open: OpenRound,
+    /// Whether the seal is on the disk.
+    pub(super) is_sealed: bool,
+    queue: Vec<Update>,
     adding: bool,
     /// Agents whose announced update has another length than the plan's.
     misfits: HashSet<AgentId>,
+    /// By its manifest, the update that each agent announced last.
+    announced: HashMap<AgentId, Digest>,
+    /// What is in the sum, or on record for it.
+    taken: HashMap<AgentId, Digest>,
     writing: HashMap<AgentId, Arc<Mutex<()>>>,
 }
 
+/// A whole update in the journal.
+#[derive(Debug, Clone, Copy)]
+struct Update {
+    agent: AgentId,
+    contribution: ContributionId,
+    digest: Digest,
+}
+
+/// What an agent's manifest means for a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// It may come.
+    Fits,
+    /// Another update of the same name is in the sum.
+    Replaces,
+}
+
 impl Sum {
-    /// Notes the length that an agent's manifest announces.
-    pub(super) fn announced(&mut self, agent: AgentId, size_bytes: u64) {
+    /// Takes note of an agent's manifest.
+    pub(super) fn announced(&mut self, agent: AgentId, digest: Digest, size_bytes: u64) -> Announced {
+        if self.taken.get(&agent).is_some_and(|taken| *taken != digest) {
+            return Announced::Replaces;
+        }
+        self.announced.insert(agent, digest);
         if size_bytes == self.packed_bytes {
             self.misfits.remove(&agent);
         } else {
             self.misfits.insert(agent);
         }
+        Announced::Fits
     }
 
     pub(super) fn announced_well(&self, agent: AgentId) -> bool {
@@ -53,39 +87,71 @@ impl Sum {
 }
 
 impl Driver {
-    pub(super) async fn open_sum(&mut self, job: JobId, cohort: CohortId, round: u32, members: u32) {
-        let Some(entry) = self.jobs.get(&job) else { return };
-        let Some(work) = entry.job.work.as_ref() else { return };
-        // Both were tried when the job was taken; without the sum its uploads are refused, and the round starts anew.
-        let codec = match entry.job.codec(&work.layout, members) {
-            Ok(codec) => Arc::new(codec),
-            Err(error) => return tracing::error!(%job, round, %error, "no sum for the cohort"),
-        };
-        let spool = self.shared.spool.clone();
-        let opened = tokio::task::spawn_blocking(move || spool.open_cohort(cohort))
-            .await
-            .unwrap_or_else(|e| Err(io::Error::other(e)));
-        if let Err(error) = opened {
-            return tracing::error!(%job, round, %error, "no spool folder for the cohort");
+    /// Makes a round durable, then an empty sum for its cohort. Without a sum nobody is told of the cohort.
+    pub(super) async fn open_round(&mut self, open: OpenRound) {
+        let cohort = open.terms.cohort;
+        let (job, round, members) = (open.terms.job, open.terms.round, open.terms.members);
+        match self.make_sum(open).await {
+            Ok(sum) => {
+                tracing::info!(%job, round, %cohort, members, "cohort formed");
+                self.sums.insert(cohort, sum);
+            }
+            Err(reason) => {
+                tracing::error!(%job, round, %reason, "the round can't be opened; it is tried again");
+                self.shared.counters.count(Counter::RoundsFailed);
+                self.events.push_back(Event::OpenFailed { cohort, reason });
+            }
         }
-        tracing::info!(%job, round, %cohort, members, "cohort formed");
-        let sum = Sum {
+    }
+
+    async fn make_sum(&self, open: OpenRound) -> Result<Sum, String> {
+        let (job, cohort) = (open.terms.job, open.terms.cohort);
+        let entry = self.jobs.get(&job).ok_or("the job is gone")?;
+        let work = entry.job.work.as_ref().ok_or("the job is over")?;
+        // It was tried when the job was taken.
+        let codec = entry.job.codec(&work.layout, open.terms.members).map_err(|e| e.to_string())?;
+        let (journal, store, written) = (self.shared.journal.clone(), self.shared.store.clone(), open.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            journal.open_cohort(cohort).map_err(|e| format!("the journal: {e}"))?;
+            store.put_open_round(&written).map_err(|e| e.to_string())
+        });
+        opened.await.unwrap_or_else(|e| Err(e.to_string()))?;
+        let restored = self.restored.get(&cohort);
+        Ok(Sum {
             job,
             packed_bytes: codec.plan().packed_bytes() as u64,
             accumulator: Arc::new(std::sync::Mutex::new(Accumulator::new(codec.plan()))),
-            codec,
-            queue: VecDeque::new(),
+            codec: Arc::new(codec),
+            is_sealed: open.survivors.is_some(),
+            open,
+            queue: Vec::new(),
             adding: false,
             misfits: HashSet::new(),
+            announced: HashMap::new(),
+            taken: restored.into_iter().flatten().map(|record| (record.agent, record.digest)).collect(),
             writing: HashMap::new(),
-        };
-        self.sums.insert(cohort, sum);
+        })
     }
 
-    /// The cohort's descriptor: made and signed once, so that every member gets the same bytes.
+    /// Notes durably whose contributions a sum is made of. If that fails now, it is tried again before the sum is published.
+    pub(super) async fn seal(&mut self, cohort: CohortId, survivors: Vec<(AgentId, ContributionId)>) {
+        let Some(sum) = self.sums.get_mut(&cohort) else { return };
+        sum.open.survivors = Some(survivors);
+        let (store, sealed) = (self.shared.store.clone(), sum.open.clone());
+        let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed).map_err(|e| e.to_string()));
+        match stored.await.unwrap_or_else(|e| Err(e.to_string())) {
+            Ok(()) => sum.is_sealed = true,
+            Err(reason) => tracing::error!(%cohort, %reason, "a sum could not be sealed; it is tried again"),
+        }
+    }
+
+    /// The cohort's descriptor: made and signed once, so that every member gets the same bytes. After a restart they are the same again.
     pub(super) fn descriptor(&mut self, terms: CohortTerms) -> Answer {
         if let Some(made) = self.descriptors.get(&terms.cohort) {
             return Answer::Cohort(made.clone());
+        }
+        if !self.sums.contains_key(&terms.cohort) {
+            return unavailable("the round could not be opened; offer the contribution again");
         }
         let work = self.jobs.get(&terms.job).and_then(|entry| entry.job.work.as_ref());
         let Some(work) = work else {
@@ -97,7 +163,7 @@ impl Driver {
             job: terms.job,
             round: terms.round,
             cohort: terms.cohort,
-            bases: vec![terms.base],
+            bases: terms.bases,
             layout_digest: work.layout_digest,
             codec: terms.codec,
             mode: terms.mode,
@@ -122,76 +188,150 @@ impl Driver {
         }
     }
 
-    /// Queues a spooled update.
-    pub(super) fn add(&mut self, cohort: CohortId, agent: AgentId) {
+    /// Queues a whole update.
+    pub(super) fn add(&mut self, cohort: CohortId, agent: AgentId, contribution: ContributionId) {
+        let refuse = |code| Event::AddFailed { agent, cohort, code };
         let Some(sum) = self.sums.get_mut(&cohort) else {
-            return self.events.push_back(Event::AddFailed {
-                agent,
-                cohort,
-                code: ErrorCode::Unavailable,
-            });
+            return self.events.push_back(refuse(ErrorCode::Unavailable));
         };
         if sum.misfits.contains(&agent) {
-            return self.events.push_back(Event::AddFailed {
-                agent,
-                cohort,
-                code: ErrorCode::UpdateLength,
-            });
+            return self.events.push_back(refuse(ErrorCode::UpdateLength));
         }
-        sum.queue.push_back(agent);
+        // Announced in this life of the server, or on record from an earlier one.
+        let Some(digest) = sum.announced.get(&agent).or_else(|| sum.taken.get(&agent)).copied() else {
+            return self.events.push_back(refuse(ErrorCode::Unavailable));
+        };
+        sum.queue.push(Update {
+            agent,
+            contribution,
+            digest,
+        });
         self.add_next(cohort);
     }
 
     fn add_next(&mut self, cohort: CohortId) {
         let Some(sum) = self.sums.get_mut(&cohort) else { return };
-        if sum.adding {
+        if sum.adding || sum.queue.is_empty() {
             return;
         }
-        let Some(agent) = sum.queue.pop_front() else { return };
         sum.adding = true;
-        let (spool, accumulator, commands) = (self.shared.spool.clone(), Arc::clone(&sum.accumulator), self.commands.clone());
+        let updates: Vec<Update> = sum.queue.drain(..sum.queue.len().min(BATCH)).collect();
+        let (job, accumulator, commands) = (sum.job, Arc::clone(&sum.accumulator), self.commands.clone());
+        let (journal, store) = (self.shared.journal.clone(), self.shared.store.clone());
         tokio::task::spawn_blocking(move || {
             let mut accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = add_spooled(&spool, cohort, agent, &mut accumulator);
-            // What is in the sum need not lie on the disk; what is refused must not.
-            if let Err(error) = spool.remove_upload(cohort, agent) {
-                tracing::warn!(%cohort, %agent, %error, "a spooled update could not be removed");
-            }
+            let results = add_journalled(&journal, &store, job, cohort, updates, &mut accumulator);
             // The driver is gone only when the service ends.
-            let _ = commands.send(Command::Added { cohort, agent, result });
+            let _ = commands.send(Command::Added { cohort, results });
         });
     }
 
-    pub(super) async fn added(&mut self, cohort: CohortId, agent: AgentId, result: Result<(), ErrorCode>) {
+    pub(super) async fn added(&mut self, cohort: CohortId, results: Vec<(AgentId, Result<Digest, ErrorCode>)>) {
         if let Some(sum) = self.sums.get_mut(&cohort) {
             sum.adding = false;
+            for (agent, result) in &results {
+                if let Ok(digest) = result {
+                    sum.taken.insert(*agent, *digest);
+                }
+            }
         }
         self.add_next(cohort);
-        match result {
-            Ok(()) => {
-                self.shared.counters.count(Counter::ContributionsAdded);
-                self.event(Event::Added { agent, cohort }).await;
+        for (agent, result) in results {
+            match result {
+                Ok(_) => {
+                    self.shared.counters.count(Counter::ContributionsAdded);
+                    self.event(Event::Added { agent, cohort }).await;
+                }
+                Err(code) => self.event(Event::AddFailed { agent, cohort, code }).await,
             }
-            Err(code) => self.event(Event::AddFailed { agent, cohort, code }).await,
         }
     }
 
-    pub(super) fn drop_sum(&mut self, cohort: CohortId) {
+    /// Forgets a round durably: what its members are told next must not be undone by a restart.
+    pub(super) async fn drop_round(&mut self, cohort: CohortId) {
+        if let Some(sum) = self.sums.get(&cohort) {
+            let (store, job) = (self.shared.store.clone(), sum.job);
+            let dropped = tokio::task::spawn_blocking(move || store.drop_open_round(job).map_err(|e| e.to_string()));
+            if let Err(reason) = dropped.await.unwrap_or_else(|e| Err(e.to_string())) {
+                // A restart would take it up again, with contributions that are offered again under the same names: they are counted once all the same.
+                tracing::error!(%cohort, %reason, "a round that is given up could not be forgotten");
+            }
+        }
+        self.forget_sum(cohort);
+    }
+
+    /// Forgets a cohort's sum, and removes its updates.
+    pub(super) fn forget_sum(&mut self, cohort: CohortId) {
         self.sums.remove(&cohort);
+        self.restored.remove(&cohort);
         self.descriptors.remove(&cohort);
         self.waiting.close_uploads(cohort);
-        let spool = self.shared.spool.clone();
+        let journal = self.shared.journal.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = spool.remove_cohort(cohort) {
-                tracing::warn!(%cohort, %error, "the spool of a dropped cohort could not be removed");
+            if let Err(error) = journal.remove_cohort(cohort) {
+                tracing::warn!(%cohort, %error, "the journal of a cohort that is over could not be removed");
             }
         });
     }
 }
 
-/// Checks a whole spooled update, then adds it: whole or not at all, a block at a time.
-fn add_spooled(spool: &Spool, cohort: CohortId, agent: AgentId, accumulator: &mut Accumulator) -> Result<(), ErrorCode> {
-    let added = match spool.read_upload(cohort, agent) {
+/// Adds whole updates, each or not at all, and puts those that are in on record together. What is refused does not stay in the journal. If they can't be put
+/// on record, all of them are taken out of the sum again.
+fn add_journalled(
+    journal: &Journal,
+    store: &AggregatorStore,
+    job: JobId,
+    cohort: CohortId,
+    updates: Vec<Update>,
+    accumulator: &mut Accumulator,
+) -> Vec<(AgentId, Result<Digest, ErrorCode>)> {
+    let mut results = Vec::with_capacity(updates.len());
+    let mut added = Vec::new();
+    for update in updates {
+        let result = add_one(journal, cohort, update.agent, accumulator);
+        match result {
+            Ok(()) => added.push(update),
+            // It can't become right. What could not be read can be, later.
+            Err(code) if !code.is_retryable() => {
+                if let Err(error) = journal.remove_update(cohort, update.agent) {
+                    tracing::warn!(%cohort, agent = %update.agent, %error, "a refused update could not be removed");
+                }
+            }
+            Err(_) => {}
+        }
+        results.push((update.agent, result.map(|()| update.digest)));
+    }
+    if let Err(error) = put_on_record(journal, store, job, cohort, &added) {
+        tracing::error!(%cohort, %error, "updates could not be put on record: they are not taken");
+        for update in added {
+            take_out(journal, cohort, update.agent, accumulator);
+            results.retain(|(agent, _)| *agent != update.agent);
+            results.push((update.agent, Err(ErrorCode::Unavailable)));
+        }
+    }
+    results
+}
+
+fn put_on_record(journal: &Journal, store: &AggregatorStore, job: JobId, cohort: CohortId, added: &[Update]) -> io::Result<()> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    journal.sync_cohort(cohort)?;
+    let records: Vec<JournalRecord> = added
+        .iter()
+        .map(|update| JournalRecord {
+            cohort,
+            agent: update.agent,
+            contribution: update.contribution,
+            digest: update.digest,
+        })
+        .collect();
+    store.put_journal(job, &records).map_err(io::Error::other)
+}
+
+/// Checks a whole update while it is added, a block at a time.
+fn add_one(journal: &Journal, cohort: CohortId, agent: AgentId, accumulator: &mut Accumulator) -> Result<(), ErrorCode> {
+    let added = match journal.read_update(cohort, agent) {
         Ok(mut file) => accumulator.add_checked(&mut file),
         Err(error) => Err(error.into()),
     };
@@ -203,4 +343,18 @@ fn add_spooled(spool: &Spool, cohort: CohortId, agent: AgentId, accumulator: &mu
             _ => ErrorCode::Unavailable,
         }
     })
+}
+
+/// Undoes [`add_one`]. If the update can't be read again, the sum is poisoned, and its round starts anew.
+fn take_out(journal: &Journal, cohort: CohortId, agent: AgentId, accumulator: &mut Accumulator) {
+    let taken = match journal.read_update(cohort, agent) {
+        Ok(mut file) => accumulator.take_out(&mut file),
+        Err(error) => {
+            accumulator.poison();
+            Err(error.into())
+        }
+    };
+    if let Err(error) = taken {
+        tracing::error!(%cohort, %agent, %error, "an update could not be taken out of the sum: the round starts anew");
+    }
 }

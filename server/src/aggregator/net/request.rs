@@ -74,6 +74,10 @@ impl Stream {
                 self.job = Some(query.job);
                 self.ask(Ask::Outcome(query)).await
             }
+            AgentRequest::Progress(progress) => {
+                self.job = Some(progress.job);
+                self.ask(Ask::Progress(progress)).await
+            }
             AgentRequest::Bundle(query) => {
                 let current = self.shared.trust.current();
                 let newer = current.bundle().version() > query.have_version;
@@ -119,6 +123,7 @@ impl Stream {
             Some(Answer::Cohort(descriptor)) => self.reply(ReadyReply::Cohort(descriptor)).await,
             Some(Answer::Superseded) => self.reply(ReadyReply::Superseded).await,
             Some(Answer::Outcome(outcome)) => self.reply(outcome).await,
+            Some(Answer::Progress(reply)) => self.reply(reply).await,
             Some(Answer::Refused(refusal)) => self.refuse(refusal).await,
             Some(Answer::UploadFrom(_) | Answer::Accepted) | None => self.replaced(),
         }

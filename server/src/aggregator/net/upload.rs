@@ -1,7 +1,8 @@
-//! "Here is my update": spooled chunk by chunk, each verified; added to the sum when it is whole.
+//! "Here is my update": journalled chunk by chunk, each verified; added to the sum when it is whole and on the disk.
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aimass_net::NetError;
 use aimass_net::blob::{names_its_chunks, receive_chunks, verified_prefix};
@@ -14,6 +15,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::request::Stream;
 use crate::aggregator::counters::Counter;
 use crate::aggregator::driver::{Answer, Ask, Command};
+
+/// How often the driver is told that an upload gets further.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves an upload from its request to its place in the sum.
 pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), NetError> {
@@ -30,6 +34,7 @@ pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), Net
         cohort,
         contribution,
         size_bytes: manifest.size_bytes(),
+        digest: manifest.digest(),
     });
     let ticket = match answers.recv().await {
         Some(Answer::UploadFrom(ticket)) => ticket,
@@ -63,7 +68,7 @@ pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), Net
     end(stream, answer).await
 }
 
-/// Takes the chunks that are not spooled yet. Each is verified before it is written; the manifest's digest is that of all of them.
+/// Takes the chunks that are not in the journal yet. Each is verified before it is written; the manifest's digest is that of all of them.
 async fn receive(
     stream: &mut Stream,
     cohort: CohortId,
@@ -73,22 +78,39 @@ async fn receive(
     let _writing = writing.await;
     let (shared, agent, expected) = (Arc::clone(&stream.shared), stream.agent, manifest.clone());
     let (file, next_chunk) = tokio::task::spawn_blocking(move || {
-        let file = shared.spool.open_upload(cohort, agent)?;
+        let file = shared.journal.open_update(cohort, agent)?;
         let next_chunk = verified_prefix(&file, &expected)?;
         Ok::<_, io::Error>((file, next_chunk))
     })
     .await
     .unwrap_or_else(|e| Err(io::Error::other(e)))
-    .map_err(|source| NetError::Io {
-        what: "spool file".to_owned(),
-        source,
-    })?;
+    .map_err(journal_error)?;
     if next_chunk > 0 {
         stream.shared.counters.count(Counter::UploadsResumed);
     }
     stream.reply(UploadReply::Resume { next_chunk }).await?;
-    receive_chunks(&mut stream.reader, manifest, next_chunk, &file).await?;
-    stream.reader.end().await
+    let mut told = Instant::now();
+    let commands = stream.shared.commands.clone();
+    receive_chunks(&mut stream.reader, manifest, next_chunk, &file, || {
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            // The driver is gone only when the service ends.
+            let _ = commands.send(Command::UploadProgressed { agent, cohort });
+        }
+    })
+    .await?;
+    stream.reader.end().await?;
+    tokio::task::spawn_blocking(move || file.sync_data())
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
+        .map_err(journal_error)
+}
+
+fn journal_error(source: io::Error) -> NetError {
+    NetError::Io {
+        what: "journal".to_owned(),
+        source,
+    }
 }
 
 async fn end(stream: &mut Stream, answer: Option<Answer>) -> Result<(), NetError> {

@@ -138,8 +138,8 @@ async fn three_devices_give_exactly_the_mean_of_their_updates() {
         "{metrics}"
     );
     assert!(
-        std::fs::read_dir(server.dir.join("spool")).expect("a folder").next().is_none(),
-        "nothing stays spooled"
+        std::fs::read_dir(server.dir.join("journal")).expect("a folder").next().is_none(),
+        "nothing stays in the journal"
     );
     server.stop().await;
 }

@@ -151,9 +151,13 @@ async fn an_upload_goes_on_where_its_connection_was_cut() {
     let (next_chunk, mut writer, _reader) = device.begin(descriptor.cohort, &packed).await.expect("allowed");
     assert_eq!(next_chunk, 0);
     writer.chunk(packed[..CHUNK_BYTES].to_vec().into()).await.expect("sent");
-    let spool = server.dir.join("spool").join(descriptor.cohort.to_hex()).join(device.id().to_hex());
+    let file = server
+        .dir
+        .join("journal")
+        .join(descriptor.cohort.to_hex())
+        .join(device.id().to_hex());
     for _ in 0..500 {
-        if std::fs::metadata(&spool).is_ok_and(|meta| meta.len() == CHUNK_BYTES as u64) {
+        if std::fs::metadata(&file).is_ok_and(|meta| meta.len() == CHUNK_BYTES as u64) {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

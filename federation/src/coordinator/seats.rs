@@ -1,0 +1,195 @@
+//! Places in a round: who trains for it, and whether that still goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aimass_protocol::{AgentId, Timestamp};
+
+use super::patience::{History, Task};
+
+/// An agent's place among the `round.max` that train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seat {
+    since: Timestamp,
+    /// When it last got further.
+    heard: Timestamp,
+    percent: u8,
+    gone_since: Option<Timestamp>,
+}
+
+impl Seat {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            since: now,
+            heard: now,
+            percent: 0,
+            gone_since: None,
+        }
+    }
+
+    /// Whether the seat may be given to another: the round's time is over; or it takes longer than this device ever does and does not get further; or
+    /// it is gone, and nothing is known about how long it takes.
+    fn is_silent(&self, now: Timestamp, patience: Option<Duration>, rules: Rules) -> bool {
+        let over = |since: Timestamp, time| now >= since.after(time);
+        if over(self.since, rules.max_time) {
+            return true;
+        }
+        match patience {
+            Some(patience) => over(self.since, patience) && over(self.heard, rules.quiet),
+            None => self.gone_since.is_some_and(|gone| over(gone, rules.quiet)),
+        }
+    }
+}
+
+/// When a seat is lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// The round's longest time.
+    pub(super) max_time: Duration,
+    /// How long a device that is late or gone may be without any progress.
+    pub(super) quiet: Duration,
+}
+
+/// All places of a job.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Seats {
+    taken: BTreeMap<AgentId, Seat>,
+}
+
+impl Seats {
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Gives or renews a seat, whatever is taken: its agent has trained.
+    pub(super) fn hold(&mut self, now: Timestamp, agent: AgentId) {
+        self.taken.insert(agent, Seat::new(now));
+    }
+
+    /// Gives `agent` a seat, or leaves it the one that it has, after freeing those of agents that fell silent. `waits` says who has trained already. False
+    /// if `max` are taken.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        agent: AgentId,
+        max: usize,
+        rules: Rules,
+        history: &History,
+        waits: impl Fn(AgentId) -> bool,
+    ) -> bool {
+        if self.taken.contains_key(&agent) {
+            // It asks for work: it begins anew.
+            self.hold(now, agent);
+            return true;
+        }
+        if self.taken.len() >= max {
+            self.taken
+                .retain(|agent, seat| waits(*agent) || !seat.is_silent(now, history.patience(*agent, Task::Training), rules));
+        }
+        let free = self.taken.len() < max;
+        if free {
+            self.hold(now, agent);
+        }
+        free
+    }
+
+    /// When the agent got its seat, if it has one.
+    pub(super) fn since(&self, agent: AgentId) -> Option<Timestamp> {
+        self.taken.get(&agent).map(|seat| seat.since)
+    }
+
+    /// The agent says how far it is. Only getting further counts.
+    pub(super) fn progressed(&mut self, now: Timestamp, agent: AgentId, percent: u8) {
+        if let Some(seat) = self.taken.get_mut(&agent)
+            && percent > seat.percent
+        {
+            seat.percent = percent;
+            seat.heard = now;
+            seat.gone_since = None;
+        }
+    }
+
+    /// Its connection closed.
+    pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
+        if let Some(seat) = self.taken.get_mut(&agent) {
+            seat.gone_since.get_or_insert(now);
+        }
+    }
+
+    /// It is here again.
+    pub(super) fn back(&mut self, agent: AgentId) {
+        if let Some(seat) = self.taken.get_mut(&agent) {
+            seat.gone_since = None;
+        }
+    }
+
+    pub(super) fn leave(&mut self, agent: AgentId) {
+        self.taken.remove(&agent);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.taken.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{agent, at_s};
+
+    const RULES: Rules = Rules {
+        max_time: Duration::from_secs(1000),
+        quiet: Duration::from_secs(30),
+    };
+
+    /// Whether agent 2 gets the one seat that agent 1 took at 0, with `doing` done to it, at `at`.
+    fn lost_at(at: u64, past_s: Option<u64>, doing: impl FnOnce(&mut Seats)) -> bool {
+        let (mut seats, mut history) = (Seats::default(), History::default());
+        if let Some(s) = past_s {
+            for _ in 0..50 {
+                history.learn(agent(1), Task::Training, Duration::from_secs(s));
+            }
+        }
+        assert!(seats.take(at_s(0), agent(1), 1, RULES, &history, |_| false));
+        doing(&mut seats);
+        seats.take(at_s(at), agent(2), 1, RULES, &history, |_| false)
+    }
+
+    #[test]
+    fn should_wait_for_an_unknown_device_as_long_as_the_round_may_take() {
+        assert!(!lost_at(999, None, |_| {}));
+        assert!(lost_at(1000, None, |_| {}));
+    }
+
+    #[test]
+    fn should_not_wait_for_an_unknown_device_that_left() {
+        assert!(!lost_at(39, None, |s| s.gone(at_s(10), agent(1))));
+        assert!(lost_at(40, None, |s| s.gone(at_s(10), agent(1))));
+        assert!(!lost_at(40, None, |s| {
+            s.gone(at_s(10), agent(1));
+            s.back(agent(1));
+        }));
+    }
+
+    #[test]
+    fn should_give_up_a_known_device_when_it_is_late_and_stands_still() {
+        assert!(!lost_at(101, Some(100), |_| {}), "some slack is left");
+        assert!(lost_at(120, Some(100), |_| {}));
+        let moves = |s: &mut Seats| s.progressed(at_s(100), agent(1), 50);
+        assert!(!lost_at(120, Some(100), moves), "it gets further");
+        assert!(lost_at(130, Some(100), moves));
+    }
+
+    #[test]
+    fn should_let_a_known_device_train_offline() {
+        assert!(!lost_at(90, Some(100), |s| s.gone(at_s(1), agent(1))));
+    }
+
+    #[test]
+    fn should_not_take_a_repeated_figure_for_progress() {
+        assert!(lost_at(120, Some(100), |s| {
+            s.progressed(at_s(50), agent(1), 50);
+            s.progressed(at_s(119), agent(1), 50);
+        }));
+    }
+}
