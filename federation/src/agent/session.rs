@@ -575,8 +575,6 @@ impl Session {
                 self.drop_task(out);
                 self.later(text, out);
             }
-            // It was a courtesy.
-            (RequestKind::Progress, _) => {}
             (RequestKind::Upload, Duplicate) => self.go(Work::Await),
             (RequestKind::Upload | RequestKind::Outcome, CohortUnknown | Late) => self.offer_again(out),
             (_, StaleBase | JobUnknown | Duplicate) => {
