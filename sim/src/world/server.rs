@@ -10,7 +10,7 @@ use aimass_federation::coordinator::{
 };
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::OutcomeReply;
+use aimass_protocol::message::agent::{OutcomeReply, ProgressReply};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, TenantId};
 
 use super::{Ask, Happening, World};
@@ -456,13 +456,14 @@ impl World {
                 round,
                 base,
                 base_bytes,
-                ..
+                finish_within,
             } => News::Task {
                 job,
                 file: Box::new(self.server.disk.jobs.get(&job)?.file.clone()),
                 round,
                 base,
                 base_bytes,
+                finish_within_ms: finish_within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
             },
             AgentReply::ComeBack(come_back) => News::ComeBack(come_back),
             AgentReply::Cohort(terms) => News::Cohort {
@@ -489,7 +490,14 @@ impl World {
                 }
                 News::Refused { request, refusal }
             }
-            AgentReply::Progress(_) | AgentReply::UploadAllowed { .. } => return None,
+            AgentReply::Progress(ProgressReply { wanted }) => match asked {
+                Event::Progress { progress, .. } if !wanted => News::Unwanted {
+                    job: progress.job,
+                    base: progress.base,
+                },
+                _ => return None,
+            },
+            AgentReply::UploadAllowed { .. } => return None,
         })
     }
 }
