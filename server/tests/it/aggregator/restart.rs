@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use aimass_protocol::ErrorCode;
+use aimass_protocol::limits::CHUNK_BYTES;
 use aimass_protocol::message::agent::OutcomeReply;
 use aimass_server::aggregator::{Config, Ready, run};
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, Server, raw, small_model};
-use super::device::{Device, refused};
+use super::device::{Device, refused, send};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_in_the_middle_of_a_round_loses_no_finished_round() {
@@ -50,15 +51,62 @@ async fn a_restart_in_the_middle_of_a_round_loses_no_finished_round() {
     a.reconnect(Some(server.ready.quic_address)).await;
     b.reconnect(Some(server.ready.quic_address)).await;
 
-    // Finished rounds are remembered, the sum that was open is not: its contributions are offered again.
+    // Finished rounds are remembered, and the one that was open goes on: what was acknowledged is in its sum.
     let old = a.outcome_of(&first, aimass_protocol::ContributionId::from_bytes([1; 16])).await;
     assert_eq!(old.expect("an outcome"), outcome);
-    assert_eq!(a.outcome(&descriptor).await.expect("an outcome"), OutcomeReply::NotIncluded);
-    assert_eq!(refused(b.upload(descriptor.cohort, &[0; 10]).await), ErrorCode::CohortUnknown);
-    let ((again, included), _) = tokio::join!(a.round(&[1.0; 15]), b.round(&[1.0; 15]));
-    assert_eq!((again.round, again.bases), (2, descriptor.bases));
-    assert!(matches!(included, OutcomeReply::Included { round: 2, .. }));
-    server.finished(&job, 2).await;
+    server.until(&job, "received", 1).await;
+    assert_eq!(server.job(&job).await["phase"], "collecting");
+    // Its own update again, and another one under the same name.
+    let packed = a.encode(&descriptor, &[1.0; 15]);
+    a.upload(descriptor.cohort, &packed).await.expect("it is in the sum already");
+    assert_eq!(
+        refused(a.upload(descriptor.cohort, &a.encode(&descriptor, &[2.0; 15])).await),
+        ErrorCode::Duplicate
+    );
+    b.upload(descriptor.cohort, &b.encode(&descriptor, &[1.0; 15])).await.expect("accepted");
+    for device in [&a, &b] {
+        let outcome = device.outcome(&descriptor).await.expect("an outcome");
+        assert!(matches!(outcome, OutcomeReply::Included { round: 2, .. }), "{outcome:?}");
+    }
+    let view = server.finished(&job, 2).await;
+    assert_eq!(view["history"][0]["contributions"], 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_goes_on_in_the_middle_of_an_upload() {
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let model = aimass_onnx::build::mlp(&[784, 300, 10], 7);
+    let job = deployment.submit(&server, &model, "rounds = 1\nmin = 1").await;
+    let mut device = Device::join(&deployment, server.ready.quic_address, 1).await;
+    let dir = server.dir.clone();
+    Server::stop(server).await;
+
+    let (process, address) = start(&dir);
+    device.reconnect(Some(address)).await;
+    let task = device.task().await;
+    let descriptor = device.cohort(&task).await;
+    let packed = device.encode(&descriptor, &vec![0.001; 784 * 300 + 300 + 300 * 10 + 10]);
+    let (_, mut writer, _reader) = device.begin(descriptor.cohort, &packed).await.expect("allowed");
+    writer.chunk(packed[..CHUNK_BYTES].to_vec().into()).await.expect("sent");
+    let file = dir.join("journal").join(descriptor.cohort.to_hex()).join(device.id().to_hex());
+    while !std::fs::metadata(&file).is_ok_and(|meta| meta.len() == CHUNK_BYTES as u64) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    drop(process);
+
+    let server = deployment.server().await;
+    assert_eq!(server.job(&job).await["phase"], "collecting");
+    device.reconnect(Some(server.ready.quic_address)).await;
+    let (next_chunk, writer, reader) = device.begin(descriptor.cohort, &packed).await.expect("the cohort goes on");
+    assert_eq!(next_chunk, 1, "the first chunk was journalled");
+    send(writer, reader, &packed, next_chunk).await.expect("accepted");
+    server.finished(&job, 1).await;
+    assert!(
+        std::fs::read_dir(dir.join("journal")).expect("a folder").next().is_none(),
+        "nothing stays in the journal"
+    );
     server.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::frame::{ALPN_ENROL, FrameHeader, FrameKind, HEADER_BYTES};
 use aimass_protocol::message::Reply;
-use aimass_protocol::message::agent::{AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ReadyReply, UploadReply};
+use aimass_protocol::message::agent::{AgentRequest, BundleReply, ProgressReply, CheckInReply, FetchReply, OutcomeReply, ReadyReply, UploadReply};
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest};
 use aimass_protocol::{Checked, codec};
 use aimass_relay::{End, Recorded, Turn};
@@ -157,6 +157,7 @@ impl Request {
                 AgentRequest::Ready(_) => named::<Reply<ReadyReply>>("Reply<ReadyReply>", payload),
                 AgentRequest::Upload(_) => named::<Reply<UploadReply>>("Reply<UploadReply>", payload),
                 AgentRequest::Outcome(_) => named::<Reply<OutcomeReply>>("Reply<OutcomeReply>", payload),
+                AgentRequest::Progress(_) => named::<Reply<ProgressReply>>("Reply<ProgressReply>", payload),
                 AgentRequest::Bundle(_) => named::<Reply<BundleReply>>("Reply<BundleReply>", payload),
             },
         }
