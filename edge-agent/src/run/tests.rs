@@ -35,7 +35,7 @@ fn device(owner_is_trusted: bool, faults: Faults) -> Device {
 
 /// The same for a job whose training would take hours.
 fn busy_device(finish_within_ms: Option<u64>, faults: Faults) -> Device {
-    device_for(&JOB_FILE.replace("epochs = 1", "epochs = 1000000"), finish_within_ms, true, faults)
+    device_for(&JOB_FILE.replace("epochs = 1", "epochs = 100000"), finish_within_ms, true, faults)
 }
 
 fn device_for(job_file: &str, finish_within_ms: Option<u64>, owner_is_trusted: bool, faults: Faults) -> Device {
