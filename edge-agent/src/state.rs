@@ -16,6 +16,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use aimass_net::identity::durable;
+use aimass_protocol::job::RoundMode;
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use serde::de::DeserializeOwned;
@@ -77,6 +78,9 @@ pub struct TrainedRecord {
     pub train_loss: f32,
     /// Round that the base belongs to.
     pub round: u32,
+    /// How the job's rounds wait: what a weight is counted in follows from it.
+    #[serde(default)]
+    pub round_mode: RoundMode,
     /// Seed of the rounding.
     pub rounding_seed: Digest,
 }

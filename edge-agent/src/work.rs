@@ -61,6 +61,12 @@ pub enum WorkError {
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The cohort does not take what was trained from this model.
+    #[error("the cohort takes no contributions that were trained from model {base}")]
+    OtherBase {
+        /// The contribution's.
+        base: Digest,
+    },
     /// The codec's parameters.
     #[error("the cohort's codec: {0}")]
     Plan(#[from] PlanError),
@@ -116,6 +122,7 @@ pub fn train(
         steps: update.steps,
         train_loss: update.train_loss,
         round: order.round,
+        round_mode: order.file.round.mode,
         rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
     };
     drop((model, layout, data));
@@ -156,12 +163,17 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         bits: descriptor.codec.bits,
         clip: descriptor.codec.clip,
         weight_cap: descriptor.codec.weight_cap,
+        weight_scale: trained.round_mode.weight_scale(),
         members: descriptor.members,
     })?;
+    let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
+    let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
     let delta = state.load_delta(id, &trained)?;
     let update = ClientUpdate {
         delta: &delta,
         examples: trained.examples,
+        // A descriptor has a few bases.
+        staleness: u32::try_from(staleness).unwrap_or(u32::MAX),
         train_loss: trained.train_loss,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;

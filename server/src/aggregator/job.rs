@@ -269,6 +269,7 @@ impl Job {
             n_weights: layout.n_weights(),
             bits: update.bits,
             clip: update.clip,
+            weight_scale: self.file.round.mode.weight_scale(),
             weight_cap: update.weight_cap,
             members,
         })

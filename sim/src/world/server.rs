@@ -108,6 +108,8 @@ pub(super) struct Server {
     pub(super) transfers: BTreeMap<u64, Transfer>,
     pub(super) spool: BTreeMap<(AgentId, CohortId, ContributionId), Spooled>,
     pub(super) disk: Disk,
+    /// Rounds that a driver which forgets to store them has only in memory: what its disk holds instead.
+    pub(super) forgotten: BTreeMap<JobId, (JobSpec, Option<OpenOnDisk>)>,
     n_agents: usize,
 }
 
@@ -134,6 +136,7 @@ impl Server {
             transfers: BTreeMap::new(),
             spool: BTreeMap::new(),
             disk: Disk { jobs, ..Disk::default() },
+            forgotten: BTreeMap::new(),
             n_agents: scenario.agents.len(),
         }
     }
@@ -239,6 +242,10 @@ impl World {
         server.received.clear();
         server.unopened.clear();
         server.transfers.clear();
+        for (job, (spec, open)) in std::mem::take(&mut server.forgotten) {
+            server.disk.jobs.insert(job, spec);
+            server.disk.open.extend(open.map(|open| (job, open)));
+        }
         self.oracle.server_killed();
         self.at(self.now + down_ms, Happening::StartServer);
     }

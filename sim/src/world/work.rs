@@ -204,11 +204,13 @@ impl World {
         });
         self.published_at.insert(job, self.now);
         self.note(|| format!("server stored round {round} of job {job}"));
-        if self.sabotage != Sabotage::ForgetsRounds
-            && let Some(spec) = self.server.disk.jobs.get_mut(&job)
-        {
+        if let Some(spec) = self.server.disk.jobs.get_mut(&job) {
+            let before = spec.clone();
             store(spec, outcome, stepped.accuracy);
-            self.server.disk.open.remove(&job);
+            let open = self.server.disk.open.remove(&job);
+            if self.sabotage == Sabotage::ForgetsRounds {
+                self.server.forgotten.entry(job).or_insert((before, open));
+            }
         }
         let event = Event::Published {
             job,
