@@ -5,6 +5,7 @@ mod by_hand;
 mod demo;
 mod fleet;
 mod identity;
+mod rounds;
 mod support;
 mod survive;
 mod train;

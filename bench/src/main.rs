@@ -1,7 +1,13 @@
 //! Measured claims of AI Mass. Each subcommand starts real processes, prints its figures and writes them as JSON; `bench/README.md` has
 //! the results and the commands that rerun them beside the peers.
 
+mod crowd;
 mod demo;
+mod flood;
+mod idle;
+mod kills;
+mod relay;
+mod report;
 mod round;
 mod train;
 
@@ -26,6 +32,19 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Training steps a second and peak memory of seven models, beside PyTorch.
     Train(train::TrainArgs),
+    /// 10,000 idle agents on one aggregator: memory, processor time, and the way back after kill -9.
+    Idle(idle::IdleArgs),
+    /// 10 and 1000 agents that send an update each in one round: the aggregator's memory, seconds, processor seconds.
+    Crowd(crowd::CrowdArgs),
+    /// Honest agents' check-ins beside a flood of half-open handshakes and first packets.
+    Flood(flood::FloodArgs),
+    /// The process that `flood` floods with.
+    #[command(hide = true)]
+    FloodGenerator(flood::GeneratorArgs),
+    /// kill -9 of the aggregator in every phase and of agents: updates lost, counted twice, seconds to go on.
+    Kills(kills::KillsArgs),
+    /// Rounds over links that lose, double and reorder datagrams, go silent, change addresses.
+    Relay(relay::RelayArgs),
     /// A process that `train` measures.
     #[command(hide = true)]
     TrainSteps(train::StepsArgs),
@@ -36,6 +55,12 @@ fn main() -> Result<()> {
         Command::Round(args) => round::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Crowd(args) => crowd::run(&args),
+        Command::Flood(args) => flood::run(&args),
+        Command::FloodGenerator(args) => flood::generate(&args),
+        Command::Kills(args) => kills::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),
     }
 }
@@ -54,12 +79,14 @@ fn program() -> Result<PathBuf> {
 
 /// Prints a result and writes it where asked.
 fn publish(result: &Value, output: Option<&Path>) -> Result<()> {
-    let text = serde_json::to_string_pretty(result)?;
-    println!("{text}");
-    if let Some(path) = output {
-        std::fs::write(path, text + "\n").with_context(|| format!("can't write {}", path.display()))?;
-    }
-    Ok(())
+    println!("{}", serde_json::to_string_pretty(result)?);
+    output.map_or(Ok(()), |path| write(result, path))
+}
+
+/// Writes a result to a file.
+fn write(result: &Value, path: &Path) -> Result<()> {
+    let text = serde_json::to_string_pretty(result)? + "\n";
+    std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Median of a list that is not empty; 0 of an empty one.

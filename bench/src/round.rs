@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::{AgentStart, Cluster};
 use aimass_cli::fleet::Process;
-use aimass_cli::owner::{JobParts, sign_job};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use serde_json::{Value, json};
 
 use crate::{median, mib, program, publish};
@@ -130,8 +127,6 @@ fn wait_online(cluster: &Cluster, agents: u32) -> Result<()> {
 
 fn submit(cluster: &Cluster, agents: u32, args: &RoundArgs) -> Result<String> {
     let model = aimass_onnx::build::cnn_mcmahan(1);
-    let stored: Value = cluster.server().put_bytes("/v1/blobs", model.as_bytes())?;
-    let digest = stored["digest"].as_str().context("the aggregator names no digest")?.parse()?;
     let (rounds, bits) = (args.rounds, args.bits);
     let job_file = format!(
         "[job]\nname = \"round without training\"\nkind = \"train\"\npurpose = \"benchmark\"\n[model]\npath = \"model.onnx\"\n\
@@ -139,19 +134,7 @@ fn submit(cluster: &Cluster, agents: u32, args: &RoundArgs) -> Result<String> {
          [round]\nmode = \"sync\"\nrounds = {rounds}\nmin = {agents}\ntarget = {agents}\nmax = {agents}\n\
          [aggregation]\nmode = \"plain\"\n[update]\ncodec = \"fixed\"\nbits = {bits}\nclip = 10.0\n"
     );
-    let mut rng = ChaCha20Rng::seed_from_u64(u64::from(agents));
-    let parts = JobParts {
-        tenant: Default::default(),
-        job_file: &job_file,
-        model: digest,
-        evaluation: None,
-        signed_at: aimass_cli::now(),
-    };
-    let job = sign_job(cluster.owner(), parts, &mut rng)?;
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let body = json!({ "signed_job": hex(&job.signed_job), "owner": hex(&job.owner), "signature": hex(&job.signature) });
-    let reply: Value = cluster.server().post("/v1/jobs", &body)?;
-    Ok(reply["job"].as_str().context("the aggregator sent no job id")?.to_owned())
+    cluster.submit(&job_file, model.as_bytes())
 }
 
 /// Two rows: nobody trains on them, but an agent takes part only with data.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Service};
 use crate::fleet::{Process, Start, args};
-use crate::owner;
+use crate::owner::{self, JobParts};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -150,6 +150,28 @@ impl Cluster {
             env,
             logs: &self.folder.join("logs"),
         })?)
+    }
+
+    /// Uploads a model and submits a job without held-out data; returns its id.
+    ///
+    /// # Errors
+    /// When the aggregator refuses it.
+    pub fn submit(&self, job_file: &str, model: &[u8]) -> Result<String> {
+        let stored: Value = self.server_api.put_bytes("/v1/blobs", model)?;
+        let digest = stored["digest"].as_str().context("the aggregator names no digest")?.parse()?;
+        let parts = JobParts {
+            tenant: Default::default(),
+            job_file,
+            model: digest,
+            evaluation: None,
+            signed_at: crate::now(),
+        };
+        owner::submit_job(&self.server_api, &self.owner, parts)
+    }
+
+    /// Folder of the authority.
+    pub fn authority_dir(&self) -> PathBuf {
+        self.folder.join("authority")
     }
 
     /// Ends the aggregator as `kill -9` does and starts it again on its folder and its address.

@@ -11,6 +11,9 @@ use aimass_protocol::{Digest, Nonce, TenantId, Timestamp};
 use anyhow::{Context, Result, bail};
 use rand_core::CryptoRng;
 use serde_bytes::ByteBuf;
+use serde_json::{Value, json};
+
+use crate::api::Api;
 
 /// Writes a new key to `path`, which must not exist, readable by its owner alone.
 ///
@@ -100,4 +103,19 @@ pub fn sign_job(key: &SigningKey, parts: JobParts<'_>, rng: &mut impl CryptoRng)
         owner: *key.public().as_bytes(),
         signature,
     })
+}
+
+/// Signs a job whose model and evaluation data are uploaded already, and submits it; returns its id.
+///
+/// # Errors
+/// When the job file is too long, or the aggregator refuses the job.
+pub fn submit_job(api: &Api, key: &SigningKey, parts: JobParts<'_>) -> Result<String> {
+    let submission = sign_job(key, parts, &mut crate::commands::system_rng()?)?;
+    let body = json!({
+        "signed_job": hex::encode(&submission.signed_job),
+        "owner": hex::encode(submission.owner),
+        "signature": hex::encode(submission.signature),
+    });
+    let reply: Value = api.post("/v1/jobs", &body)?;
+    Ok(reply["job"].as_str().context("the aggregator sent no job id")?.to_owned())
 }

@@ -6,6 +6,8 @@ pub(crate) mod requests;
 mod signals;
 mod tasks;
 
+pub use requests::{OpenUpload, begin_upload, check_in, outcome, ready};
+
 use std::io;
 use std::time::{Duration, Instant};
 

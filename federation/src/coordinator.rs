@@ -63,7 +63,7 @@ impl Default for Config {
             gone_grace: Duration::from_secs(30),
             remembered_rounds: 64,
             publish_retries: 3,
-            publish_pause: Duration::from_secs(5),
+            publish_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(300),
         }
     }
@@ -227,10 +227,19 @@ impl Coordinator {
             .filter(|(_, e)| e.is_unfillable(cx.now))
             .map(|(id, _)| *id)
             .collect();
+        for id in &unfillable {
+            // Else agents that work elsewhere by now would make it look as if it had enough.
+            if let Some(entry) = self.jobs.get_mut(id) {
+                entry.job.free_seats(cx.now, cx.config.gone_grace);
+            }
+        }
         for id in unfillable {
             let another_is_hungry = self.jobs.iter().any(|(other, e)| *other != id && e.is_hungry());
-            if another_is_hungry && let Some(entry) = self.jobs.get_mut(&id) {
+            let Some(entry) = self.jobs.get_mut(&id) else { continue };
+            if another_is_hungry && entry.job.seats.len() > 0 {
                 entry.let_go(cx, self.virtual_time);
+            } else {
+                entry.begin_anew(cx.now);
             }
         }
     }
@@ -277,6 +286,9 @@ impl Coordinator {
         let mut running: Vec<_> = self.jobs.values_mut().filter(|entry| !entry.is_ended()).collect();
         for entry in &mut running {
             entry.job.seats.back(agent);
+            if !check_in.held.iter().any(|held| held.job == entry.job.id) {
+                entry.abandoned(cx, agent);
+            }
         }
         let time = self.virtual_time;
         running.sort_by_key(|entry| {

@@ -124,6 +124,19 @@ pub async fn send_chunks(writer: &mut FrameWriter, file: &File, manifest: &Manif
     Ok(())
 }
 
+/// The same for a blob that is in memory.
+///
+/// # Errors
+/// As [`send_chunks`].
+pub async fn send_bytes(writer: &mut FrameWriter, blob: &Bytes, manifest: &Manifest, from_chunk: u32) -> Result<(), NetError> {
+    check_start(manifest, from_chunk)?;
+    let mut rest = blob.slice(blob.len().min(from_chunk as usize * CHUNK_BYTES)..);
+    while !rest.is_empty() {
+        writer.chunk(rest.split_to(rest.len().min(CHUNK_BYTES))).await?;
+    }
+    Ok(())
+}
+
 /// Receives the chunks from `from_chunk` on (the result of [`verified_prefix`]) and writes each into its place after it was verified. Whether the
 /// manifest speaks the truth about the whole is for the caller to check. Does not fsync, and does not look what follows on the stream. `file` must
 /// be open for writing, and not in append mode. `progressed` is called with each chunk that arrives.

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use aimass_crypto::cert::dns_name;
+use aimass_crypto::sign::SigningKey;
+use aimass_protocol::frame::ALPN_AGENT;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, TransportConfig};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::fault::{PEACE, connect_error};
+use crate::identity::Enrolment;
 use crate::{Congestion, ConnectError, Connection, Identity, Trust, tls, transport};
 
 /// How long connecting may take, all addresses of a name together.
@@ -26,6 +30,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct ClientEndpoint {
     quic: Endpoint,
     transport: Arc<TransportConfig>,
+    congestion: Congestion,
     streams: Arc<AtomicUsize>,
     patience: Duration,
 }
@@ -48,7 +53,8 @@ impl ClientEndpoint {
         let quic = socket.and_then(transport::client_endpoint).map_err(|e| local(&e))?;
         Ok(Self {
             quic,
-            transport: Arc::new(transport::client(congestion)),
+            transport: Arc::new(transport::client(congestion, transport::KEEP_ALIVE)),
+            congestion,
             streams: Arc::default(),
             patience: CONNECT_TIMEOUT,
         })
@@ -59,6 +65,25 @@ impl ClientEndpoint {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// Is heard of every so often when there is nothing to say, instead of every 10 s: that is also how soon a restarted server is noticed.
+    #[must_use]
+    pub fn keep_alive(mut self, every: Duration) -> Self {
+        self.transport = Arc::new(transport::client(self.congestion, every));
+        self
+    }
+
+    /// Connects a member to its aggregation server, as its enrolment says.
+    ///
+    /// # Errors
+    /// As [`ClientEndpoint::connect`].
+    pub async fn connect_member(&self, enrolment: &Enrolment, key: &SigningKey) -> Result<Connection, ConnectError> {
+        let identity = Identity::new(vec![enrolment.certificate().to_vec()], key);
+        let trust = Trust::Roots(enrolment.bundle().roots().map(<[u8]>::to_vec).collect());
+        let member = enrolment.membership();
+        let name = dns_name(member.tenant.as_str(), "server");
+        self.connect(&member.server, &name, ALPN_AGENT, Some(&identity), &trust).await
     }
 
     /// Connects to `addr` (`host:port`), whose certificate must carry `server_name` (see `aimass_crypto::cert::dns_name`), within 10 s.

@@ -7,6 +7,8 @@
 pub mod blob;
 mod client;
 mod connection;
+mod connection_id;
+pub mod disk;
 pub mod enrol;
 mod error;
 mod fault;

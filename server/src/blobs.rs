@@ -13,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aimass_net::disk;
 use aimass_protocol::limits::{CHUNK_BYTES, MAX_BLOB_BYTES};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::{Digest, ErrorCode};
@@ -109,13 +110,7 @@ impl BlobStore {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => std::fs::create_dir_all(&incoming),
         };
-        prepared.map_err(|e| {
-            if is_disk_full(&e) {
-                BlobError::DiskFull
-            } else {
-                BlobError::Io { reason: e.to_string() }
-            }
-        })?;
+        prepared.map_err(|e| unusable(&e))?;
         let store = LocalFileSystem::new_with_prefix(root)?.with_fsync(true);
         Ok(Self::over(Arc::new(store)))
     }
@@ -155,6 +150,7 @@ impl BlobStore {
     /// # Errors
     /// [`BlobError::NotFound`], [`BlobError::Io`].
     pub async fn size(&self, digest: Digest) -> Result<u64, BlobError> {
+        disk::call("looking for a blob").map_err(|e| unusable(&e))?;
         self.store
             .head(&Self::place(digest))
             .await
@@ -167,6 +163,7 @@ impl BlobStore {
     /// # Errors
     /// [`BlobError::NotFound`], [`BlobError::Io`].
     pub async fn read(&self, digest: Digest) -> Result<Bytes, BlobError> {
+        disk::call("reading a blob").map_err(|e| unusable(&e))?;
         let found = self.store.get(&Self::place(digest)).await.map_err(|e| missing(digest, e))?;
         Ok(found.bytes().await?)
     }
@@ -186,6 +183,7 @@ impl BlobStore {
     /// # Errors
     /// [`BlobError::NotFound`], [`BlobError::Io`].
     pub async fn read_chunk(&self, manifest: &Manifest, index: usize) -> Result<Bytes, BlobError> {
+        disk::call("reading a blob").map_err(|e| unusable(&e))?;
         let start = (index as u64).saturating_mul(CHUNK_BYTES as u64);
         let range = start..start + manifest.chunk_len(index) as u64;
         self.store
@@ -232,6 +230,14 @@ impl BlobStore {
         }
         kept.insert(manifest.digest(), Arc::clone(&manifest));
         manifest
+    }
+}
+
+fn unusable(error: &io::Error) -> BlobError {
+    if is_disk_full(error) {
+        BlobError::DiskFull
+    } else {
+        BlobError::Io { reason: error.to_string() }
     }
 }
 

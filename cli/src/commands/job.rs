@@ -168,14 +168,7 @@ pub(crate) fn upload(api: &Api, job: &CheckedJob, key: &aimass_crypto::sign::Sig
         evaluation,
         signed_at: super::now(),
     };
-    let submission = owner::sign_job(key, parts, &mut super::system_rng()?)?;
-    let body = json!({
-        "signed_job": hex::encode(&submission.signed_job),
-        "owner": hex::encode(submission.owner),
-        "signature": hex::encode(submission.signature),
-    });
-    let reply: Value = api.post("/v1/jobs", &body)?;
-    Ok(reply["job"].as_str().context("the aggregator sent no job id")?.to_owned())
+    owner::submit_job(api, key, parts)
 }
 
 /// The model of a job's round as ONNX bytes, its adapters merged into the weights; the latest when `round` is `None`.

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use aimass_crypto::cert::dns_name;
 use aimass_crypto::sign::SigningKey;
 use aimass_net::enrol::{self, Bundle, RenewError};
 use aimass_net::identity::Enrolment;
-use aimass_net::{ClientEndpoint, ConnectError, Connection, Identity, Trust};
-use aimass_protocol::frame::ALPN_AGENT;
+use aimass_net::{ClientEndpoint, ConnectError, Connection};
 
 use super::requests;
 use super::tasks::{ConnectFailure, Remedy};
@@ -24,24 +22,17 @@ pub(crate) enum MembershipUpdate {
 
 /// Connects to the aggregation server as the enrolment says.
 pub(crate) async fn connect(endpoint: &ClientEndpoint, enrolment: &Enrolment, key: &SigningKey) -> Result<Connection, ConnectFailure> {
-    let identity = Identity::new(vec![enrolment.certificate().to_vec()], key);
-    let trust = Trust::Roots(enrolment.bundle().roots().map(<[u8]>::to_vec).collect());
-    let member = enrolment.membership();
-    let name = dns_name(member.tenant.as_str(), "server");
-    endpoint
-        .connect(&member.server, &name, ALPN_AGENT, Some(&identity), &trust)
-        .await
-        .map_err(|e| {
-            let remedy = match &e {
-                ConnectError::Refused { expired: true, .. } => Remedy::Renew,
-                ConnectError::Untrusted { .. } => Remedy::Bundle,
-                _ => Remedy::Wait,
-            };
-            ConnectFailure {
-                reason: e.to_string(),
-                remedy,
-            }
-        })
+    endpoint.connect_member(enrolment, key).await.map_err(|e| {
+        let remedy = match &e {
+            ConnectError::Refused { expired: true, .. } => Remedy::Renew,
+            ConnectError::Untrusted { .. } => Remedy::Bundle,
+            _ => Remedy::Wait,
+        };
+        ConnectFailure {
+            reason: e.to_string(),
+            remedy,
+        }
+    })
 }
 
 /// Asks the authority for a new certificate.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aimass_net::{Connection, NetError};
+use aimass_net::{Connection, FrameReader, FrameWriter, NetError};
 use aimass_protocol::limits::CHUNK_BYTES;
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
@@ -26,15 +26,27 @@ const LONG_POLL: Duration = Duration::from_secs(600);
 /// How often a download may start again because what is on disk is not what it was thought to be.
 const FETCH_ATTEMPTS: u32 = 3;
 
-pub(crate) async fn check_in(connection: &Connection, check_in: CheckIn) -> Result<CheckInReply, NetError> {
+/// Asks for work.
+///
+/// # Errors
+/// The refusal, or what broke.
+pub async fn check_in(connection: &Connection, check_in: CheckIn) -> Result<CheckInReply, NetError> {
     Ok(aimass_net::request(connection, &AgentRequest::CheckIn(check_in), PROMPT).await?.0)
 }
 
-pub(crate) async fn ready(connection: &Connection, ready: Ready) -> Result<ReadyReply, NetError> {
+/// Offers a contribution; answered when a cohort is formed.
+///
+/// # Errors
+/// The refusal, or what broke.
+pub async fn ready(connection: &Connection, ready: Ready) -> Result<ReadyReply, NetError> {
     Ok(aimass_net::request(connection, &AgentRequest::Ready(ready), LONG_POLL).await?.0)
 }
 
-pub(crate) async fn outcome(connection: &Connection, query: OutcomeQuery) -> Result<OutcomeReply, NetError> {
+/// Asks what became of a contribution; answered when its round is over.
+///
+/// # Errors
+/// The refusal, or what broke.
+pub async fn outcome(connection: &Connection, query: OutcomeQuery) -> Result<OutcomeReply, NetError> {
     Ok(aimass_net::request(connection, &AgentRequest::Outcome(query), LONG_POLL).await?.0)
 }
 
@@ -104,40 +116,77 @@ pub(crate) async fn upload(
 ) -> Result<Uploaded, NetError> {
     let manifest = record.manifest;
     let file = blocking(move || open_named(&path)).await?;
-    let request = AgentRequest::Upload(Upload {
+    let bytes = manifest.size_bytes();
+    let ask = Upload {
         cohort,
         contribution,
         manifest: manifest.clone(),
-    });
-    let (reply, mut writer, mut reader): (UploadReply, _, _) = aimass_net::exchange(connection, &request, PROMPT).await?;
-    let bytes = manifest.size_bytes();
-    let UploadReply::Resume { next_chunk } = reply else {
+    };
+    let Some(mut upload) = begin_upload(connection, ask).await? else {
         // Nothing to send: the server has all of it.
         return Ok(Uploaded { bytes, sent_bytes: 0 });
     };
-    if next_chunk as usize > manifest.chunks().len() {
-        return Err(NetError::Protocol {
-            reason: format!("the server asks for chunk {next_chunk} of {}", manifest.chunks().len()),
-        });
+    let next_chunk = upload.next_chunk;
+    let sent = aimass_net::blob::send_chunks(&mut upload.writer, &file, &manifest, next_chunk).await;
+    upload.end(sent).await?;
+    Ok(Uploaded {
+        bytes,
+        sent_bytes: travelled(bytes, next_chunk),
+    })
+}
+
+/// An upload that the server has agreed to: the chunks from `next_chunk` on are sent with `writer`.
+pub struct OpenUpload {
+    /// First chunk that the server lacks.
+    pub next_chunk: u32,
+    /// For the chunks.
+    pub writer: FrameWriter,
+    reader: FrameReader,
+}
+
+/// Asks the server to take an update; `None` when it has all of it already.
+///
+/// # Errors
+/// The refusal, or what broke.
+pub async fn begin_upload(connection: &Connection, ask: Upload) -> Result<Option<OpenUpload>, NetError> {
+    let chunks = ask.manifest.chunks().len();
+    let request = AgentRequest::Upload(ask);
+    let (reply, writer, reader): (UploadReply, _, _) = aimass_net::exchange(connection, &request, PROMPT).await?;
+    match reply {
+        UploadReply::Accepted => Ok(None),
+        UploadReply::Resume { next_chunk } if next_chunk as usize > chunks => Err(NetError::Protocol {
+            reason: format!("the server asks for chunk {next_chunk} of {chunks}"),
+        }),
+        UploadReply::Resume { next_chunk } => Ok(Some(OpenUpload {
+            next_chunk,
+            writer,
+            reader,
+        })),
     }
-    match aimass_net::blob::send_chunks(&mut writer, &file, &manifest, next_chunk).await {
-        Ok(()) => writer.finish(),
-        // The server has said why on its own half of the stream.
-        Err(NetError::Refused(_)) => {}
-        Err(e) => {
-            writer.abort(ErrorCode::Unavailable);
-            return Err(e);
+}
+
+impl OpenUpload {
+    /// Waits for the server's word, after the chunks were sent with this result.
+    ///
+    /// # Errors
+    /// The refusal, or what broke.
+    pub async fn end(mut self, sent: Result<(), NetError>) -> Result<(), NetError> {
+        match sent {
+            Ok(()) => self.writer.finish(),
+            // The server has said why on its own half of the stream.
+            Err(NetError::Refused(_)) => {}
+            Err(e) => {
+                self.writer.abort(ErrorCode::Unavailable);
+                return Err(e);
+            }
         }
-    }
-    match reader.control_within::<Reply<UploadReply>>(ADDING).await? {
-        Reply::Ok(UploadReply::Accepted) => Ok(Uploaded {
-            bytes,
-            sent_bytes: travelled(bytes, next_chunk),
-        }),
-        Reply::Ok(UploadReply::Resume { .. }) => Err(NetError::Protocol {
-            reason: "the server asks for chunks that were sent already".to_owned(),
-        }),
-        Reply::Refused(refusal) => Err(refusal.into()),
+        match self.reader.control_within::<Reply<UploadReply>>(ADDING).await? {
+            Reply::Ok(UploadReply::Accepted) => Ok(()),
+            Reply::Ok(UploadReply::Resume { .. }) => Err(NetError::Protocol {
+                reason: "the server asks for chunks that were sent already".to_owned(),
+            }),
+            Reply::Refused(refusal) => Err(refusal.into()),
+        }
     }
 }
 

@@ -139,6 +139,13 @@ impl Collecting {
         None
     }
 
+    /// A member asks for other work.
+    pub(super) fn abandoned<R>(&mut self, cx: &Context<'_, R>, agent: AgentId) {
+        if self.cohort.get(agent).is_some_and(|m| m.is_live() && !m.is_whole()) {
+            self.cohort.set(cx.now, agent, Progress::Dropped(ErrorCode::Late));
+        }
+    }
+
     /// The round could not be made durable: it is tried again later.
     pub(super) fn give_up<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, why: &str) -> Phase {
         self.drop_sum(cx);

@@ -187,7 +187,7 @@ impl Entry {
 
     /// Whether a round waits here for more agents than there seem to be.
     pub(super) fn is_unfillable(&self, now: Timestamp) -> bool {
-        matches!(&self.phase, Phase::Gathering(phase) if self.job.seats.len() > 0 && phase.is_unfillable(&self.job, now))
+        matches!(&self.phase, Phase::Gathering(phase) if phase.is_unfillable(&self.job, now))
     }
 
     /// Whether it has work and not enough agents for a round.
@@ -218,11 +218,20 @@ impl Entry {
         }
     }
 
+    /// A round that ends training lets nobody in whose training would end too late, so it begins anew when it can't be filled.
+    pub(super) fn begin_anew(&mut self, now: Timestamp) {
+        if let Phase::Gathering(phase) = &mut self.phase
+            && self.job.mode() == RoundMode::SemiSync
+        {
+            phase.reopen(&self.job, now);
+        }
+    }
+
     /// Lets its agents work for other jobs.
     pub(super) fn let_go<R>(&mut self, cx: &mut Context<'_, R>, time: VirtualTime) {
         if let Phase::Gathering(phase) = &mut self.phase {
-            phase.reopen();
             self.job.let_go(cx);
+            phase.reopen(&self.job, cx.now);
             // It had the agents' time for nothing: it waits longer each time.
             self.job.unfilled = self.job.unfilled.saturating_add(1);
             let (weight, agents) = (self.job.weight(cx.now), self.job.goal() << self.job.unfilled.min(MOST_UNFILLED));
@@ -238,6 +247,14 @@ impl Entry {
             Phase::Collecting(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
             Phase::Publishing(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
             _ => cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded)),
+        }
+    }
+
+    /// The agent asks for other work and holds no contribution to this job: what it was expected to send does not come.
+    pub(super) fn abandoned<R>(&mut self, cx: &Context<'_, R>, agent: AgentId) {
+        self.job.stop_waiting(agent);
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.abandoned(cx, agent);
         }
     }
 

@@ -43,9 +43,9 @@ impl Gathering {
         job.waiting().len() < job.need() && self.opened_at.is_some_and(|opened| now >= opened.after(job.max_time()))
     }
 
-    /// Begins to wait anew.
-    pub(super) fn reopen(&mut self) {
-        self.opened_at = None;
+    /// Begins to wait anew, with the agents that it has.
+    pub(super) fn reopen(&mut self, job: &Job, now: Timestamp) {
+        self.opened_at = (job.seats.len() > 0).then_some(now);
     }
 
     /// When a cohort is formed of those that are ready now, or when it shows that they are too few.

@@ -296,6 +296,16 @@ impl Job {
             .take(now, agent, max, rules, &self.history, |agent| waiting.contains_key(&agent))
     }
 
+    /// Frees the seats of agents that fell silent.
+    pub(super) fn free_seats(&mut self, now: Timestamp, quiet: Duration) {
+        let rules = Rules {
+            max_time: self.max_time(),
+            quiet,
+        };
+        let waiting = &self.waiting;
+        self.seats.free(now, rules, &self.history, |agent| waiting.contains_key(&agent));
+    }
+
     /// The agent's connection closed: it no longer waits, and its seat is kept for a while.
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.waiting.remove(&agent);

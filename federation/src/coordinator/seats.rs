@@ -83,14 +83,19 @@ impl Seats {
             return true;
         }
         if self.taken.len() >= max {
-            self.taken
-                .retain(|agent, seat| waits(*agent) || !seat.is_silent(now, history.patience(*agent, Task::Training), rules));
+            self.free(now, rules, history, waits);
         }
         let free = self.taken.len() < max;
         if free {
             self.hold(now, agent);
         }
         free
+    }
+
+    /// Frees the seats of agents that fell silent.
+    pub(super) fn free(&mut self, now: Timestamp, rules: Rules, history: &History, waits: impl Fn(AgentId) -> bool) {
+        self.taken
+            .retain(|agent, seat| waits(*agent) || !seat.is_silent(now, history.patience(*agent, Task::Training), rules));
     }
 
     /// When the agent got its seat, if it has one.

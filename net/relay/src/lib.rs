@@ -1,10 +1,13 @@
-//! For tests: stands between a client and a server and records what they say, as the bytes of their streams.
+//! For tests: relays between a client and a server. [`Relay`] records what they say, as the bytes of their streams; [`udp`] passes their datagrams
+//! over a link as bad as asked for; [`flood`] is a client that never means it.
 //!
 //! A [`Relay`] ends mutual TLS on both sides, with the server's key towards the client and the client's key towards the server, so both must
 //! be the test's own. It knows nothing of frames or messages: what it records does not depend on the code that the recording is to test.
-//! Nothing but tests depends on this crate.
+//! Nothing but tests and benches depends on this crate.
 
+pub mod flood;
 mod tls;
+pub mod udp;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk;
+
 /// Creates a folder and its parents. New folders belong to their owner alone (mode 0700 on Unix).
 ///
 /// # Errors
@@ -16,7 +18,9 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         builder.mode(0o700);
     }
-    builder.create(dir).map_err(|e| naming(dir, &e))?;
+    disk::call("making a folder")
+        .and_then(|()| builder.create(dir))
+        .map_err(|e| naming(dir, &e))?;
     sync_parent(dir)
 }
 
@@ -61,8 +65,11 @@ pub fn stage(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
         options.mode(0o600);
     }
     let fill = || {
+        disk::call("making a file")?;
         let mut file = options.open(&temporary)?;
+        disk::call("writing a file")?;
         file.write_all(bytes)?;
+        disk::call("syncing a file")?;
         file.sync_all()
     };
     match fill() {
@@ -83,7 +90,9 @@ impl Staged {
     /// # Errors
     /// As [`write()`].
     pub fn commit(self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path).map_err(|e| naming(&self.path, &e))?;
+        disk::call("renaming a file")
+            .and_then(|()| fs::rename(&self.temporary, &self.path))
+            .map_err(|e| naming(&self.path, &e))?;
         sync_parent(&self.path)
     }
 }
@@ -98,7 +107,9 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     #[cfg(unix)]
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| naming(dir, &e))?;
+    disk::call("syncing a folder")
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(|e| naming(dir, &e))?;
     #[cfg(not(unix))]
     let _ = dir;
     Ok(())

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aimass_net::disk;
 use aimass_net::identity::durable;
 use aimass_protocol::{AgentId, CohortId};
 
@@ -39,6 +40,7 @@ impl Journal {
     /// What the file system says.
     pub(crate) fn retain(&self, cohorts: &[CohortId]) -> io::Result<()> {
         let kept: Vec<PathBuf> = cohorts.iter().map(|cohort| self.cohort(*cohort)).collect();
+        disk::call("listing updates")?;
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
             if !kept.contains(&path) {
@@ -62,6 +64,7 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub(crate) fn open_update(&self, cohort: CohortId, agent: AgentId) -> io::Result<File> {
+        disk::call("opening an update")?;
         OpenOptions::new()
             .read(true)
             .write(true)
@@ -75,6 +78,7 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub(crate) fn read_update(&self, cohort: CohortId, agent: AgentId) -> io::Result<File> {
+        disk::call("reading an update")?;
         File::open(self.update(cohort, agent))
     }
 
@@ -83,6 +87,7 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub(crate) fn remove_update(&self, cohort: CohortId, agent: AgentId) -> io::Result<()> {
+        disk::call("removing an update")?;
         missing_is_fine(std::fs::remove_file(self.update(cohort, agent)))
     }
 
@@ -99,6 +104,7 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub(crate) fn remove_cohort(&self, cohort: CohortId) -> io::Result<()> {
+        disk::call("removing updates")?;
         missing_is_fine(std::fs::remove_dir_all(self.cohort(cohort)))
     }
 }

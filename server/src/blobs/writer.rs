@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aimass_crypto::hash::{Sha256, sha256};
+use aimass_net::disk;
 use aimass_protocol::Digest;
 use aimass_protocol::limits::{CHUNK_BYTES, MAX_BLOB_BYTES};
 use aimass_protocol::manifest::Manifest;
 use axum::body::Bytes;
 use object_store::{MultipartUpload, ObjectStoreExt as _, path::Path as ObjectPath};
 
-use super::{BlobError, BlobStore};
+use super::{BlobError, BlobStore, unusable};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -27,6 +28,7 @@ pub struct BlobWriter {
 impl BlobWriter {
     pub(super) async fn begin(blobs: BlobStore, folder: &str) -> Result<Self, BlobError> {
         let place = ObjectPath::from(format!("{folder}/{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        disk::call("beginning a blob").map_err(|e| unusable(&e))?;
         let upload = blobs.store.put_multipart(&place).await?;
         Ok(Self {
             blobs,
@@ -62,6 +64,7 @@ impl BlobWriter {
         if self.hashing.size_bytes + chunk.len() as u64 > MAX_BLOB_BYTES {
             return Err(BlobError::TooLarge);
         }
+        disk::call("writing a blob").map_err(|e| unusable(&e))?;
         self.upload.put_part(chunk.clone().into()).await?;
         let hashing = std::mem::take(&mut self.hashing);
         self.hashing = tokio::task::spawn_blocking(move || hashing.chunk(&chunk)).await?;
@@ -88,7 +91,9 @@ impl BlobWriter {
             self.chunk(last.into()).await?;
         }
         let manifest = std::mem::take(&mut self.hashing).finish()?;
+        disk::call("finishing a blob").map_err(|e| unusable(&e))?;
         self.upload.complete().await?;
+        disk::call("naming a blob").map_err(|e| unusable(&e))?;
         self.blobs.store.rename(&self.place, &BlobStore::place(manifest.digest())).await?;
         Ok(manifest)
     }

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use aimass_net::disk;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sled::Transactional as _;
@@ -189,6 +190,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        disk::call("writing to the store")?;
         let (trees, writes): (Vec<_>, Vec<_>) = batch.trees.into_iter().map(|t| (t.tree, t.writes)).unzip();
         let applied = trees.transaction(|views| {
             for (view, writes) in views.iter().zip(&writes) {
@@ -208,6 +210,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn flush(&self) -> Result<(), StoreError> {
+        disk::call("flushing the store")?;
         self.db.flush()?;
         Ok(())
     }
@@ -265,6 +268,7 @@ impl<R: Serialize + DeserializeOwned> Table<R> {
     /// # Errors
     /// [`StoreError`].
     pub fn put_unflushed(&self, key: &Key, record: &R) -> Result<(), StoreError> {
+        disk::call("writing to the store")?;
         self.tree.insert(key.as_slice(), self.encode(record)?)?;
         Ok(())
     }
@@ -275,6 +279,7 @@ impl<R: Serialize + DeserializeOwned> Table<R> {
     /// [`StoreError`].
     pub fn put(&self, key: &Key, record: &R) -> Result<(), StoreError> {
         self.put_unflushed(key, record)?;
+        disk::call("flushing the store")?;
         self.tree.flush()?;
         Ok(())
     }
@@ -284,6 +289,7 @@ impl<R: Serialize + DeserializeOwned> Table<R> {
     /// # Errors
     /// [`StoreError`].
     pub fn scan(&self, prefix: &Key) -> Result<Vec<R>, StoreError> {
+        disk::call("reading the store")?;
         self.tree
             .scan_prefix(prefix.as_slice())
             .values()

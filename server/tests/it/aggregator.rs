@@ -3,6 +3,7 @@
 mod access;
 mod deployment;
 mod device;
+mod disk;
 mod restart;
 mod rounds;
 mod submission;

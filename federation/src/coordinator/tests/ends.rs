@@ -68,7 +68,7 @@ fn should_try_to_publish_four_times_with_pauses_and_then_fail() {
         let id = if failure == 1 {
             bench.gather(3)
         } else {
-            opened(&bench.tick_after(5 << (failure - 2)))
+            opened(&bench.tick_after(1 << (failure - 2)))
         };
         (1..=3).for_each(|n| drop(bench.add(n, id)));
         bench.step(outcome(1, id));
@@ -84,7 +84,7 @@ fn should_try_to_publish_four_times_with_pauses_and_then_fail() {
                 (1..=3).for_each(|n| assert_eq!(bench.ready(n), [], "there is a pause"));
                 assert_eq!(
                     bench.coordinator.poll_timeout(),
-                    Some(bench.now.after(Duration::from_secs(5 << (failure - 1))))
+                    Some(bench.now.after(Duration::from_secs(1 << (failure - 1))))
                 );
             }
             Some(Effect::JobEnded {

@@ -143,7 +143,7 @@ fn should_publish_the_same_sum_again_after_storage_failed() {
     let mut bench = Bench::with_job();
     let id = bench.gather(3);
     (1..=3).for_each(|n| drop(bench.add(n, id)));
-    for pause in [5, 10, 20, 40, 80, 160, 300, 300] {
+    for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
         let failed = Event::PublishFailed {
             job: job(1),
             round: 1,
@@ -188,5 +188,5 @@ fn should_gather_again_later_what_could_not_be_opened() {
     };
     assert_eq!(bench.step(failed), [Effect::DropSum { cohort: id }]);
     (1..=3).for_each(|n| assert_eq!(bench.ready(n), [], "there is a pause"));
-    opened(&bench.tick_after(5));
+    opened(&bench.tick_after(1));
 }

@@ -351,3 +351,33 @@ fn should_keep_those_who_wait_when_the_model_did_not_change_but_never_count_them
     );
     assert_eq!(bench.reply(ready(1, 1)), AgentReply::Superseded, "contribution 1 is in round 1");
 }
+
+#[test]
+fn should_not_wait_for_a_member_that_asks_for_other_work() {
+    let mut bench = Bench::with_job();
+    let id = bench.gather(3);
+    bench.add(1, id);
+    bench.add(2, id);
+    let effects = bench.step(Event::CheckIn {
+        agent: agent(3),
+        check_in: check_in(),
+    });
+    assert!(
+        matches!(effects.last(), Some(Effect::Aggregate { survivors, .. }) if survivors.len() == 2),
+        "{effects:?}"
+    );
+    assert_eq!(bench.refusal(upload(3, id)), ErrorCode::Late, "it may be offered again");
+
+    // One that says that it holds its contribution is waited for.
+    let mut bench = Bench::with_job();
+    let id = bench.gather(3);
+    bench.add(1, id);
+    bench.add(2, id);
+    let mut check_in = check_in();
+    check_in.held.push(Held {
+        job: job(1),
+        base: model(100),
+    });
+    bench.step(Event::CheckIn { agent: agent(3), check_in });
+    assert_eq!(bench.phase(), PhaseName::Collecting);
+}

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aimass_net::NetError;
 use aimass_net::blob::{names_its_chunks, receive_chunks, verified_prefix};
+use aimass_net::{NetError, disk};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{Upload, UploadReply};
@@ -100,7 +100,7 @@ async fn receive(
     })
     .await?;
     stream.reader.end().await?;
-    tokio::task::spawn_blocking(move || file.sync_data())
+    tokio::task::spawn_blocking(move || disk::call("syncing an update").and_then(|()| file.sync_data()))
         .await
         .unwrap_or_else(|e| Err(io::Error::other(e)))
         .map_err(journal_error)

@@ -269,6 +269,17 @@ impl Server {
         panic!("{field} did not become {value}: {}", self.job(job).await);
     }
 
+    /// Waits until no update lies in the journal.
+    pub(super) async fn journal_is_empty(&self) {
+        for _ in 0..250 {
+            if std::fs::read_dir(self.dir.join("journal")).expect("a folder").next().is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("something stays in the journal");
+    }
+
     pub(super) async fn counter(&self, name: &str) -> u64 {
         let status = self.api.ok("GET", "/v1/status", Value::Null).await;
         status["counters"][name]

@@ -63,7 +63,9 @@ async fn a_restart_in_the_middle_of_a_round_loses_no_finished_round() {
         refused(a.upload(descriptor.cohort, &a.encode(&descriptor, &[2.0; 15])).await),
         ErrorCode::Duplicate
     );
-    b.upload(descriptor.cohort, &b.encode(&descriptor, &[1.0; 15])).await.expect("accepted");
+    b.upload(descriptor.cohort, &b.encode(&descriptor, &[1.0; 15]))
+        .await
+        .expect("accepted");
     for device in [&a, &b] {
         let outcome = device.outcome(&descriptor).await.expect("an outcome");
         assert!(matches!(outcome, OutcomeReply::Included { round: 2, .. }), "{outcome:?}");
@@ -103,10 +105,7 @@ async fn a_killed_server_goes_on_in_the_middle_of_an_upload() {
     assert_eq!(next_chunk, 1, "the first chunk was journalled");
     send(writer, reader, &packed, next_chunk).await.expect("accepted");
     server.finished(&job, 1).await;
-    assert!(
-        std::fs::read_dir(dir.join("journal")).expect("a folder").next().is_none(),
-        "nothing stays in the journal"
-    );
+    server.journal_is_empty().await;
     server.stop().await;
 }
 
@@ -116,6 +115,9 @@ async fn server_to_be_killed() {
     let Some(dir) = std::env::var_os("AIMASS_TEST_SERVER_TO_KILL") else {
         return;
     };
+    if let Some(n) = std::env::var("AIMASS_TEST_FAILING_DISK_CALL").ok().and_then(|n| n.parse().ok()) {
+        aimass_net::disk::fail_call(n);
+    }
     let config = Config {
         data_dir: dir.into(),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -131,7 +133,15 @@ async fn server_to_be_killed() {
     .expect("runs");
 }
 
-struct Killed(Child);
+/// A server in a process of its own, killed when it is dropped.
+pub(super) struct Killed(Child);
+
+impl Killed {
+    /// Whether it ended by itself.
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -141,6 +151,11 @@ impl Drop for Killed {
 }
 
 fn start(dir: &Path) -> (Killed, std::net::SocketAddr) {
+    start_failing(dir, 0).expect("it is ready")
+}
+
+/// The same, in a process whose n-th call to the disk fails; `None` if that was before it could be reached.
+pub(super) fn start_failing(dir: &Path, n: u64) -> Option<(Killed, std::net::SocketAddr)> {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
         .args([
             "aggregator::restart::server_to_be_killed",
@@ -149,15 +164,19 @@ fn start(dir: &Path) -> (Killed, std::net::SocketAddr) {
             "--test-threads=1",
         ])
         .env("AIMASS_TEST_SERVER_TO_KILL", dir)
+        .env("AIMASS_TEST_FAILING_DISK_CALL", n.to_string())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(if std::env::var_os("AIMASS_TEST_SHOW_SERVER").is_some() {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .spawn()
         .expect("starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let address = lines
-        .find_map(|line| line.ok()?.rsplit_once("ready ")?.1.parse().ok())
-        .expect("it is ready");
-    (Killed(child), address)
+    let address = lines.find_map(|line| line.ok()?.rsplit_once("ready ")?.1.parse().ok());
+    let process = Killed(child);
+    Some((process, address?))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

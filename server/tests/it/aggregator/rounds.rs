@@ -137,10 +137,7 @@ async fn three_devices_give_exactly_the_mean_of_their_updates() {
         metrics.contains("\naimass_rounds_finished_total 2\n") && metrics.contains("\naimass_agents_online 3\n"),
         "{metrics}"
     );
-    assert!(
-        std::fs::read_dir(server.dir.join("journal")).expect("a folder").next().is_none(),
-        "nothing stays in the journal"
-    );
+    server.journal_is_empty().await;
     server.stop().await;
 }
 

@@ -1,0 +1,117 @@
+//! Faults by what sets them off.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aimass_federation::coordinator::PhaseName;
+
+use super::{Fault, FaultPlan};
+
+/// What sets a fault off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    ServerStep(u64),
+    ServerStepIn(PhaseName, u64),
+    AgentStep(usize, u64),
+    Message(usize, u64),
+    Training(usize, u64),
+    AgentWork(usize, u64),
+    Open(u64),
+    Seal(u64),
+    Add(u64),
+    Publish(u64),
+}
+
+/// The faults of a plan that have not happened yet, and those that have.
+#[derive(Debug, Clone)]
+pub(crate) struct Faults {
+    until_ms: u64,
+    by_key: BTreeMap<Key, (usize, Fault)>,
+    /// Those that last for a time.
+    windows: Vec<(usize, Fault)>,
+    applied: BTreeSet<usize>,
+}
+
+impl Faults {
+    pub(crate) fn new(plan: &FaultPlan) -> Self {
+        let mut faults = Self {
+            until_ms: plan.until_ms,
+            by_key: BTreeMap::new(),
+            windows: Vec::new(),
+            applied: BTreeSet::new(),
+        };
+        for &(id, fault) in &plan.faults {
+            let key = match fault {
+                Fault::KillServer { step, .. } => Key::ServerStep(step),
+                Fault::KillServerIn { phase, step, .. } => Key::ServerStepIn(phase, step),
+                Fault::KillAgent { agent, step, .. } => Key::AgentStep(agent, step),
+                Fault::Message { agent, message, .. } => Key::Message(agent, message),
+                Fault::Stall { agent, training } => Key::Training(agent, training),
+                Fault::AgentDiskFull { agent, work } => Key::AgentWork(agent, work),
+                Fault::FailOpen { open } => Key::Open(open),
+                Fault::FailSeal { seal } => Key::Seal(seal),
+                Fault::FailAdd { add, .. } => Key::Add(add),
+                Fault::FailPublish { publish, .. } => Key::Publish(publish),
+                Fault::Partition { .. } | Fault::SlowDisk { .. } => {
+                    faults.windows.push((id, fault));
+                    continue;
+                }
+                // Set off by the clock.
+                _ => continue,
+            };
+            faults.by_key.insert(key, (id, fault));
+        }
+        faults
+    }
+
+    pub(crate) fn until_ms(&self) -> u64 {
+        self.until_ms
+    }
+
+    /// The fault that `key` sets off, if faults still happen.
+    pub(crate) fn take(&mut self, now_ms: u64, key: Key) -> Option<Fault> {
+        if now_ms >= self.until_ms {
+            return None;
+        }
+        let (id, fault) = self.by_key.remove(&key)?;
+        self.applied.insert(id);
+        Some(fault)
+    }
+
+    pub(crate) fn happened(&mut self, id: usize) {
+        self.applied.insert(id);
+    }
+
+    /// When the partition between the server and this device ends, if there is one.
+    pub(crate) fn partitioned_until(&mut self, now_ms: u64, agent: usize) -> Option<u64> {
+        let mut until = None;
+        for &(id, fault) in &self.windows {
+            if let Fault::Partition { at_ms, for_ms, agents } = fault
+                && (at_ms..at_ms + for_ms).contains(&now_ms)
+                && agents >> agent & 1 == 1
+            {
+                self.applied.insert(id);
+                until = until.max(Some(at_ms + for_ms));
+            }
+        }
+        until
+    }
+
+    /// How many times slower the server's disk is now.
+    pub(crate) fn disk_factor(&mut self, now_ms: u64) -> u64 {
+        let mut slowest = 1;
+        for &(id, fault) in &self.windows {
+            if let Fault::SlowDisk { at_ms, for_ms, factor } = fault
+                && (at_ms..at_ms + for_ms).contains(&now_ms)
+            {
+                self.applied.insert(id);
+                slowest = slowest.max(factor);
+            }
+        }
+        slowest
+    }
+
+    /// Places in the plan's list of the faults that took effect.
+    pub(crate) fn applied(&self) -> &BTreeSet<usize> {
+        &self.applied
+    }
+}

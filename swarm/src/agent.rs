@@ -1,0 +1,391 @@
+//! One agent: performs what its session wants done, and tells it what happened.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aimass_edge_agent::run as requests;
+use aimass_edge_agent::verify::{verify_descriptor, verify_task};
+use aimass_federation::RequestKind;
+use aimass_federation::agent::{Config, Effect, Event, Policy, Session, Stage, Warning};
+use aimass_net::{ClientEndpoint, Connection, NetError};
+use aimass_protocol::message::agent::{Capabilities, CheckInReply, OutcomeReply, ReadyReply, SignedDescriptor, Task};
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::upload::{fetch, upload};
+use crate::{CONTRACT, Member, World};
+
+/// Wall time that no clock change moves.
+pub(crate) struct Clock {
+    at_start: Timestamp,
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self {
+            at_start: aimass_cli::now(),
+            start: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.at_start.after(self.start.elapsed())
+    }
+}
+
+/// What a task of an agent has to say when it is done.
+enum Message {
+    Connected(Result<Connection, String>),
+    Closed {
+        connection: u64,
+        error: NetError,
+    },
+    Answer {
+        request: RequestKind,
+        number: u64,
+        result: Result<Answer, NetError>,
+    },
+    Trained {
+        job: JobId,
+        base: Digest,
+    },
+}
+
+enum Answer {
+    CheckIn(CheckInReply),
+    Fetched(Digest),
+    Ready(ContributionId, ReadyReply),
+    Uploaded(ContributionId, CohortId),
+    Outcome(ContributionId, OutcomeReply),
+}
+
+/// See the module.
+pub(crate) struct Agent {
+    world: Arc<World>,
+    index: usize,
+    endpoint: ClientEndpoint,
+    session: Session,
+    rng: ChaCha8Rng,
+    connection: Option<Connection>,
+    connections: u64,
+    tasks: JoinSet<Message>,
+    /// Open requests, one of a kind, with their numbers.
+    open: BTreeMap<RequestKind, (u64, AbortHandle)>,
+    asked: u64,
+}
+
+impl Agent {
+    /// With what its disk has.
+    pub(crate) fn new(world: Arc<World>, index: usize, endpoint: ClientEndpoint) -> Self {
+        let policy = Policy {
+            allow_plain: true,
+            ..Policy::default()
+        };
+        let capabilities = Capabilities {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            cores: 1,
+            ..Capabilities::default()
+        };
+        let seed = Config::seed_of(world.members[index].id());
+        let config = Config {
+            backoff_first: world.settings.backoff_first,
+            ..Config::new(policy, capabilities, vec![CONTRACT.to_owned()], seed)
+        };
+        world.disks[index].write(|disk| disk.starts += 1);
+        let disk = world.disks[index].read();
+        Self {
+            session: Session::new(config, disk.snapshot),
+            // Another row at each start: a contribution's name is never used twice.
+            rng: ChaCha8Rng::seed_from_u64(seed ^ disk.starts.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            connection: None,
+            connections: 0,
+            tasks: JoinSet::new(),
+            open: BTreeMap::new(),
+            asked: 0,
+            world,
+            index,
+            endpoint,
+        }
+    }
+
+    /// Works until its host is killed.
+    pub(crate) async fn run(mut self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        self.step(Event::Tick);
+        loop {
+            let now = self.world.clock.now();
+            let due = self.session.poll_timeout();
+            let sleep = due.map_or(Duration::from_secs(3600), |at| at.since(now));
+            tokio::select! {
+                Some(done) = self.tasks.join_next() => {
+                    // An aborted one has nothing to say; one that panicked has said it already.
+                    if let Ok(message) = done {
+                        self.on_message(message);
+                    }
+                }
+                () = tokio::time::sleep(sleep) => self.step(Event::Tick),
+            }
+        }
+    }
+
+    fn member(&self) -> &Member {
+        &self.world.members[self.index]
+    }
+
+    /// Tells the session what happened and does what it wants done, in order.
+    fn step(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        let mut effects = Vec::new();
+        while let Some(event) = events.pop_front() {
+            self.session.step(self.world.clock.now(), event, &mut effects);
+            for effect in std::mem::take(&mut effects) {
+                events.extend(self.perform(effect));
+            }
+        }
+        self.world.tally.does(self.index, self.session.activity());
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Connect => {
+                let (world, endpoint, index) = (Arc::clone(&self.world), self.endpoint.clone(), self.index);
+                self.tasks.spawn(async move {
+                    let member = &world.members[index];
+                    let connected = endpoint.connect_member(&member.enrolment, &member.key).await;
+                    Message::Connected(connected.map_err(|e| e.to_string()))
+                });
+            }
+            Effect::CheckIn(check_in) => {
+                let world = Arc::clone(&self.world);
+                self.ask(RequestKind::CheckIn, |c| async move {
+                    let asked = Instant::now();
+                    let reply = requests::check_in(&c, check_in).await?;
+                    world.tally.checked_in(asked);
+                    Ok(Answer::CheckIn(reply))
+                });
+            }
+            Effect::Fetch { base, .. } => {
+                if self.world.disks[self.index].read().model == Some(base) {
+                    return Some(Event::Fetched { base });
+                }
+                self.ask(RequestKind::Fetch, move |c| async move {
+                    fetch(&c, base).await?;
+                    Ok(Answer::Fetched(base))
+                });
+            }
+            Effect::Train { job, base, .. } => return self.train(job, base),
+            Effect::Offer(ready) => self.ask(RequestKind::Ready, move |c| async move {
+                Ok(Answer::Ready(ready.contribution, requests::ready(&c, ready).await?))
+            }),
+            // Residues follow from the contribution and the cohort: they are made when they are sent.
+            Effect::Encode { contribution, descriptor } => {
+                return Some(Event::Encoded {
+                    contribution,
+                    cohort: descriptor.cohort,
+                });
+            }
+            Effect::Upload { contribution, cohort } => return self.upload(contribution, cohort),
+            Effect::AskOutcome(query) => self.ask(RequestKind::Outcome, move |c| async move {
+                Ok(Answer::Outcome(query.contribution, requests::outcome(&c, query).await?))
+            }),
+            Effect::Persist => {
+                let snapshot = self.session.snapshot();
+                self.world.disks[self.index].write(|disk| disk.snapshot = snapshot);
+            }
+            Effect::Warn(Warning::Unreachable { .. }) | Effect::Sleep { .. } => {}
+            Effect::Warn(Warning::Refused { request, refusal }) => {
+                self.world.tally.trouble(&format!("{request}: {}", refusal.code));
+                if request == RequestKind::Outcome
+                    && let Some(held) = self.session.snapshot().held.filter(|held| held.stage == Stage::Trained)
+                {
+                    // The cohort is forgotten: it is offered again.
+                    self.world.tally.outcome(self.index, held.id, OutcomeReply::NotIncluded);
+                }
+            }
+            Effect::Warn(warning) => self.world.tally.trouble(&warning.to_string()),
+            // Nothing lies anywhere, and outcomes are told when they are heard.
+            Effect::DiscardUpload { .. } | Effect::Discard { .. } | Effect::Included { .. } => {}
+        }
+        None
+    }
+
+    /// Starts a request on the connection. Without one the session has been, or will be, told so.
+    fn ask<F>(&mut self, request: RequestKind, ask: impl FnOnce(Connection) -> F)
+    where
+        F: Future<Output = Result<Answer, NetError>> + Send + 'static,
+    {
+        let Some(connection) = &self.connection else { return };
+        self.asked += 1;
+        let number = self.asked;
+        let asking = ask(connection.clone());
+        let task = self.tasks.spawn(async move {
+            let result = asking.await;
+            Message::Answer { request, number, result }
+        });
+        if let Some((_, replaced)) = self.open.insert(request, (number, task)) {
+            replaced.abort();
+        }
+    }
+
+    fn train(&mut self, job: JobId, base: Digest) -> Option<Event> {
+        if self.world.oracle().is_none() {
+            let reason = "this swarm has no oracle".to_owned();
+            return Some(Event::TrainFailed { job, reason });
+        }
+        let (least, most) = self.world.settings.training;
+        let pause = least
+            + most
+                .saturating_sub(least)
+                .mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX));
+        self.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            Message::Trained { job, base }
+        });
+        None
+    }
+
+    fn upload(&mut self, contribution: ContributionId, cohort: CohortId) -> Option<Event> {
+        let held = self.session.snapshot().held.filter(|held| held.id == contribution);
+        let stage = held.map(|held| held.stage);
+        let (Some(Stage::Sent { descriptor, .. } | Stage::Offered { descriptor }), Some(oracle)) = (stage, self.world.oracle()) else {
+            return Some(Event::Failed {
+                request: RequestKind::Upload,
+                reason: "there is nothing to upload".to_owned(),
+            });
+        };
+        let index = self.index;
+        self.ask(RequestKind::Upload, move |c| async move {
+            upload(&c, &oracle, index, contribution, &descriptor).await?;
+            Ok(Answer::Uploaded(contribution, cohort))
+        });
+        None
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Connected(Ok(connection)) => {
+                self.connections += 1;
+                let (number, watched) = (self.connections, connection.clone());
+                self.connection = Some(connection);
+                self.tasks.spawn(async move {
+                    let error = watched.closed().await;
+                    Message::Closed { connection: number, error }
+                });
+                self.world.tally.connected(self.index);
+                self.step(Event::Connected);
+            }
+            Message::Connected(Err(reason)) => self.disconnected(reason),
+            Message::Closed { connection, error } if connection == self.connections && self.connection.is_some() => {
+                self.disconnected(error.to_string());
+            }
+            Message::Closed { .. } => {}
+            Message::Answer { request, number, result } => {
+                if self.open.get(&request).is_none_or(|(current, _)| *current != number) {
+                    return;
+                }
+                self.open.remove(&request);
+                match result {
+                    Ok(answer) => self.on_answer(answer),
+                    Err(error) => self.on_error(request, error),
+                }
+            }
+            Message::Trained { job, base } => {
+                let mut id = [0; ContributionId::LEN];
+                self.rng.fill_bytes(&mut id);
+                let contribution = ContributionId::from_bytes(id);
+                self.step(Event::Trained { job, base, contribution });
+            }
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::CheckIn(CheckInReply::Task(task)) => self.on_task(task),
+            Answer::CheckIn(CheckInReply::ComeBack(come_back)) => self.step(Event::ComeBack(come_back)),
+            Answer::Fetched(base) => {
+                self.world.disks[self.index].write(|disk| disk.model = Some(base));
+                self.step(Event::Fetched { base });
+            }
+            Answer::Ready(contribution, ReadyReply::Cohort(signed)) => self.on_cohort(contribution, &signed),
+            Answer::Ready(contribution, ReadyReply::Superseded) => {
+                self.world.tally.trouble("ready: superseded");
+                self.step(Event::Superseded { contribution });
+            }
+            Answer::Uploaded(contribution, cohort) => {
+                let held = self.session.snapshot().held.filter(|held| held.id == contribution);
+                if let Some(descriptor) = held.as_ref().and_then(|held| held.stage.descriptor()) {
+                    self.world.tally.accepted_in(self.index, contribution, descriptor.round);
+                }
+                self.step(Event::Accepted { contribution, cohort });
+            }
+            Answer::Outcome(contribution, reply) => {
+                self.world.tally.outcome(self.index, contribution, reply);
+                self.step(Event::Outcome { contribution, reply });
+            }
+        }
+    }
+
+    /// Holds the server to what a real agent holds it to.
+    fn on_task(&mut self, task: Task) {
+        let enrolment = &self.member().enrolment;
+        let event = match verify_task(&task, &enrolment.membership().tenant, enrolment.bundle().content()) {
+            Ok(verified) => Event::Task {
+                job: task.job,
+                file: Box::new(verified.file),
+                round: task.round,
+                base: task.base,
+                base_bytes: task.base_bytes,
+            },
+            Err(e) => Event::Invalid {
+                job: task.job,
+                reason: e.to_string(),
+            },
+        };
+        self.step(event);
+    }
+
+    fn on_cohort(&mut self, contribution: ContributionId, signed: &SignedDescriptor) {
+        let server = self.connection.as_ref().and_then(Connection::peer_public_key);
+        let held = self.session.snapshot().held.filter(|held| held.id == contribution);
+        let (Some(server), Some(oracle), Some(held)) = (server, self.world.oracle(), held) else {
+            return;
+        };
+        let tenant = &self.member().enrolment.membership().tenant;
+        let event = match verify_descriptor(signed, &server, tenant, oracle.layout_digest()) {
+            Ok(descriptor) => Event::Cohort {
+                contribution,
+                descriptor: Box::new(descriptor),
+            },
+            Err(e) => Event::Invalid {
+                job: held.job,
+                reason: e.to_string(),
+            },
+        };
+        self.step(event);
+    }
+
+    fn on_error(&mut self, request: RequestKind, error: NetError) {
+        let closed = self.connection.as_ref().is_none_or(Connection::is_closed);
+        match error {
+            error if closed => self.disconnected(error.to_string()),
+            NetError::Refused(refusal) => self.step(Event::Refused { request, refusal }),
+            error => {
+                let reason = error.to_string();
+                self.step(Event::Failed { request, reason });
+            }
+        }
+    }
+
+    fn disconnected(&mut self, reason: String) {
+        for (_, (_, task)) in std::mem::take(&mut self.open) {
+            task.abort();
+        }
+        self.connection = None;
+        self.world.tally.disconnected(self.index, &reason);
+        self.step(Event::Disconnected { reason });
+    }
+}
