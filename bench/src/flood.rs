@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aimass_cli::cluster::ClusterSettings;
 use aimass_crypto::cert::dns_name;
 use aimass_protocol::frame::ALPN_AGENT;
-use aimass_relay::flood::{Flood, Flooded};
+use aimass_relay::flood::{Flood, Flooded, Hellos};
 use aimass_swarm::{Rig, RigSettings, Settings};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -39,6 +39,8 @@ pub(crate) struct GeneratorArgs {
     #[arg(long)]
     half_open: usize,
     #[arg(long)]
+    repeated: bool,
+    #[arg(long)]
     seconds: u64,
 }
 
@@ -67,12 +69,14 @@ pub(crate) fn run(args: &FloodArgs) -> Result<()> {
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let parts = [
         ("nobody floods", None),
-        ("the flood goes elsewhere", Some(sink.local_addr()?)),
-        ("the flood", Some(target)),
+        ("made, and sent elsewhere", Some((sink.local_addr()?, false))),
+        ("made", Some((target, false))),
+        ("repeated, and sent elsewhere", Some((sink.local_addr()?, true))),
+        ("repeated", Some((target, true))),
     ];
     let (mut rows, mut results) = (Vec::new(), Vec::new());
-    for (what, target) in parts {
-        let found = part(args, &mut rig, what, target)?;
+    for (what, flood) in parts {
+        let found = part(args, &mut rig, what, flood)?;
         let number = |key: &str| found[key].as_f64().unwrap_or_default();
         rows.push(vec![
             what.to_owned(),
@@ -113,8 +117,10 @@ pub(crate) fn run(args: &FloodArgs) -> Result<()> {
     Ok(())
 }
 
-fn part(args: &FloodArgs, rig: &mut Rig, what: &str, target: Option<SocketAddr>) -> Result<Value> {
-    let generator = target.map(|target| start_generator(args, target)).transpose()?;
+fn part(args: &FloodArgs, rig: &mut Rig, what: &str, flood: Option<(SocketAddr, bool)>) -> Result<Value> {
+    let generator = flood
+        .map(|(target, repeated)| start_generator(args, target, repeated))
+        .transpose()?;
     // The flood comes up, and what the part before left dies away.
     std::thread::sleep(Duration::from_secs(2));
     let (begin, dropped) = (Instant::now(), rig.swarm.tally().disconnects());
@@ -148,11 +154,12 @@ fn part(args: &FloodArgs, rig: &mut Rig, what: &str, target: Option<SocketAddr>)
 }
 
 /// It lives as long as its part takes at the longest, and is ended when the part is over.
-fn start_generator(args: &FloodArgs, target: SocketAddr) -> Result<Child> {
+fn start_generator(args: &FloodArgs, target: SocketAddr, repeated: bool) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     let seconds = args.seconds + LONG.as_secs() + 10;
     command
         .args(["flood-generator", "--target", &target.to_string()])
+        .args(repeated.then_some("--repeated"))
         .args(["--half-open", &args.half_open.to_string(), "--seconds", &seconds.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
@@ -173,10 +180,11 @@ pub(crate) fn generate(args: &GeneratorArgs) -> Result<()> {
         // Whether it ends or fails: nobody wants the flood any more.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     });
+    let hellos = if args.repeated { Hellos::Repeated } else { Hellos::Made };
     let begin = Instant::now();
     let mut flooded = Flooded::default();
     while !waiting.is_finished() && begin.elapsed() < Duration::from_secs(args.seconds) {
-        flooded = flood.run(Duration::from_millis(200), args.half_open)?;
+        flooded = flood.run(Duration::from_millis(200), args.half_open, hellos)?;
     }
     let seconds = begin.elapsed().as_secs_f64();
     println!(

@@ -155,6 +155,12 @@ pub enum HandshakeError {
         /// The client's address.
         peer: SocketAddr,
     },
+    /// It took its time while others waited.
+    #[error("{peer} had to give way in its handshake: there were too many at once")]
+    Displaced {
+        /// The client's address.
+        peer: SocketAddr,
+    },
     /// It speaks no protocol of ours.
     #[error("{peer} speaks no protocol version that this server knows")]
     Version {
@@ -204,6 +210,7 @@ impl HandshakeError {
     pub fn name(&self) -> &'static str {
         match self {
             Self::TimedOut { .. } => "handshake_timeout",
+            Self::Displaced { .. } => "handshake_displaced",
             Self::Version { .. } => "handshake_version",
             Self::NoCertificate { .. } => "handshake_no_certificate",
             Self::Expired { .. } => "handshake_expired",

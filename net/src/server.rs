@@ -1,5 +1,6 @@
 //! Accepting connections.
 
+mod handshakes;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::handshakes::{Handshakes, Running};
 use crate::fault::{PEACE, handshake_error};
 use crate::tls::{ServerTls, SessionTls};
 use crate::transport::{self, canonical};
@@ -34,7 +36,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Most connections at once; further ones are told that the server is busy.
     pub max_connections: usize,
-    /// Most handshakes at once; further ones are left to their retransmission, a second later.
+    /// Most handshakes at once. A client that comes then and has proven its address takes the place of the oldest that has had a second; others are
+    /// left to their retransmission, a second later.
     pub max_handshakes: usize,
     /// From so many handshakes at once on, a client must first prove that it receives at its address (RFC 9000, section 8.1.2), so that a flood from
     /// forged addresses costs no key exchanges. Not always: it is one more round trip, and a lost packet more that costs a second.
@@ -71,7 +74,7 @@ struct Shared {
     tls: RwLock<Arc<ServerTls>>,
     services: Arc<[(Vec<u8>, ClientAuth)]>,
     limits: Limits,
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Handshakes,
     streams: Arc<AtomicUsize>,
     closing: watch::Sender<bool>,
 }
@@ -114,7 +117,7 @@ impl ServerEndpoint {
             tls: RwLock::new(tls),
             services,
             limits,
-            handshakes: Arc::default(),
+            handshakes: Handshakes::default(),
             streams: Arc::default(),
             closing: watch::Sender::new(false),
         };
@@ -136,19 +139,18 @@ impl ServerEndpoint {
                 _ = closing.wait_for(|closing| *closing) => return None,
                 quic = shared.quic.accept() => quic?,
             };
-            let handshakes = shared.handshakes.load(Ordering::Acquire);
+            let handshakes = shared.handshakes.len();
             if shared.quic.open_connections() >= shared.limits.max_connections {
                 quic.refuse();
-            } else if handshakes >= shared.limits.max_handshakes {
-                quic.ignore();
             } else if handshakes >= shared.limits.retry_above && quic.may_retry() {
                 // It can't fail: that it may was asked just now.
                 let _ = quic.retry();
+            } else if handshakes >= shared.limits.max_handshakes && !shared.handshakes.displace_oldest(Instant::now()) {
+                quic.ignore();
             } else {
-                shared.handshakes.fetch_add(1, Ordering::AcqRel);
                 return Some(Incoming {
                     quic,
-                    running: Running(Arc::clone(&shared.handshakes)),
+                    running: shared.handshakes.begin(),
                     server: self.clone(),
                 });
             }
@@ -186,15 +188,6 @@ impl ServerEndpoint {
     }
 }
 
-/// Counts a handshake for as long as it runs.
-struct Running(Arc<AtomicUsize>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// A client that has said hello. Dropping it refuses the client.
 pub struct Incoming {
     quic: quinn::Incoming,
@@ -214,7 +207,7 @@ impl Incoming {
     /// [`HandshakeError`], which has a name for a counter.
     pub async fn handshake(self) -> Result<Connection, HandshakeError> {
         let peer = self.remote_address();
-        let Self { quic, running, server } = self;
+        let Self { quic, mut running, server } = self;
         let shared = &server.shared;
         let broken = |e: TlsError| HandshakeError::Broken {
             peer,
@@ -225,9 +218,10 @@ impl Incoming {
         let mut config_for_one = shared.base.clone();
         config_for_one.crypto = quic_tls(config).map_err(broken)?;
         let connecting = quic.accept_with(Arc::new(config_for_one)).map_err(|e| handshake_error(peer, &e))?;
-        let quic = timeout(shared.limits.handshake_timeout, connecting)
-            .await
-            .map_err(|_| HandshakeError::TimedOut { peer })?;
+        let quic = tokio::select! {
+            done = timeout(shared.limits.handshake_timeout, connecting) => done.map_err(|_| HandshakeError::TimedOut { peer })?,
+            () = running.displaced() => return Err(HandshakeError::Displaced { peer }),
+        };
         let connection = Connection::new(quic.map_err(|e| handshake_error(peer, &e))?, Arc::clone(&shared.streams));
         drop(running);
         if !session.admits(connection.alpn(), connection.peer().is_some()) {

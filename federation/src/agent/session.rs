@@ -48,7 +48,7 @@ pub struct Session {
     spread_ms: u64,
     /// Connections that were lost; makes each draw another.
     lost: u64,
-    /// When progress was told last, and which.
+    /// When progress was told last, and which; training begins with none.
     told: Option<(Timestamp, u8)>,
     /// The wall clock, and what time it was here then.
     wall: Option<(Timestamp, Timestamp)>,
@@ -276,9 +276,9 @@ impl Session {
     }
 
     fn go(&mut self, work: Work) {
+        self.told = matches!(work, Work::Train(_)).then_some((self.now, 0));
         self.work = work;
         self.asked = Asked::NotYet;
-        self.told = None;
         self.retry.reset();
     }
 

@@ -541,7 +541,7 @@ fn should_keep_the_end_of_training_over_a_restart() {
 fn should_tell_progress_when_there_is_some_and_now_and_then() {
     let mut bench = Bench::at(Activity::Training);
     let mut told = Vec::new();
-    for (after_s, percent) in [(0, 0), (1, 40), (3, 41), (1, 41), (4, 42), (1, 43), (5, 48), (60, 48), (0, 100)] {
+    for (after_s, percent) in [(0, 0), (4, 40), (1, 41), (1, 90), (4, 45), (5, 45), (5, 50), (60, 50), (0, 100)] {
         bench.now = bench.now.after(Duration::from_secs(after_s));
         let effects = bench.step(Event::Progressed { percent });
         told.extend(effects.into_iter().map(|effect| match effect {
@@ -549,7 +549,7 @@ fn should_tell_progress_when_there_is_some_and_now_and_then() {
             other => panic!("{other:?}"),
         }));
     }
-    assert_eq!(told, [(0, 0), (5, 41), (15, 48), (75, 48)]);
+    assert_eq!(told, [(5, 41), (15, 45), (20, 50), (80, 50)]);
     bench.step(Event::Disconnected {
         reason: "reset".to_owned(),
     });

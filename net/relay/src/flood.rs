@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use quinn::ClientConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig};
@@ -22,6 +22,15 @@ const PORTS: usize = 16;
 const BURST: usize = 64;
 /// How long a server keeps a handshake that does not go on; then another takes its place.
 const HALF_OPEN_FOR: Duration = Duration::from_secs(10);
+
+/// Where first packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hellos {
+    /// Each is made when it is sent, with keys of its own, as real clients do.
+    Made,
+    /// A few thousand are sent again and again, as fast as packets can be sent at all.
+    Repeated,
+}
 
 /// What a flood has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +97,7 @@ impl Flood {
     ///
     /// # Errors
     /// When a socket fails.
-    pub fn run(&mut self, time: Duration, half_open: usize) -> Result<Flooded> {
+    pub fn run(&mut self, time: Duration, half_open: usize, hellos: Hellos) -> Result<Flooded> {
         let until = Instant::now() + time;
         let begun = *self.begun.get_or_insert_with(Instant::now);
         let mut next = 0;
@@ -101,6 +110,9 @@ impl Flood {
             }
             self.prove_addresses()?;
             for _ in 0..BURST {
+                if hellos == Hellos::Made {
+                    self.pool[next % POOL] = self.hello()?.2;
+                }
                 let hello = &self.pool[next % POOL];
                 if sent(self.sockets[next % PORTS].send_to(hello, self.target))? {
                     self.flooded.hellos += 1;
@@ -116,8 +128,7 @@ impl Flood {
         let now = Instant::now();
         let (handle, mut connection) = self.endpoint.connect(now, self.config.clone(), self.target, &self.name)?;
         let mut packet = Vec::new();
-        let transmit = connection.poll_transmit(now, 1, &mut packet);
-        transmit.context("a client says hello first")?;
+        ensure!(connection.poll_transmit(now, 1, &mut packet).is_some(), "a client says hello first");
         Ok((handle, connection, packet))
     }
 
@@ -179,7 +190,7 @@ mod tests {
         let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         sink.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         let mut flood = Flood::new(sink.local_addr().expect("bound"), b"test", "server.test").expect("made");
-        let flooded = flood.run(Duration::from_millis(20), 8).expect("floods");
+        let flooded = flood.run(Duration::from_millis(20), 8, Hellos::Repeated).expect("floods");
         assert!(flooded.hellos > 0 && flooded.half_open >= 8 && flooded.proven == 0, "{flooded:?}");
         let mut buffer = [0; 2048];
         let mut ids = std::collections::BTreeSet::new();

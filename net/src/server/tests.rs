@@ -1,6 +1,7 @@
 use aimass_crypto::cert::dns_name;
 use aimass_protocol::frame::ALPN_AGENT;
 use aimass_protocol::message::Refusal;
+use aimass_relay::flood::{Flood, Hellos};
 use tokio::net::UdpSocket;
 
 use super::*;
@@ -93,7 +94,7 @@ async fn under_load_an_address_is_validated_first() {
     let near = connect(&client, server.local_addr(), ALPN_AGENT, Some(&d.agent()), &d.trust()).await;
     assert!(near.is_ok(), "{near:?}");
     accepting.await.expect("no panic").expect("a trusted agent");
-    assert_eq!(server.shared.handshakes.load(Ordering::Acquire), 0);
+    assert_eq!(server.shared.handshakes.len(), 0);
 }
 
 /// Forwards what clients send and swallows what they are answered.
@@ -153,7 +154,7 @@ async fn a_client_that_stops_in_its_handshake_holds_nobody_up() {
         matches!(error, HandshakeError::TimedOut { .. } | HandshakeError::Broken { .. }),
         "{error:?}"
     );
-    assert_eq!(server.shared.handshakes.load(Ordering::Acquire), 0);
+    assert_eq!(server.shared.handshakes.len(), 0);
 }
 
 /// A request and its answer over a connection that stands.
@@ -265,6 +266,40 @@ async fn names_of_failures_are_distinct() {
     ];
     let names: std::collections::BTreeSet<_> = all.iter().map(HandshakeError::name).collect();
     assert_eq!(names.len(), all.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_finish_keep_nobody_out() {
+    const PLACES: usize = 8;
+    let d = Deployment::new(1);
+    let server = d.serve_as(
+        &d.server(),
+        Limits {
+            max_handshakes: PLACES,
+            retry_above: PLACES / 2,
+            handshake_timeout: Duration::from_secs(60),
+            ..Limits::default()
+        },
+    );
+    let accepting = server.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Some(incoming) = accepting.accept().await {
+            held.push(tokio::spawn(incoming.handshake()));
+        }
+    });
+    let target = server.local_addr();
+    let flooded = tokio::task::spawn_blocking(move || {
+        let mut flood = Flood::new(target, ALPN_AGENT, "server.default.aimass.internal").expect("sockets");
+        flood.run(Duration::from_millis(500), 4 * PLACES, Hellos::Made).expect("floods")
+    });
+    let flooded = flooded.await.expect("no panic");
+    assert!(flooded.proven as usize >= PLACES, "{flooded:?}");
+    assert_eq!(server.shared.handshakes.len(), PLACES, "all places are taken for a minute");
+    sleep(Duration::from_secs(1)).await;
+    let client = ClientEndpoint::new().expect("a socket");
+    let honest = connect(&client, target, ALPN_AGENT, Some(&d.agent()), &d.trust()).await;
+    assert!(honest.is_ok(), "{honest:?}");
 }
 
 /// `cargo test --release -p aimass-net -- --ignored --nocapture handshakes`: mutual TLS, both ends in one process.
