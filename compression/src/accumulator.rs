@@ -72,7 +72,7 @@ pub enum DecodeError {
 pub struct DecodedSum {
     /// Weighted mean of the deltas, `[n_weights]`.
     pub mean_delta: Vec<f32>,
-    /// Sum of weights.
+    /// Sum of weights, in examples: stale updates count for less, the sum is rounded, and at least 1.
     pub weight: u64,
     /// Weighted mean training loss.
     pub train_loss: f32,
@@ -231,7 +231,9 @@ impl Accumulator {
         if self.count == 0 {
             return Err(DecodeError::Empty);
         }
-        let per_weight = f64::from(codec.params().weight_cap) / weight as f64;
+        let params = codec.params();
+        let per_weight = params.largest_weight() as f64 / weight as f64;
+        let scale = u64::from(params.weight_scale);
         let mean = |slot: &Slot| {
             let zero = u64::from(self.count) * slot.most;
             let unit = f64::from(slot.bound) / slot.most as f64 * per_weight;
@@ -241,7 +243,7 @@ impl Accumulator {
         debug_assert_eq!(delta_slot.most, levels(codec.params().bits));
         Ok(DecodedSum {
             mean_delta: delta.iter().map(mean(delta_slot)).collect(),
-            weight,
+            weight: ((weight + scale / 2) / scale).max(1),
             train_loss: mean(loss_slot)(&train_loss),
             // At most `members`, which is a u32.
             clipped: clipped as u32,

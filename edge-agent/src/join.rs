@@ -11,7 +11,7 @@ use aimass_protocol::token::{JoinToken, ParseTokenError, Role};
 use zeroize::Zeroizing;
 
 use crate::exit::ExitKind;
-use crate::platform::{NoRandomness, now, now_s, system_rng};
+use crate::platform::{NoRandomness, now_s, system_rng, wall};
 use crate::state::{StateError, StateFolder};
 
 /// The variable that may hold the token, so that it shows in no list of processes.
@@ -132,7 +132,7 @@ pub fn join(state: &StateFolder, text: &str) -> Result<Enrolment, JoinCommandErr
     if token.role != Role::Agent {
         return Err(JoinCommandError::Role { role: token.role });
     }
-    if token.expires_at < now() {
+    if token.expires_at < wall() {
         return Err(JoinCommandError::Expired);
     }
     let _lock = state.open()?;

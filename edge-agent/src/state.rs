@@ -3,6 +3,8 @@
 //! ```text
 //! <data-dir>/work/session.json                   where the session is
 //! <data-dir>/work/last.json                      what happened last, for `status`
+//! <data-dir>/work/task/task.cbor                 the task that is fetched or trained, as the server sent it
+//! <data-dir>/work/task/checkpoint.bin            how far its training is
 //! <data-dir>/work/models/<digest>.onnx           the base model
 //! <data-dir>/work/models/<digest>.part           the chunks of it that arrived and were verified
 //! <data-dir>/work/contribution/<id>/delta.f32    trained minus base, f32 little-endian
@@ -16,8 +18,10 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use aimass_net::identity::durable;
+use aimass_protocol::job::RoundMode;
 use aimass_protocol::manifest::Manifest;
-use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use aimass_protocol::message::agent::Task;
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId, codec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +81,9 @@ pub struct TrainedRecord {
     pub train_loss: f32,
     /// Round that the base belongs to.
     pub round: u32,
+    /// How the job's rounds wait: what a weight is counted in follows from it.
+    #[serde(default)]
+    pub round_mode: RoundMode,
     /// Seed of the rounding.
     pub rounding_seed: Digest,
 }
@@ -127,14 +134,20 @@ impl StateFolder {
     /// # Errors
     /// [`StateError`].
     pub fn open(&self) -> Result<FolderLock, StateError> {
-        for folder in [self.data_dir.clone(), self.work_dir(), self.models_dir(), self.contributions_dir()] {
+        for folder in [
+            self.data_dir.clone(),
+            self.work_dir(),
+            self.task_dir(),
+            self.models_dir(),
+            self.contributions_dir(),
+        ] {
             durable::create_private_dir(&folder)?;
         }
         let lock = self.try_lock()?.ok_or_else(|| StateError::InUse {
             path: self.data_dir.clone(),
         })?;
         durable::remove_leftovers(&self.work_dir())?;
-        for folder in [self.models_dir(), self.contributions_dir()] {
+        for folder in [self.task_dir(), self.models_dir(), self.contributions_dir()] {
             durable::remove_leftovers(&folder)?;
         }
         for id in self.contributions()? {
@@ -164,6 +177,10 @@ impl StateFolder {
 
     fn work_dir(&self) -> PathBuf {
         self.data_dir.join("work")
+    }
+
+    fn task_dir(&self) -> PathBuf {
+        self.work_dir().join("task")
     }
 
     fn models_dir(&self) -> PathBuf {
@@ -232,6 +249,50 @@ impl StateFolder {
         write_json(&self.work_dir().join("session.json"), session)
     }
 
+    /// Keeps the task at hand: whoever goes on with it verifies its signature again.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn save_task(&self, task: &Task) -> Result<(), StateError> {
+        let path = self.task_dir().join("task.cbor");
+        let bytes = codec::encode(task).map_err(|e| naming(&path, &io::Error::other(e)))?;
+        Ok(durable::write(&path, &bytes)?)
+    }
+
+    /// The task that was kept last, if there is one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load_task(&self) -> Result<Option<Task>, StateError> {
+        let path = self.task_dir().join("task.cbor");
+        let Some(bytes) = read_whole(&path)? else { return Ok(None) };
+        codec::decode(&bytes).map(Some).map_err(|e| StateError::Damaged {
+            path,
+            reason: e.to_string(),
+        })
+    }
+
+    /// Where training keeps how far it is.
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.task_dir().join("checkpoint.bin")
+    }
+
+    /// Removes the checkpoint.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn discard_checkpoint(&self) -> Result<(), StateError> {
+        remove_if_there(&self.checkpoint_path())
+    }
+
+    /// Removes everything kept for the task at hand.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn discard_task(&self) -> Result<(), StateError> {
+        entries(&self.task_dir())?.iter().try_for_each(|path| remove_if_there(path))
+    }
+
     /// What happened last, for `status`.
     ///
     /// # Errors
@@ -283,11 +344,7 @@ impl StateFolder {
         if self.load_encoded(id)?.is_some_and(|record| record.cohort == cohort) {
             // The record first: without it the bytes count for nothing.
             for name in ["manifest.json", "encoded.bin"] {
-                let path = self.contribution_dir(id).join(name);
-                match fs::remove_file(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(naming(&path, &e)),
-                    _ => {}
-                }
+                remove_if_there(&self.contribution_dir(id).join(name))?;
             }
         }
         Ok(())
@@ -454,12 +511,23 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
     Ok(durable::write(path, &text)?)
 }
 
+fn read_whole(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(naming(path, &e)),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(naming(path, &e)),
+        _ => Ok(()),
+    }
+}
+
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(naming(path, &e)),
-    };
+    let Some(bytes) = read_whole(path)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|e| StateError::Damaged {
         path: path.to_owned(),
         reason: e.to_string(),

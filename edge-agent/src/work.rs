@@ -1,26 +1,34 @@
 //! What is done with the data: training, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
+mod training;
+
 use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::{Sha256, sha256};
+use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{self, Limits, Source};
+use aimass_learning::training::Training;
 use aimass_learning::{AnyTrainer, BackendConfig, DataError, Progress, TrainError};
 use aimass_onnx::{Model, ReadError};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::manifest::ManifestError;
-use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
 use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 use tracing::info;
 
 use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
+
+pub use training::Wish;
+
+/// How much training a killed process loses at most, but for the step that it was in.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 /// What to train.
 #[derive(Debug, Clone)]
@@ -37,6 +45,8 @@ pub struct TrainOrder {
     pub data: PathBuf,
     /// What the result is called.
     pub contribution: ContributionId,
+    /// Training stops at the first step after this, and what was done counts.
+    pub finish_by: Option<Timestamp>,
 }
 
 /// Why there is no contribution.
@@ -46,8 +56,8 @@ pub enum WorkError {
     /// The data file.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The base model's file is not what was fetched.
-    #[error("the base model {base} on disk does not match its digest; it is fetched again")]
+    /// The base model's file is gone, or not what was fetched.
+    #[error("the base model {base} is not on disk, or does not match its digest; it is fetched again")]
     Base {
         /// The model.
         base: Digest,
@@ -61,6 +71,12 @@ pub enum WorkError {
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The cohort does not take what was trained from this model.
+    #[error("the cohort takes no contributions that were trained from model {base}")]
+    OtherBase {
+        /// The contribution's.
+        base: Digest,
+    },
     /// The codec's parameters.
     #[error("the cohort's codec: {0}")]
     Plan(#[from] PlanError),
@@ -81,22 +97,27 @@ pub enum WorkError {
     State(#[from] StateError),
 }
 
-/// Trains on `backend` and keeps the result durably under `order.contribution`. Returns what was kept and how long training took.
+/// Trains on `backend` and keeps the result durably under `order.contribution`. Goes on from the checkpoint that an interrupted training of the same
+/// job, base and data has left, to the same bytes; the checkpoint stays until the session lets go of the task. `control` hears of every step and says
+/// how to go on. Returns what was kept and how long training took.
 ///
 /// # Errors
-/// [`WorkError`]; nothing is kept then.
+/// [`WorkError`]; no contribution is kept then.
 pub fn train(
     folder: &StateFolder,
     order: &TrainOrder,
     backend: &BackendConfig,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    control: &mut dyn FnMut(Progress) -> Wish,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
     let path = folder.model_path(order.base);
-    let bytes = fs::read(&path).map_err(|e| StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))))?;
-    if Digest::from_bytes(sha256(&bytes)) != order.base {
-        return Err(WorkError::Base { base: order.base });
-    }
+    let bytes = match fs::read(&path) {
+        Ok(bytes) if Digest::from_bytes(sha256(&bytes)) == order.base => bytes,
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))).into());
+        }
+        _ => return Err(WorkError::Base { base: order.base }),
+    };
     let model = Model::from_shared(bytes.into())?;
     let Recipe { layout, wanted, .. } = Recipe::of(&model, &order.file)?;
     let data = data::open(&order.data, &wanted, &Limits::default())?;
@@ -105,7 +126,17 @@ pub fn train(
     let config = train_config(&order.file, Setting::Round, data.len(), seed);
     let note = |text: &str| info!("{text}");
     let open = |model: &_, layout: &_, config: &_| AnyTrainer::open(backend, model, layout, config, note);
-    let update = aimass_learning::train_on(&model, &layout, &*data, &config, open, progress)?;
+    let update = if config.epochs == 0 {
+        aimass_learning::dry_run(&model, &layout, &*data, &config)?
+    } else {
+        let kept = training::Kept {
+            path: folder.checkpoint_path(),
+            identity: identity_of(order, &fingerprint),
+            every: CHECKPOINT_EVERY,
+        };
+        let begin = || Training::on(&model, &layout, &*data, &config, open);
+        training::run(begin, &layout, &kept, order.finish_by, control)?
+    };
     let record = TrainedRecord {
         job: order.job,
         base: order.base,
@@ -116,11 +147,24 @@ pub fn train(
         steps: update.steps,
         train_loss: update.train_loss,
         round: order.round,
+        round_mode: order.file.round.mode,
         rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
     };
     drop((model, layout, data));
     folder.save_trained(order.contribution, &record, &update.delta)?;
     Ok((record, started.elapsed()))
+}
+
+/// What a checkpoint belongs to. The job's id says how it is trained, the base and the data what the seed is.
+fn identity_of(order: &TrainOrder, fingerprint: &[u8; 32]) -> Identity {
+    let mut recipe = Sha256::new();
+    recipe.update(b"aimass/round-training");
+    recipe.update(order.job.as_bytes());
+    Identity {
+        recipe: recipe.finish(),
+        model: *order.base.as_bytes(),
+        data: *fingerprint,
+    }
 }
 
 /// SHA-256 of the data.
@@ -156,12 +200,17 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         bits: descriptor.codec.bits,
         clip: descriptor.codec.clip,
         weight_cap: descriptor.codec.weight_cap,
+        weight_scale: trained.round_mode.weight_scale(),
         members: descriptor.members,
     })?;
+    let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
+    let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
     let delta = state.load_delta(id, &trained)?;
     let update = ClientUpdate {
         delta: &delta,
         examples: trained.examples,
+        // A descriptor has a few bases.
+        staleness: u32::try_from(staleness).unwrap_or(u32::MAX),
         train_loss: trained.train_loss,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;

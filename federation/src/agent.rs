@@ -9,7 +9,7 @@ mod policy;
 mod session;
 mod work;
 
-pub use contribution::{Consent, Contribution, Snapshot, Stage};
+pub use contribution::{Assignment, Consent, Contribution, Snapshot, Stage, TimeLimit};
 pub use event::{Effect, Event, Warning};
 pub use policy::{Policy, PolicyError};
 pub use session::Session;

@@ -15,3 +15,9 @@ pub(crate) fn spread(around: Duration, key: u64) -> Duration {
     let ms = u64::try_from(around.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis((ms / 2).saturating_add(mix(key) % ms.saturating_add(1)))
 }
+
+/// A part of `of`, from nothing to all of it, the same one for the same `key`.
+pub(crate) fn part(of: Duration, key: u64) -> Duration {
+    let ms = u64::try_from(of.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(mix(key) % ms.saturating_add(1))
+}

@@ -22,7 +22,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"AIMCKPT\x01";
@@ -125,9 +125,9 @@ impl Checkpoint {
         };
         let temporary = path.with_extension("bin.new");
         let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&self.to_bytes())?;
-            file.sync_all()?;
+            let mut file = BufWriter::new(File::create(&temporary)?);
+            self.write_to(&mut file)?;
+            file.into_inner()?.sync_all()?;
             std::fs::rename(&temporary, path)?;
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder)?.sync_all()
@@ -203,25 +203,36 @@ impl Checkpoint {
         })
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
+    /// In pieces: a checkpoint in memory besides the training itself would be the largest thing that a small device holds.
+    fn write_to(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let mut crc = crc32fast::Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            crc.update(bytes);
+            out.write_all(bytes)
+        };
+        put(MAGIC)?;
         let Identity { recipe, model, data } = &self.identity;
-        [recipe, model, data].iter().for_each(|digest| bytes.extend_from_slice(&digest[..]));
-        bytes.extend_from_slice(&self.step.to_le_bytes());
-        bytes.extend_from_slice(&self.position.epoch.to_le_bytes());
-        bytes.extend_from_slice(&self.position.row.to_le_bytes());
-        bytes.extend_from_slice(&self.position.rng_words.to_le_bytes());
-        bytes.extend_from_slice(&self.position.loss_sum.to_le_bytes());
-        bytes.extend_from_slice(&self.recent.sum.to_le_bytes());
-        bytes.extend_from_slice(&self.recent.rows.to_le_bytes());
-        bytes.extend_from_slice(&(self.weights.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(self.buffers.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(self.moments.len() as u32).to_le_bytes());
-        let all = [&self.weights, &self.buffers].into_iter().chain(&self.moments);
-        all.flatten().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-        let crc = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes
+        [recipe, model, data].into_iter().try_for_each(|digest| put(digest))?;
+        put(&self.step.to_le_bytes())?;
+        put(&self.position.epoch.to_le_bytes())?;
+        put(&self.position.row.to_le_bytes())?;
+        put(&self.position.rng_words.to_le_bytes())?;
+        put(&self.position.loss_sum.to_le_bytes())?;
+        put(&self.recent.sum.to_le_bytes())?;
+        put(&self.recent.rows.to_le_bytes())?;
+        put(&(self.weights.len() as u64).to_le_bytes())?;
+        put(&(self.buffers.len() as u64).to_le_bytes())?;
+        put(&(self.moments.len() as u32).to_le_bytes())?;
+        let mut block = [0; 4 * 1024];
+        for values in [&self.weights, &self.buffers].into_iter().chain(&self.moments) {
+            for values in values.chunks(block.len() / 4) {
+                for (bytes, value) in block.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                    *bytes = value.to_le_bytes();
+                }
+                put(&block[..values.len() * 4])?;
+            }
+        }
+        out.write_all(&crc.finalize().to_le_bytes())
     }
 }
 

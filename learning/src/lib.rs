@@ -41,5 +41,5 @@ pub use executor::Cpu;
 pub use loss::{BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Huber, Loss, Pairwise};
 pub use metrics::{Evaluation, Metric};
 pub use optimizer::{OptimizerConfig, Rule, Schedule};
-pub use train::{BatchNorm, Head, LocalUpdate, Progress, TrainConfig, train, train_on};
+pub use train::{BatchNorm, Head, LocalUpdate, Progress, TrainConfig, dry_run, train, train_on};
 pub use trainer::{StepReport, Trainer};

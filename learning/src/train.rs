@@ -90,11 +90,11 @@ pub struct Progress {
 pub struct LocalUpdate {
     /// Trained minus base, `[n_weights]`.
     pub delta: Vec<f32>,
-    /// Examples in the data.
+    /// Examples trained on at least once; all of the data where nothing was to be trained.
     pub examples: u64,
     /// Steps done.
     pub steps: u64,
-    /// Mean loss over the last pass; 0 when nothing was trained.
+    /// Mean loss over the last pass, or over what was done of it; 0 when nothing was trained.
     pub train_loss: f32,
 }
 
@@ -127,42 +127,29 @@ pub fn train_on<T: Stepper>(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<LocalUpdate, TrainError> {
     if config.epochs == 0 {
-        // A dry run: everything is checked, and nothing opened that would only hand the weights back.
-        config.check()?;
-        check_data(model, layout, data, &config.heads)?;
-        return Ok(LocalUpdate {
-            delta: vec![0.0; layout.n_weights()],
-            examples: data.len() as u64,
-            steps: 0,
-            train_loss: 0.0,
-        });
+        return dry_run(model, layout, data, config);
     }
     let mut training = Training::on(model, layout, data, config, make)?;
-    let mut train_loss = 0.0;
-    while let Some(Stepped {
-        step,
-        steps,
-        loss,
-        epoch_loss,
-        ..
-    }) = training.step()?
-    {
+    while let Some(Stepped { step, steps, loss, .. }) = training.step()? {
         if progress(Progress { step, steps, loss }).is_break() {
             return Err(TrainError::Stopped { step });
         }
-        train_loss = epoch_loss.map_or(train_loss, |loss| loss as f32);
     }
-    let steps = training.step_count();
-    let mut delta = training.weights()?.weights;
-    // What training held is given back before the base is read once more.
-    drop(training);
-    let base = model.weights(layout).map_err(|e| TrainError::Data { reason: e.to_string() })?;
-    delta.iter_mut().zip(&base).for_each(|(after, before)| *after -= before);
+    training.into_update()
+}
+
+/// All but training: everything is checked, and nothing opened that would only hand the weights back.
+///
+/// # Errors
+/// [`TrainError`].
+pub fn dry_run(model: &Model, layout: &ParamLayout, data: &dyn Source, config: &TrainConfig) -> Result<LocalUpdate, TrainError> {
+    config.check()?;
+    check_data(model, layout, data, &config.heads)?;
     Ok(LocalUpdate {
-        delta,
+        delta: vec![0.0; layout.n_weights()],
         examples: data.len() as u64,
-        steps,
-        train_loss,
+        steps: 0,
+        train_loss: 0.0,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, Identity, Position, Recent};
 use crate::data::{Source, shuffle};
 use crate::program::{Graph, Mode};
 use crate::trainer::{nothing_trains, outputs_of};
-use crate::{Batch, Evaluation, Evaluator, Head, Metric, StepReport, TrainConfig, TrainError, Trainer};
+use crate::{Batch, Evaluation, Evaluator, Head, LocalUpdate, Metric, StepReport, TrainConfig, TrainError, Trainer};
 
 /// Rows that are evaluated at once.
 const EVALUATED_AT_ONCE: usize = 256;
@@ -117,6 +117,8 @@ pub struct Training<'a, T = Trainer> {
     /// Whole passes.
     epoch: u32,
     loss_sum: f64,
+    /// Mean loss over the last whole pass.
+    pass_loss: Option<f64>,
     recent: Recent,
     /// Rows of the last step.
     last: Vec<usize>,
@@ -182,6 +184,7 @@ impl<'a, T: Stepper> Training<'a, T> {
             at: 0,
             epoch: 0,
             loss_sum: 0.0,
+            pass_loss: None,
             recent: Recent::default(),
             last: Vec::new(),
             good,
@@ -201,6 +204,11 @@ impl<'a, T: Stepper> Training<'a, T> {
     /// Steps done.
     pub fn step_count(&self) -> u64 {
         self.stepper.steps()
+    }
+
+    /// Rows that were trained on at least once.
+    pub fn rows_seen(&self) -> u64 {
+        if self.epoch == 0 { self.at as u64 } else { self.order.len() as u64 }
     }
 
     /// The pass that the next batch belongs to, counted from 1, and the rows of that batch, as indices into the data. After a step that
@@ -233,7 +241,7 @@ impl<'a, T: Stepper> Training<'a, T> {
         if end == self.order.len() {
             self.good = self.finite()?;
             epoch_loss = Some((self.loss_sum + sum) / self.order.len() as f64);
-            (self.at, self.epoch, self.loss_sum) = (0, epoch, 0.0);
+            (self.at, self.epoch, self.loss_sum, self.pass_loss) = (0, epoch, 0.0, epoch_loss);
             shuffle(&mut self.order, &mut self.rng);
         } else {
             self.at = end;
@@ -274,6 +282,30 @@ impl<'a, T: Stepper> Training<'a, T> {
     /// [`TrainError::Diverged`] when one is not finite; [`TrainError::Device`].
     pub fn weights(&mut self) -> Result<GoodWeights, TrainError> {
         self.finite()
+    }
+
+    /// Ends it: what was learnt so far, as a difference to the model that it began with. A training that went on from a checkpoint has made a
+    /// step since, or the loss of its last pass is not known.
+    ///
+    /// # Errors
+    /// As [`Self::weights`].
+    pub fn into_update(mut self) -> Result<LocalUpdate, TrainError> {
+        let train_loss = match self.at {
+            0 => self.pass_loss.unwrap_or_default(),
+            rows => self.loss_sum / rows as f64,
+        };
+        let (examples, steps, model, layout) = (self.rows_seen(), self.step_count(), self.model, self.layout);
+        let mut delta = self.weights()?.weights;
+        // What training held is given back before the base is read once more.
+        drop(self);
+        let base = model.weights(layout).map_err(|e| TrainError::Data { reason: e.to_string() })?;
+        delta.iter_mut().zip(&base).for_each(|(after, before)| *after -= before);
+        Ok(LocalUpdate {
+            delta,
+            examples,
+            steps,
+            train_loss: train_loss as f32,
+        })
     }
 
     /// The last weights that are of use after [`TrainError::Diverged`]: those of now, if the batch before the failing one has a finite
@@ -366,6 +398,7 @@ impl<'a, T: Stepper> Training<'a, T> {
             .restore_all(checkpoint.step, &checkpoint.weights, &checkpoint.buffers, &checkpoint.moments)?;
         (self.rng, self.order, self.at, self.epoch, self.loss_sum) = (rng, order, at, epoch, loss_sum);
         self.recent = checkpoint.recent;
+        self.pass_loss = None;
         self.good = self.finite()?;
         self.last.clear();
         Ok(())

@@ -17,6 +17,7 @@ pub fn call(what: &str) -> io::Result<()> {
     let failing = FAILING.load(Ordering::Relaxed);
     if failing != 0 && CALLS.fetch_add(1, Ordering::Relaxed) + 1 == failing {
         let text = format!("{what}: no space left on device (call {failing} was to fail)");
+        eprintln!("{text}");
         return Err(io::Error::new(io::ErrorKind::StorageFull, text));
     }
     Ok(())

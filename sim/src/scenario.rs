@@ -116,7 +116,7 @@ impl Scenario {
                         target,
                         max: target + small(&mut chance, (0, 2)),
                         max_time: Duration::from_secs(chance.within((30, 90))),
-                        max_staleness: 0,
+                        max_staleness: if round_mode == RoundMode::Async { 4 } else { 0 },
                     },
                 );
                 file.job.priority = u8::try_from(chance.within((0, 10)) * 10).unwrap_or(50);

@@ -7,7 +7,7 @@ pub use one_hot::OneHot;
 pub use regression::Regression;
 
 use aimass_compression::{Accumulator, ClientUpdate, FixedCodec, FixedParams, PlanError};
-use aimass_protocol::descriptor::CodecParams;
+use aimass_protocol::job::JobFile;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 use rand_chacha::ChaCha8Rng;
 
@@ -19,7 +19,7 @@ pub struct Training<'a> {
     /// The job.
     pub job: JobId,
     /// Its file.
-    pub file: &'a aimass_protocol::job::JobFile,
+    pub file: &'a JobFile,
     /// The model to start from.
     pub base: Digest,
     /// The name that the contribution will have.
@@ -54,7 +54,7 @@ pub struct Step<'a> {
     /// The job.
     pub job: JobId,
     /// Its file.
-    pub file: &'a aimass_protocol::job::JobFile,
+    pub file: &'a JobFile,
     /// The round.
     pub round: u32,
     /// The cohort.
@@ -91,13 +91,14 @@ pub trait Workload {
         contribution: ContributionId,
         update: &Update,
         codec: &FixedCodec,
-        staleness: usize,
+        staleness: u32,
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<u8>, String> {
         let _ = contribution;
         let update = ClientUpdate {
             delta: &update.delta,
-            examples: discounted(update.examples, staleness),
+            examples: update.examples,
+            staleness,
             train_loss: update.train_loss,
         };
         let encoded = codec.encode(update, rng).map_err(|error| error.to_string())?;
@@ -111,19 +112,14 @@ pub trait Workload {
     fn step(&mut self, step: &Step<'_>, codec: &FixedCodec, sum: &Accumulator) -> Result<Stepped, String>;
 }
 
-/// `examples / sqrt(1 + staleness)`, at least 1: FedBuff's discount (Nguyen et al. 2022, section 5).
-fn discounted(examples: u64, staleness: usize) -> u64 {
-    let discount = 1.0 / (1.0 + staleness as f64).sqrt();
-    ((examples as f64 * discount).round() as u64).max(1)
-}
-
-/// The codec of a cohort.
-pub(crate) fn codec(n_weights: usize, params: &CodecParams, members: u32) -> Result<FixedCodec, PlanError> {
+/// The codec of a job's cohort.
+pub(crate) fn codec(n_weights: usize, file: &JobFile, members: u32) -> Result<FixedCodec, PlanError> {
     FixedCodec::new(FixedParams {
         n_weights,
-        bits: params.bits,
-        clip: params.clip,
-        weight_cap: params.weight_cap,
+        bits: file.update.bits,
+        clip: file.update.clip,
+        weight_cap: file.update.weight_cap,
+        weight_scale: file.round.mode.weight_scale(),
         members,
     })
 }

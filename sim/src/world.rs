@@ -74,6 +74,11 @@ enum Happening {
         life: u64,
         number: u64,
     },
+    TrainingProgress {
+        device: usize,
+        life: u64,
+        number: u64,
+    },
     EncodingDone {
         device: usize,
         life: u64,
@@ -333,6 +338,7 @@ impl World {
                 news,
             } => self.answered(device, connection, request, kind, *news),
             Happening::TrainingDone { device, life, number } => self.training_done(device, life, number),
+            Happening::TrainingProgress { device, life, number } => self.training_progressed(device, life, number),
             Happening::EncodingDone {
                 device,
                 life,

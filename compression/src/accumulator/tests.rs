@@ -13,6 +13,7 @@ fn codec(members: u32) -> FixedCodec {
         bits: 16,
         clip: 1.0,
         weight_cap: 10,
+        weight_scale: 1,
         members,
     })
     .expect("possible parameters")
@@ -23,6 +24,7 @@ fn contribution(codec: &FixedCodec, seed: u64) -> Vec<u8> {
     let update = ClientUpdate {
         delta: &delta,
         examples: seed % 20 + 1,
+        staleness: 0,
         train_loss: 1.0,
     };
     codec.encode(update, &mut ChaCha8Rng::seed_from_u64(seed)).expect("finite").packed
@@ -50,6 +52,7 @@ fn a_one_hot_update_shows_up_once() {
         let update = ClientUpdate {
             delta: &delta,
             examples: 10,
+            staleness: 0,
             train_loss: 2.0,
         };
         let encoded = codec.encode(update, &mut ChaCha8Rng::seed_from_u64(hot as u64)).expect("finite");
@@ -133,12 +136,14 @@ fn the_largest_residues_of_all_members_fit_the_widest_sum() {
         bits: 32,
         clip: 1.0,
         weight_cap: u32::MAX,
+        weight_scale: 1,
         members: 3,
     };
     let codec = FixedCodec::new(params).expect("possible parameters");
     let update = ClientUpdate {
         delta: &[1.0],
         examples: u64::MAX,
+        staleness: 0,
         train_loss: 1024.0,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::seed_from_u64(1)).expect("at the bounds");

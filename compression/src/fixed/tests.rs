@@ -13,6 +13,7 @@ fn params(n_weights: usize, bits: u8) -> FixedParams {
         bits,
         clip: 2.0,
         weight_cap: 100,
+        weight_scale: 1,
         members: 10,
     }
 }
@@ -25,6 +26,7 @@ fn update(delta: &[f32], examples: u64) -> ClientUpdate<'_> {
     ClientUpdate {
         delta,
         examples,
+        staleness: 0,
         train_loss: 0.5,
     }
 }
@@ -72,6 +74,13 @@ fn impossible_parameters_are_refused() {
             ..params(1, 8)
         }),
         PlanError::WeightCap
+    );
+    assert_eq!(
+        refused(FixedParams {
+            weight_scale: 0,
+            ..params(1, 8)
+        }),
+        PlanError::WeightScale
     );
     assert_eq!(
         refused(FixedParams {
@@ -187,6 +196,36 @@ fn losses_may_be_negative_and_count_by_weight() {
     assert!((sum.train_loss - (-3.0 * 25.0 + 75.0) / 200.0).abs() < 1e-3, "{}", sum.train_loss);
 }
 
+/// One example each: a discount that was rounded to whole examples would be none.
+#[test]
+fn a_discount_of_few_examples_is_not_rounded_away() {
+    let scaled = codec(FixedParams {
+        weight_scale: 1024,
+        ..params(1, 32)
+    });
+    let weight = scaled.plan().slots().iter().find(|slot| slot.name == "weight").expect("the slot");
+    assert_eq!(
+        (weight.most, weight.sum_bits),
+        (102_400, 20),
+        "10 members of 100 examples in 1024 parts"
+    );
+    let encode = |delta: f32, staleness| {
+        let delta = [delta];
+        let update = ClientUpdate {
+            staleness,
+            ..update(&delta, 1)
+        };
+        scaled.encode(update, &mut rng(1)).expect("finite")
+    };
+    // Weights 1 and 1/2: the mean is (1 * 0.9 + 0.5 * 0.0) / 1.5.
+    let sum = decode_all(&scaled, &[encode(0.9, 0), encode(0.0, 3)]);
+    assert!((sum.mean_delta[0] - 0.6).abs() < 1e-5, "{:?}", sum.mean_delta);
+    assert_eq!(sum.weight, 2, "1.5 examples, rounded");
+    // The oldest of all still counts.
+    let sum = decode_all(&scaled, &[encode(0.9, u32::MAX)]);
+    assert!((sum.mean_delta[0] - 0.9).abs() < 1e-2, "{:?}", sum.mean_delta);
+}
+
 proptest! {
     #[test]
     fn the_mean_is_within_the_documented_bound(
@@ -200,7 +239,7 @@ proptest! {
         let (mut exact, mut total, mut exact_loss) = ([0.0f64; 11], 0.0, 0.0);
         let mut n_clipped = 0;
         for (delta, examples, train_loss) in &clients {
-            let encoded = codec.encode(ClientUpdate { delta, examples: *examples, train_loss: *train_loss }, &mut rng).expect("finite");
+            let encoded = codec.encode(ClientUpdate { delta, examples: *examples, staleness: 0, train_loss: *train_loss }, &mut rng).expect("finite");
             let norm = delta.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             prop_assert_eq!(encoded.clipped, norm > 2.0);
             n_clipped += u32::from(encoded.clipped);
@@ -221,14 +260,67 @@ proptest! {
     }
 
     #[test]
+    fn stale_updates_are_discounted_to_within_the_documented_bound(
+        clients in proptest::collection::vec((proptest::collection::vec(-1.0f32..1.0, 11), 1u64..300, 0u32..32, -9.0f32..9.0), 1..8),
+        seed: u64,
+    ) {
+        let codec = codec(FixedParams { weight_scale: 1024, ..params(11, 32) });
+        let mut rng = rng(seed);
+        let mut contributions = Vec::new();
+        let (mut exact, mut total, mut exact_loss) = ([0.0f64; 11], 0.0, 0.0);
+        for (delta, examples, staleness, train_loss) in &clients {
+            let update = ClientUpdate { delta, examples: *examples, staleness: *staleness, train_loss: *train_loss };
+            contributions.push(codec.encode(update, &mut rng).expect("finite"));
+            let norm = delta.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            // The weight as it should be, not rounded.
+            let weight = (*examples).min(100) as f64 / (1.0 + f64::from(*staleness)).sqrt();
+            exact.iter_mut().zip(delta).for_each(|(sum, &x)| *sum += weight * f64::from(x) * (2.0 / norm).min(1.0));
+            exact_loss += weight * f64::from(*train_loss);
+            total += weight;
+        }
+        let sum = decode_all(&codec, &contributions);
+        let n = clients.len() as f64;
+        prop_assert!((sum.weight as f64 - total.max(1.0)).abs() <= 0.5 + n / 2048.0 + 1e-9, "{} of {}", sum.weight, total);
+        // Rounding of values, as above; rounding of weights moves the mean by at most the spread of the values a part.
+        let within = |mean: f32, sum: f64, level: f64, spread: f64| {
+            (f64::from(mean) - sum / total).abs() <= (n * level * 100.0 + n * spread / 2048.0) / (total - n / 2048.0) + 1e-6
+        };
+        for (mean, exact) in sum.mean_delta.iter().zip(exact) {
+            prop_assert!(within(*mean, exact, 4.0 / levels(32) as f64, 2.0), "{} {}", mean, exact / total);
+        }
+        prop_assert!(within(sum.train_loss, exact_loss, 2048.0 / levels(24) as f64, 18.0));
+    }
+
+    #[test]
+    fn without_staleness_the_scale_changes_the_widths_and_no_mean(
+        delta in proptest::collection::vec(-1.0f32..1.0, 11),
+        examples in 1u64..300,
+        seed: u64,
+    ) {
+        let decoded = |weight_scale| {
+            let codec = codec(FixedParams { weight_scale, ..params(11, 24) });
+            let encoded = codec.encode(update(&delta, examples), &mut rng(seed)).expect("finite");
+            decode_all(&codec, &[encoded])
+        };
+        let (plain, scaled) = (decoded(1), decoded(1024));
+        prop_assert_eq!(plain.weight, scaled.weight);
+        for (a, b) in plain.mean_delta.iter().zip(&scaled.mean_delta) {
+            prop_assert!((a - b).abs() < 1e-6);
+        }
+    }
+
+    #[test]
     fn honest_contributions_pass_the_validator(
         bits in 2u8..=32,
         delta in proptest::collection::vec(-1e9f32..1e9, 1..3000),
         examples in 1u64..300,
+        staleness in 0u32..40,
+        weight_scale in proptest::sample::select(vec![1, 1024]),
         seed: u64,
     ) {
-        let codec = codec(params(delta.len(), bits));
-        let encoded = codec.encode(update(&delta, examples), &mut rng(seed)).expect("finite");
+        let codec = codec(FixedParams { weight_scale, ..params(delta.len(), bits) });
+        let stale = ClientUpdate { staleness, ..update(&delta, examples) };
+        let encoded = codec.encode(stale, &mut rng(seed)).expect("finite");
         let mut validator = Validator::new(codec.plan());
         prop_assert_eq!(validator.push(&encoded.packed), Ok(()));
         prop_assert_eq!(validator.finish(), Ok(()));

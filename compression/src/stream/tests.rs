@@ -10,6 +10,7 @@ fn plan(n_weights: usize, bits: u8) -> SumPlan {
         bits,
         clip: 1.0,
         weight_cap: 100,
+        weight_scale: 1,
         members: 5,
     };
     FixedCodec::new(params).expect("possible parameters").plan().clone()

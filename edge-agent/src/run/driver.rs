@@ -7,9 +7,7 @@ mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
-use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use aimass_federation::RequestKind;
@@ -20,7 +18,7 @@ use aimass_net::{ClientEndpoint, Connection};
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::limits::MAX_DECLINED;
 use aimass_protocol::message::agent::Task;
-use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 use tokio::sync::mpsc;
@@ -33,14 +31,18 @@ use crate::capabilities;
 use crate::event::AgentEvent;
 use crate::exit::ExitKind;
 use crate::platform::{now, system_rng};
-use crate::state::StateError;
-use crate::verify::VerifiedJob;
-use crate::work::{self, TrainOrder};
+use crate::state::{StateError, StateFolder};
+use crate::verify::{VerifiedJob, verify_task};
+use crate::work::{self, TrainOrder, Wish};
 
 /// Longest sleep, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often training's progress is drawn.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How often the session hears of it.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How long training that is told to stop may take to end its step and to be kept.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(5);
 /// How long the server is given to hear that this agent goes.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -78,6 +80,7 @@ impl Driver {
             tracing::warn!("a held contribution did not survive a power failure; its work is done again");
             snapshot.held = None;
         }
+        let at_hand = task_at_hand(&options.state, enrolment(&identity, &options)?, &mut snapshot)?;
         let held: Vec<ContributionId> = snapshot.held.iter().map(|c| c.id).collect();
         options.state.retain_contributions(&held)?;
         let capabilities = capabilities::of_this_device(&options.device_class, &options.tags);
@@ -99,10 +102,10 @@ impl Driver {
             requests: Requests::new(sender.clone()),
             sender,
             messages,
-            training: Training::default(),
+            training: Training::new(),
             network: network::Network::default(),
             upkeep: upkeep::Upkeep::default(),
-            jobs: BTreeMap::new(),
+            jobs: at_hand.into_iter().map(|job| (job.id, job)).collect(),
             task_in_doubt: None,
             end: None,
             options,
@@ -115,7 +118,7 @@ impl Driver {
             Ok(()) => self.work(signals).await,
             Err(e) => ("error".to_owned(), Err(e)),
         };
-        self.training.stop();
+        self.pause_training().await;
         self.requests.abort_all();
         if let Some((_, connection)) = self.network.connection.take() {
             connection.finish();
@@ -124,6 +127,24 @@ impl Driver {
         let (reason, result) = result;
         self.notes.tell(&AgentEvent::Stopped { reason });
         result
+    }
+
+    /// Training that runs is kept, so that the next start goes on from there.
+    async fn pause_training(&mut self) {
+        self.training.pause();
+        let ended = async {
+            while self.training.is_running() {
+                let Some(message) = self.messages.recv().await else { return };
+                if matches!(message, Message::Trained { .. })
+                    && let Err(e) = self.on_message(message).await
+                {
+                    return tracing::warn!("{e}");
+                }
+            }
+        };
+        if tokio::time::timeout(LAST_CHECKPOINT, ended).await.is_err() {
+            tracing::warn!("training did not end its step in time; the next start goes on from its last checkpoint");
+        }
     }
 
     async fn work(&mut self, signals: &mut Signals) -> End {
@@ -182,7 +203,24 @@ impl Driver {
                     Ok(Answer::Fetched { base, bytes })
                 });
             }
-            Effect::Train { job, round, base } => return Ok(self.begin_training(job, round, base)),
+            Effect::Train {
+                job,
+                round,
+                base,
+                finish_by,
+            } => return Ok(self.begin_training(job, round, base, finish_by)),
+            Effect::Progress(progress) => self.ask(RequestKind::Progress, move |c| async move {
+                let wanted = requests::progress(&c, progress).await?.wanted;
+                Ok(Answer::Progress {
+                    job: progress.job,
+                    base: progress.base,
+                    wanted,
+                })
+            }),
+            Effect::DropTask { .. } => {
+                self.training.drop_current();
+                state.discard_task()?;
+            }
             Effect::Offer(ready) => {
                 self.announce_plain(ready.job);
                 self.ask(RequestKind::Ready, move |c| async move {
@@ -240,7 +278,7 @@ impl Driver {
         }
     }
 
-    fn begin_training(&mut self, job: JobId, round: u32, base: Digest) -> Option<Event> {
+    fn begin_training(&mut self, job: JobId, round: u32, base: Digest, finish_by: Option<Timestamp>) -> Option<Event> {
         self.announce_plain(job);
         let failed = |reason: String| Some(Event::TrainFailed { job, reason });
         let Some(verified) = self.jobs.get(&job) else {
@@ -261,14 +299,28 @@ impl Driver {
             base,
             data: data.to_owned(),
             contribution: ContributionId::from_bytes(id),
+            finish_by,
         };
-        let (number, stop) = self.training.begin();
+        let (number, wanted, turn) = self.training.begin();
         let (state, sender, show) = (self.options.state.clone(), self.sender.clone(), self.options.show_progress);
         let backend = self.options.backend.clone();
         tokio::task::spawn_blocking(move || {
-            let mut progress = Meter::new(show, stop);
-            let result = work::train(&state, &order, &backend, &mut |p| progress.step(p));
-            progress.clear();
+            // A thread that panicked has let go of its training as well.
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut meter = Meter::new(show);
+            let result = work::train(&state, &order, &backend, &mut |progress| {
+                if let Some(percent) = meter.step(progress) {
+                    let _ = sender.send(Message::Progressed { number, percent });
+                }
+                wanted.wish()
+            });
+            meter.clear();
+            // It may have been kept once more after the task was dropped.
+            if wanted.wish() == Wish::Drop
+                && let Err(e) = state.discard_checkpoint()
+            {
+                tracing::warn!("{e}");
+            }
             let _ = sender.send(Message::Trained {
                 number,
                 order: Box::new(order),
@@ -345,35 +397,66 @@ fn enrolment<'a>(identity: &'a IdentityFolder, options: &RunOptions) -> Result<&
     })?)
 }
 
+/// The job of the task that was at hand, its signature verified again. A task that can't be taken up again is forgotten.
+fn task_at_hand(state: &StateFolder, enrolment: &Enrolment, snapshot: &mut Snapshot) -> Result<Option<VerifiedJob>, StateError> {
+    let Some(assigned) = &snapshot.task else {
+        state.discard_task()?;
+        return Ok(None);
+    };
+    let found = match state.load_task() {
+        Ok(Some(task)) if (task.job, task.base) == (assigned.job, assigned.base) => {
+            verify_task(&task, &enrolment.membership().tenant, enrolment.bundle().content()).map_err(|e| e.to_string())
+        }
+        Ok(_) => Err("its signed job is not on disk".to_owned()),
+        Err(e @ StateError::Damaged { .. }) => Err(e.to_string()),
+        Err(e) => return Err(e),
+    };
+    match found {
+        Ok(job) => Ok(Some(job)),
+        Err(reason) => {
+            tracing::warn!("the task that was at hand can't be taken up again: {reason}; the server is asked for work");
+            snapshot.task = None;
+            state.discard_task()?;
+            Ok(None)
+        }
+    }
+}
+
 /// Runs what syncs to the disk off the reactor.
 async fn off_reactor<T: Send + 'static>(f: impl FnOnce() -> Result<T, StateError> + Send + 'static) -> Result<T, RunError> {
     Ok(tokio::task::spawn_blocking(f).await.map_err(std::io::Error::other)??)
 }
 
-/// Draws training's progress, and carries the wish to stop into it.
+/// Draws training's progress, and says when it is to be told.
 struct Meter {
     show: bool,
-    stop: Arc<AtomicBool>,
     drawn: Option<Instant>,
+    told: Instant,
 }
 
 impl Meter {
-    fn new(show: bool, stop: Arc<AtomicBool>) -> Self {
-        Self { show, stop, drawn: None }
+    fn new(show: bool) -> Self {
+        Self {
+            show,
+            drawn: None,
+            told: Instant::now(),
+        }
     }
 
-    fn step(&mut self, progress: Progress) -> ControlFlow<()> {
+    /// How much of training is done, if the session should hear it.
+    fn step(&mut self, progress: Progress) -> Option<u8> {
+        let percent = u128::from(progress.step) * 100 / u128::from(progress.steps.max(1));
+        let percent = u8::try_from(percent).unwrap_or(100).min(100);
         if self.show && self.drawn.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
-            let percent = progress.step * 100 / progress.steps.max(1);
             // A terminal that went away is no reason to stop training.
             let _ = write!(std::io::stderr(), "\r\x1b[Ktraining {percent:3} %, loss {:.4}", progress.loss);
             self.drawn = Some(Instant::now());
         }
-        if self.stop.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+        let due = self.told.elapsed() >= TELL_EVERY;
+        if due {
+            self.told = Instant::now();
         }
+        due.then_some(percent)
     }
 
     fn clear(&self) {

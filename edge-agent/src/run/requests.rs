@@ -9,8 +9,8 @@ use aimass_net::{Connection, FrameReader, FrameWriter, NetError};
 use aimass_protocol::limits::CHUNK_BYTES;
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleQuery, BundleReply, CheckIn, CheckInReply, Fetch, FetchReply, OutcomeQuery, OutcomeReply, Ready, ReadyReply,
-    Upload, UploadReply,
+    AgentRequest, BundleQuery, BundleReply, CheckIn, CheckInReply, Fetch, FetchReply, OutcomeQuery, OutcomeReply, Progress, ProgressReply,
+    Ready, ReadyReply, Upload, UploadReply,
 };
 use aimass_protocol::{CohortId, ContributionId, Digest, ErrorCode};
 
@@ -48,6 +48,10 @@ pub async fn ready(connection: &Connection, ready: Ready) -> Result<ReadyReply, 
 /// The refusal, or what broke.
 pub async fn outcome(connection: &Connection, query: OutcomeQuery) -> Result<OutcomeReply, NetError> {
     Ok(aimass_net::request(connection, &AgentRequest::Outcome(query), LONG_POLL).await?.0)
+}
+
+pub(crate) async fn progress(connection: &Connection, progress: Progress) -> Result<ProgressReply, NetError> {
+    Ok(aimass_net::request(connection, &AgentRequest::Progress(progress), PROMPT).await?.0)
 }
 
 /// The bytes of a bundle newer than `have_version`, if the server has one.

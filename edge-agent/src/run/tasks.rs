@@ -1,20 +1,20 @@
 //! What runs beside the session: requests and blocking work, each reporting back with one message.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aimass_federation::RequestKind;
 use aimass_net::{Connection, NetError};
 use aimass_protocol::message::agent::{CheckInReply, OutcomeReply, ReadyReply};
-use aimass_protocol::{CohortId, ContributionId, Digest};
+use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::membership::MembershipUpdate;
 use super::requests::Uploaded;
 use crate::state::{EncodedRecord, TrainedRecord};
-use crate::work::{TrainOrder, WorkError};
+use crate::work::{TrainOrder, Wish, WorkError};
 
 /// What a task has to say when it is done.
 pub(super) enum Message {
@@ -30,6 +30,8 @@ pub(super) enum Message {
         number: u64,
         result: Result<Answer, NetError>,
     },
+    /// Training is so far.
+    Progressed { number: u64, percent: u8 },
     /// Training has ended.
     Trained {
         number: u64,
@@ -79,6 +81,8 @@ pub(super) enum Answer {
         cohort: CohortId,
         uploaded: Uploaded,
     },
+    /// To progress: whether the work can still be used.
+    Progress { job: JobId, base: Digest, wanted: bool },
     /// To an outcome query.
     Outcome { contribution: ContributionId, reply: OutcomeReply },
 }
@@ -152,30 +156,78 @@ impl Drop for Fault {
     }
 }
 
-/// Training that can be stopped.
-#[derive(Default)]
+/// What runs as training is to do; shared with its thread.
+#[derive(Debug, Clone)]
+pub(super) struct Order(Arc<AtomicU8>);
+
+const GO_ON: u8 = 0;
+const PAUSE: u8 = 1;
+const DROP: u8 = 2;
+
+impl Order {
+    /// What is wanted now.
+    pub(super) fn wish(&self) -> Wish {
+        match self.0.load(Ordering::Relaxed) {
+            GO_ON => Wish::GoOn,
+            PAUSE => Wish::Pause,
+            _ => Wish::Drop,
+        }
+    }
+}
+
+/// Training that can be stopped. One runs at a time: the next waits for the end of the one before.
 pub(super) struct Training {
     number: u64,
-    stop: Arc<AtomicBool>,
+    order: Order,
+    is_running: bool,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Training {
-    /// Stops what runs and gives a number and a flag to the next.
-    pub(super) fn begin(&mut self) -> (u64, Arc<AtomicBool>) {
-        self.stop();
-        self.number += 1;
-        self.stop = Arc::new(AtomicBool::new(false));
-        (self.number, Arc::clone(&self.stop))
+    pub(super) fn new() -> Self {
+        Self {
+            number: 0,
+            order: Order(Arc::new(AtomicU8::new(GO_ON))),
+            is_running: false,
+            turn: Arc::default(),
+        }
     }
 
-    /// Whether this is the training that runs.
+    /// Stops what runs, and gives the next its number, its order, and what its thread has to lock while it runs.
+    pub(super) fn begin(&mut self) -> (u64, Order, Arc<Mutex<()>>) {
+        self.drop_current();
+        self.number += 1;
+        self.is_running = true;
+        self.order = Order(Arc::new(AtomicU8::new(GO_ON)));
+        (self.number, self.order.clone(), Arc::clone(&self.turn))
+    }
+
+    /// Whether this is the training that was begun last.
     pub(super) fn is_current(&self, number: u64) -> bool {
         self.number == number
     }
 
-    /// Stops what runs at its next step.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Notes that a training has ended.
+    pub(super) fn ended(&mut self, number: u64) {
+        if self.is_current(number) {
+            self.is_running = false;
+        }
+    }
+
+    /// Whether there is one that has not ended.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// Stops what runs at its next step; it is kept.
+    pub(super) fn pause(&self) {
+        // What is dropped already stays so.
+        let _ = self.order.0.compare_exchange(GO_ON, PAUSE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Stops what runs at its next step; nobody needs it.
+    pub(super) fn drop_current(&self) {
+        self.order.0.store(DROP, Ordering::Relaxed);
     }
 }
 
@@ -241,10 +293,19 @@ mod tests {
 
     #[test]
     fn only_the_latest_training_counts() {
-        let mut training = Training::default();
-        let (first, stopped) = training.begin();
-        let (second, running) = training.begin();
-        assert!(stopped.load(Ordering::Relaxed) && !running.load(Ordering::Relaxed));
+        let mut training = Training::new();
+        let (first, stopped, _) = training.begin();
+        let (second, running, _) = training.begin();
+        assert_eq!((stopped.wish(), running.wish()), (Wish::Drop, Wish::GoOn));
         assert!(!training.is_current(first) && training.is_current(second));
+        training.ended(first);
+        assert!(training.is_running());
+        training.pause();
+        assert_eq!((stopped.wish(), running.wish()), (Wish::Drop, Wish::Pause));
+        training.drop_current();
+        training.pause();
+        assert_eq!(running.wish(), Wish::Drop, "dropped is dropped");
+        training.ended(second);
+        assert!(!training.is_running());
     }
 }

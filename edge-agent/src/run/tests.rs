@@ -30,12 +30,22 @@ struct Device {
 
 /// An agent that has joined, with data, and a server that has a job for it. Model and update are several chunks long.
 fn device(owner_is_trusted: bool, faults: Faults) -> Device {
+    device_for(JOB_FILE, None, owner_is_trusted, faults)
+}
+
+/// The same for a job whose training would take hours.
+fn busy_device(finish_within_ms: Option<u64>, faults: Faults) -> Device {
+    device_for(&JOB_FILE.replace("epochs = 1", "epochs = 100000"), finish_within_ms, true, faults)
+}
+
+fn device_for(job_file: &str, finish_within_ms: Option<u64>, owner_is_trusted: bool, faults: Faults) -> Device {
     let mut rng = system_rng().expect("randomness");
     let root = Root::create("test root", now_s(), &mut rng);
     let model = mlp(&[2, 60_000, 2], 1);
     let base = Digest::from_bytes(sha256(model.as_bytes()));
     let owner = key(1);
-    let mut task: Task = task_of(&owner, signed_job(JOB_FILE));
+    let mut task: Task = task_of(&owner, signed_job(job_file));
+    task.finish_within_ms = finish_within_ms;
     task.base = base;
     task.base_bytes = model.as_bytes().len() as u64;
     let (addr, script) = server::start(&root, task, model.as_bytes().to_vec(), faults);
@@ -257,4 +267,77 @@ fn bad_data_is_found_before_anything_else() {
     let error = run_to_end(&device).expect_err("there is no such file");
     assert_eq!(error.exit_kind(), ExitKind::BadData);
     assert!(device.script.seen().check_ins.is_empty());
+}
+
+#[test]
+fn training_stops_in_time_and_what_was_done_counts() {
+    let device = busy_device(Some(1500), Faults::default());
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
+    let seen = device.script.seen();
+    assert_eq!((seen.check_ins.len(), seen.offered.len()), (1, 1));
+}
+
+/// The process ends in the middle of training. The next one goes on without asking anybody, and in no more time than there was at first.
+#[test]
+fn another_process_goes_on_with_the_training() {
+    let cut_after_fetch = Some((Duration::from_millis(700), ErrorCode::Revoked));
+    let device = busy_device(
+        Some(6000),
+        Faults {
+            cut_after_fetch,
+            ..Faults::default()
+        },
+    );
+    let error = run_to_end(&device).expect_err("is revoked");
+    assert_eq!(error.exit_kind(), ExitKind::Refused, "{error}");
+    let state = &device.options.state;
+    let snapshot: Snapshot = state.load_session().expect("reads").expect("is there");
+    let limit = snapshot.task.expect("the task is kept").limit.expect("a limit");
+    assert!(state.checkpoint_path().exists() && state.load_task().expect("reads").is_some());
+
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
+    assert!(now() >= limit.finish_by);
+    let seen = device.script.seen();
+    assert_eq!(
+        (seen.check_ins.len(), &seen.fetched_from[..], seen.offered.len()),
+        (1, &[0][..], 1),
+        "it asked for nothing again"
+    );
+    assert!(!state.checkpoint_path().exists() && state.load_task().expect("reads").is_none());
+}
+
+/// A job whose owner is trusted no more is not trained on after a restart.
+#[test]
+fn a_task_whose_signed_job_was_changed_on_disk_is_not_taken_up_again() {
+    let cut_after_fetch = Some((Duration::from_millis(700), ErrorCode::Revoked));
+    let device = busy_device(
+        Some(3000),
+        Faults {
+            cut_after_fetch,
+            ..Faults::default()
+        },
+    );
+    run_to_end(&device).expect_err("is revoked");
+    let state = &device.options.state;
+    let mut task = state.load_task().expect("reads").expect("is there");
+    task.signature = aimass_protocol::SignatureBytes::from_bytes([7; 64]);
+    state.save_task(&task).expect("writes");
+    assert_eq!(run_to_end(&device).expect("runs"), ExitKind::Ok);
+    assert_eq!(device.script.seen().check_ins.len(), 2, "it asks for work");
+}
+
+#[test]
+fn progress_is_told_and_work_that_nobody_wants_is_dropped() {
+    let device = busy_device(
+        None,
+        Faults {
+            unwanted: true,
+            ..Faults::default()
+        },
+    );
+    run_until(&device, |seen| seen.check_ins.len() >= 2);
+    let seen = device.script.seen();
+    assert_eq!(seen.progress, [0]);
+    assert!(seen.check_ins[1].held.is_empty() && seen.check_ins[1].declined.is_empty());
+    assert!(seen.offered.is_empty());
 }

@@ -20,6 +20,7 @@ fn record() -> TrainedRecord {
         steps: 2,
         train_loss: 0.5,
         round: 1,
+        round_mode: RoundMode::Sync,
         rounding_seed: Digest::from_bytes([4; 32]),
     }
 }

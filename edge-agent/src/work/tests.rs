@@ -37,6 +37,7 @@ fn device(contribution: u8, shift: f32) -> Device {
         base,
         data,
         contribution: ContributionId::from_bytes([contribution; 16]),
+        finish_by: None,
     };
     Device {
         _dir: dir,
@@ -47,10 +48,7 @@ fn device(contribution: u8, shift: f32) -> Device {
 }
 
 fn trained(device: &Device) -> (TrainedRecord, Vec<u8>) {
-    let (record, _) = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .expect("trains");
+    let (record, _) = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| Wish::GoOn).expect("trains");
     let delta = device.state.load_delta(device.order.contribution, &record).expect("is kept");
     assert!(delta.iter().any(|v| *v != 0.0), "training changed nothing");
     (record, delta.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -102,10 +100,7 @@ fn other_data_or_another_job_seed_gives_another_update() {
 fn a_dry_run_changes_nothing_and_still_contributes() {
     let mut device = device(1, 0.0);
     device.order.file.train.epochs = 0;
-    let (record, _) = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .expect("runs");
+    let (record, _) = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| Wish::GoOn).expect("runs");
     assert_eq!((record.steps, record.examples), (0, 40));
     let delta = device.state.load_delta(device.order.contribution, &record).expect("is kept");
     assert!(delta.iter().all(|v| *v == 0.0));
@@ -130,10 +125,7 @@ fn a_base_without_the_adapters_that_the_job_trains_is_refused() {
     let text = crate::fixture::JOB_FILE.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }");
     let mut device = device(1, 0.0);
     device.order.file = JobFile::parse(&text).expect("a good job file");
-    let error = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .expect_err("refused");
+    let error = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| Wish::GoOn).expect_err("refused");
     assert!(
         error
             .to_string()
@@ -181,9 +173,10 @@ fn a_larger_cohort_takes_wider_sums() {
 }
 
 #[test]
-fn stopped_training_keeps_nothing() {
+fn dropped_training_keeps_nothing() {
     let device = device(1, 0.0);
-    let result = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| ControlFlow::Break(()));
+    let result = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| Wish::Drop);
+    assert!(!device.state.checkpoint_path().exists());
     assert!(matches!(result, Err(WorkError::Train(TrainError::Stopped { .. }))));
     assert_eq!(device.state.load_trained(device.order.contribution).expect("reads"), None);
 }
@@ -192,9 +185,7 @@ fn stopped_training_keeps_nothing() {
 fn a_damaged_base_model_is_noticed() {
     let device = device(1, 0.0);
     fs::write(device.state.model_path(device.order.base), b"damaged").expect("writes");
-    let result = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let result = train(&device.state, &device.order, &BackendConfig::cpu(), &mut |_| Wish::GoOn);
     assert!(matches!(result, Err(WorkError::Base { .. })));
 }
 
@@ -207,4 +198,198 @@ fn a_contribution_that_is_gone_can_not_be_encoded() {
         &descriptor(device.order.base, 5, 3),
     );
     assert!(matches!(result, Err(WorkError::Missing { .. })));
+}
+
+/// As [`device`], with 3 passes of 4 steps and an optimizer with moments.
+fn longer() -> Device {
+    let text = crate::fixture::JOB_FILE
+        .replace("optimizer = \"sgd\"", "optimizer = \"adam\"")
+        .replace("epochs = 1", "epochs = 3");
+    let mut device = device(1, 0.0);
+    device.order.file = JobFile::parse(&text).expect("a good job file");
+    device
+}
+
+/// Trains until `wish` ends it.
+fn train_with(device: &Device, wish: &mut dyn FnMut(Progress) -> Wish) -> Result<TrainedRecord, WorkError> {
+    train(&device.state, &device.order, &BackendConfig::cpu(), wish).map(|(record, _)| record)
+}
+
+fn pause_after(device: &Device, last: u64) {
+    let result = train_with(device, &mut |p| if p.step < last { Wish::GoOn } else { Wish::Pause });
+    assert!(
+        matches!(result, Err(WorkError::Train(TrainError::Stopped { step })) if step == last),
+        "{result:?}"
+    );
+    assert!(device.state.checkpoint_path().exists());
+}
+
+#[test]
+fn training_that_was_interrupted_ends_with_the_same_bytes() {
+    let whole = trained(&longer());
+    assert_eq!(whole.0.steps, 12);
+    for interrupted in [&[1][..], &[4], &[6], &[11], &[2, 5, 8]] {
+        let device = longer();
+        for last in interrupted {
+            pause_after(&device, *last);
+        }
+        let mut first = None;
+        let record = train_with(&device, &mut |p| {
+            first.get_or_insert(p.step);
+            Wish::GoOn
+        });
+        assert_eq!(first, interrupted.last().map(|last| last + 1), "it went on, not anew");
+        let record = record.expect("trains");
+        let delta = device.state.load_delta(device.order.contribution, &record).expect("is kept");
+        let bytes: Vec<u8> = delta.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!((record, bytes), whole, "after {interrupted:?}");
+    }
+}
+
+#[test]
+fn a_killed_training_goes_on_from_its_last_checkpoint() {
+    let whole = trained(&longer());
+    let device = longer();
+    pause_after(&device, 5);
+    // Killed two steps later: nothing is written on the way out.
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        train_with(&device, &mut |p| if p.step < 7 { Wish::GoOn } else { panic!("killed on purpose") })
+    }));
+    assert!(killed.is_err());
+    let mut steps = Vec::new();
+    train_with(&device, &mut |p| {
+        steps.push(p.step);
+        Wish::GoOn
+    })
+    .expect("trains");
+    assert_eq!(steps, (6..=12).collect::<Vec<_>>());
+    assert_eq!(trained(&longer()), whole);
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_or_of_other_work_is_dropped_and_training_starts_anew() {
+    let whole = trained(&longer());
+    type Spoil = fn(&mut Device, Vec<u8>);
+    let spoils: [(&str, Spoil); 4] = [
+        ("a byte", |device, mut bytes| {
+            let last = bytes.len() - 9;
+            bytes[last] ^= 1;
+            fs::write(device.state.checkpoint_path(), bytes).expect("writes");
+        }),
+        ("its end", |device, bytes| {
+            fs::write(device.state.checkpoint_path(), &bytes[..bytes.len() / 2]).expect("writes");
+        }),
+        ("all of it", |device, _| {
+            fs::write(device.state.checkpoint_path(), b"").expect("writes")
+        }),
+        ("the job", |device, _| device.order.job = JobId::from_bytes([9; 16])),
+    ];
+    for (what, spoil) in spoils {
+        let mut device = longer();
+        pause_after(&device, 5);
+        let bytes = fs::read(device.state.checkpoint_path()).expect("is kept");
+        spoil(&mut device, bytes);
+        let mut first = None;
+        train_with(&device, &mut |p| {
+            first.get_or_insert(p.step);
+            Wish::GoOn
+        })
+        .expect("trains");
+        assert_eq!(first, Some(1), "{what}");
+        assert!(!device.state.checkpoint_path().exists(), "{what}");
+        device.order.job = JobId::from_bytes([1; 16]);
+        assert_eq!(trained(&device), whole, "{what}");
+    }
+}
+
+#[test]
+fn partial_work_counts_with_what_was_really_done() {
+    // The time is over before it begins: one step all the same.
+    let mut device = longer();
+    device.order.finish_by = Some(Timestamp::from_ms(1));
+    let (record, delta) = trained(&device);
+    assert_eq!((record.steps, record.examples), (1, 10));
+    assert!(record.train_loss > 0.0);
+    // A training that is taken up again after its time makes one step more. Rows that were seen before count once.
+    for (before, steps, examples) in [(2, 3, 30), (3, 4, 40), (6, 7, 40)] {
+        let mut device = longer();
+        pause_after(&device, before);
+        device.order.finish_by = Some(Timestamp::from_ms(1));
+        let (record, more) = trained(&device);
+        assert_eq!((record.steps, record.examples), (steps, examples));
+        assert_ne!(more, delta);
+    }
+    let mut device = longer();
+    device.order.finish_by = Some(crate::platform::now().after(Duration::from_secs(3600)));
+    assert_eq!(trained(&device), trained(&longer()), "time enough");
+}
+
+#[test]
+fn an_update_with_bad_values_is_refused_or_clipped_never_sent_as_it_is() {
+    let device = device(1, 0.0);
+    let (record, _) = trained(&device);
+    let id = device.order.contribution;
+    let mut cohort = 0;
+    let mut encode_delta = |value: f32| {
+        let mut delta = vec![0.01; record.n_weights];
+        delta[3] = value;
+        let changed = TrainedRecord {
+            delta_crc32: state::crc32_of(&delta),
+            ..record.clone()
+        };
+        device.state.save_trained(id, &changed, &delta).expect("is kept");
+        cohort += 1;
+        encode(&device.state, id, &descriptor(record.base, cohort, 3))
+    };
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let error = encode_delta(value).expect_err("refused").to_string();
+        assert_eq!(
+            error, "the update holds a value that is not finite at index 3; training diverged: lower the learning rate",
+            "{value}"
+        );
+    }
+    assert!(!encode_delta(1e-40).expect("a subnormal number is a small one").clipped);
+    // The clip is 10: a million times too long, and as long as can be.
+    for value in [1e7, f32::MAX] {
+        assert!(encode_delta(value).expect("is scaled down").clipped, "{value}");
+    }
+}
+
+#[test]
+fn a_stale_contribution_weighs_less_and_one_that_the_cohort_does_not_take_is_refused() {
+    let text = crate::fixture::JOB_FILE
+        .replace("max = 5", "max = 5\nmode = \"async\"")
+        .replace("name = \"fedavg\"", "name = \"fedbuff\"");
+    let mut device = device(1, 0.0);
+    device.order.file = JobFile::parse(&text).expect("a good job file");
+    let (record, _) = trained(&device);
+    let id = device.order.contribution;
+    let newer = |n: u8| Digest::from_bytes([n; 32]);
+    let mut weights = Vec::new();
+    for (cohort, bases) in [(1, vec![record.base]), (2, vec![newer(3), newer(2), newer(1), record.base])] {
+        let terms = Descriptor {
+            bases,
+            ..descriptor(record.base, cohort, 1)
+        };
+        encode(&device.state, id, &terms).expect("encodes");
+        let packed = fs::read(device.state.encoded_path(id)).expect("is kept");
+        let codec = FixedCodec::new(FixedParams {
+            n_weights: record.n_weights,
+            bits: terms.codec.bits,
+            clip: terms.codec.clip,
+            weight_cap: terms.codec.weight_cap,
+            weight_scale: 1024,
+            members: 1,
+        });
+        let codec = codec.expect("a plan");
+        let mut sum = aimass_compression::Accumulator::new(codec.plan());
+        sum.add(&packed).expect("fits the plan");
+        weights.push(sum.decode(&codec).expect("not empty").weight);
+    }
+    assert_eq!(weights, [40, 20], "40 examples, and three steps behind: 1 / sqrt(1 + 3)");
+    let other = Descriptor {
+        bases: vec![newer(1)],
+        ..descriptor(record.base, 3, 1)
+    };
+    assert!(matches!(encode(&device.state, id, &other), Err(WorkError::OtherBase { .. })));
 }

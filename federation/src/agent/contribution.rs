@@ -2,7 +2,7 @@
 
 use aimass_protocol::descriptor::{CodecParams, Descriptor};
 use aimass_protocol::job::{AggregationMode, JobFile};
-use aimass_protocol::{ContributionId, Digest, JobId};
+use aimass_protocol::{ContributionId, Digest, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A trained contribution. Identified by job, base model and its random id; it is in at most one published sum.
@@ -33,6 +33,9 @@ pub struct Consent {
     pub codec: CodecParams,
     /// `round.max_time`, in milliseconds.
     pub max_time_ms: u64,
+    /// How many steps older than the newest model a base may be; 0 unless the rounds are asynchronous.
+    #[serde(default)]
+    pub max_staleness: u32,
 }
 
 impl Consent {
@@ -44,6 +47,7 @@ impl Consent {
             floor: file.aggregation.floor,
             codec: file.update,
             max_time_ms: u64::try_from(file.round.max_time.as_millis()).unwrap_or(u64::MAX),
+            max_staleness: file.round.max_staleness,
         }
     }
 }
@@ -78,9 +82,41 @@ impl Stage {
     }
 }
 
-/// Everything that a session needs to go on after its process was killed.
+/// Work that was taken and passed the policy, and is being fetched or trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The job.
+    pub job: JobId,
+    /// The round that the base belongs to.
+    pub round: u32,
+    /// The model to start from.
+    pub base: Digest,
+    /// Its size in bytes.
+    pub base_bytes: u64,
+    /// What the job's owner signed about how updates are treated.
+    pub consent: Consent,
+    /// When training stops and what was done by then counts; none where the round waits.
+    #[serde(default)]
+    pub limit: Option<TimeLimit>,
+    /// Whether the base model is on disk.
+    pub fetched: bool,
+}
+
+/// How long training may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeLimit {
+    /// It stops then.
+    pub finish_by: Timestamp,
+    /// What the server left for it, in milliseconds: a clock that went back while the agent was down does not make that more.
+    pub within_ms: u64,
+}
+
+/// Everything that a session needs to go on after its process was killed. At most one of the two is there.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The contribution that is held: a session finishes one before it asks for other work. Files of any other contribution may be deleted.
     pub held: Option<Contribution>,
+    /// The work that is fetched or trained.
+    #[serde(default)]
+    pub task: Option<Assignment>,
 }

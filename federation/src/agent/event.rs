@@ -5,7 +5,7 @@ use std::fmt;
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::job::JobFile;
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, Ready};
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
 
 use crate::RequestKind;
@@ -32,12 +32,31 @@ pub enum Event {
         base: Digest,
         /// Its size in bytes.
         base_bytes: u64,
+        /// What the round leaves for training, in milliseconds.
+        finish_within_ms: Option<u64>,
     },
     /// The check-in was answered: nothing now.
     ComeBack(ComeBack),
     /// The base model is on disk, whole and verified.
     Fetched {
         /// Which.
+        base: Digest,
+    },
+    /// The base model on disk is not what it was thought to be: it is fetched again.
+    BaseLost {
+        /// Which.
+        base: Digest,
+    },
+    /// Training is so far. Said as often as the driver likes.
+    Progressed {
+        /// How much of it is done, 0 to 100.
+        percent: u8,
+    },
+    /// Progress was answered: the work can't be used any more.
+    Unwanted {
+        /// The job.
+        job: JobId,
+        /// The model that is trained from.
         base: Digest,
     },
     /// The contribution is trained and durable: the driver keeps its delta under `contribution`.
@@ -137,13 +156,25 @@ pub enum Effect {
         /// Its announced size in bytes.
         base_bytes: u64,
     },
-    /// Train; then [`Event::Trained`] or [`Event::TrainFailed`]. Goes on without a connection.
+    /// Train, from the checkpoint that there is for the same job and base, if any; then [`Event::Trained`], [`Event::TrainFailed`] or
+    /// [`Event::BaseLost`], and [`Event::Progressed`] on the way. Goes on without a connection.
     Train {
         /// The job, as the task brought it.
         job: JobId,
         /// The round.
         round: u32,
         /// The model to start from.
+        base: Digest,
+        /// Training stops at the first step after this, and what was done counts.
+        finish_by: Option<Timestamp>,
+    },
+    /// Tell how far training is; then [`Event::Unwanted`] if that is the answer. Nothing depends on any other answer, nor on there being one.
+    Progress(Progress),
+    /// Stop what is done for this task, and delete what is kept for it: its signed job and the checkpoint.
+    DropTask {
+        /// The job.
+        job: JobId,
+        /// The base model.
         base: Digest,
     },
     /// Offer a contribution; then [`Event::Cohort`], [`Event::Superseded`] or a refusal.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aimass_protocol::Timestamp;
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::job::AggregationMode;
+use aimass_protocol::{Digest, Timestamp};
 
 use super::{Consent, Contribution};
 
@@ -99,7 +99,12 @@ impl Policy {
         let wrong = [
             (descriptor.version != DESCRIPTOR_VERSION, "has an unknown version"),
             (descriptor.job != contribution.job, "is for another job"),
-            (descriptor.bases != [contribution.base], "is for another base model"),
+            (!descriptor.bases.contains(&contribution.base), "is for another base model"),
+            (
+                descriptor.bases.len() as u64 > u64::from(consent.max_staleness) + 1,
+                "permits more base models than the signed job",
+            ),
+            (has_twice(&descriptor.bases), "names a base model twice"),
             (descriptor.mode != consent.mode, "has another aggregation mode than the signed job"),
             (descriptor.floor < consent.floor, "has a lower floor than the signed job"),
             (descriptor.codec != consent.codec, "has other codec parameters than the signed job"),
@@ -127,4 +132,9 @@ impl Policy {
             Ok(())
         }
     }
+}
+
+fn has_twice(bases: &[Digest]) -> bool {
+    let distinct: std::collections::BTreeSet<_> = bases.iter().collect();
+    distinct.len() < bases.len()
 }

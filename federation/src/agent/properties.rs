@@ -22,6 +22,7 @@ fn request() -> impl Strategy<Value = RequestKind> {
         RequestKind::Ready,
         RequestKind::Upload,
         RequestKind::Outcome,
+        RequestKind::Progress,
     ])
 }
 
@@ -39,9 +40,14 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => Just(Event::Connected),
         2 => reason().prop_map(|reason| Event::Disconnected { reason }),
-        8 => (job_id(), base()).prop_map(|(job, base)| Event::Task { job, file: Box::new(job_file("a job")), round: 1, base, base_bytes: 10 }),
-        2 => any::<u64>().prop_map(|after_ms| Event::ComeBack(ComeBack { after_ms, reason: "later".to_owned(), spread_ms: 0 })),
+        8 => (job_id(), base(), prop::option::of(1..100_000u64)).prop_map(|(job, base, finish_within_ms)| {
+            Event::Task { job, file: Box::new(job_file("a job")), round: 1, base, base_bytes: 10, finish_within_ms }
+        }),
+        2 => (any::<u64>(), any::<u64>()).prop_map(|(after_ms, spread_ms)| Event::ComeBack(ComeBack { after_ms, reason: "later".to_owned(), spread_ms })),
         8 => base().prop_map(|base| Event::Fetched { base }),
+        1 => base().prop_map(|base| Event::BaseLost { base }),
+        4 => any::<u8>().prop_map(|percent| Event::Progressed { percent }),
+        1 => (job_id(), base()).prop_map(|(job, base)| Event::Unwanted { job, base }),
         12 => (job_id(), base(), name()).prop_map(|(job, base, contribution)| Event::Trained { job, base, contribution }),
         1 => (job_id(), reason()).prop_map(|(job, reason)| Event::TrainFailed { job, reason }),
         12 => (name(), job_id(), base(), cohort_id(), 0..4u32).prop_map(|(contribution, job, base, cohort, floor)| {
@@ -98,12 +104,23 @@ proptest! {
                         prop_assert!(kept.contains(contribution));
                         prop_assert!(descriptor.floor >= 2 && descriptor.mode == AggregationMode::Plain);
                     }
+                    Effect::Train { job, base, finish_by, .. } => {
+                        let task = disk.task.as_ref().expect("what is trained is persisted");
+                        prop_assert!(task.fetched);
+                        prop_assert_eq!((task.job, task.base, task.limit.map(|limit| limit.finish_by)), (*job, *base, *finish_by));
+                    }
+                    Effect::DropTask { job, base } => {
+                        let gone = disk.task.as_ref().is_none_or(|task| (task.job, task.base) != (*job, *base));
+                        prop_assert!(gone, "forgotten on disk before it is deleted");
+                    }
+                    Effect::Progress(progress) => prop_assert!(progress.percent <= 100),
                     Effect::Sleep { until, .. } => prop_assert!(*until > now),
                     _ => {}
                 }
             }
             // All that decides about a contribution is on disk.
             prop_assert_eq!(&disk, &session.snapshot());
+            prop_assert!(disk.held.is_none() || disk.task.is_none(), "one thing at a time");
             if let Some(at) = session.poll_timeout() {
                 prop_assert!(at > now, "a timer that is due at once would spin");
             }

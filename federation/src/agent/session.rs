@@ -4,17 +4,25 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::limits::MAX_SPREAD_MS;
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::{CheckIn, ComeBack, Held, OutcomeQuery, OutcomeReply, Ready};
+use aimass_protocol::message::agent::{CheckIn, ComeBack, Held, OutcomeQuery, OutcomeReply, Progress, Ready};
 use aimass_protocol::{CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 
 use super::backoff::Backoff;
-use super::work::{Asked, Link, Task, Work};
-use super::{Activity, Config, Consent, Contribution, Effect, Event, Snapshot, Stage, Warning};
-use crate::RequestKind;
+use super::work::{Asked, Link, Work};
+use super::{Activity, Assignment, Config, Consent, Contribution, Effect, Event, Snapshot, Stage, TimeLimit, Warning};
+use crate::{RequestKind, jitter};
 
 /// A server can't send an agent away for longer, nor make it ask without pause.
 const COME_BACK_MS: std::ops::RangeInclusive<u64> = 50..=3_600_000;
+
+/// Progress is not told more often than this.
+const PROGRESS_LEAST: Duration = Duration::from_secs(5);
+/// It is told after this, or sooner if there is something to tell.
+const PROGRESS_MOST: Duration = Duration::from_secs(10);
+/// So many more percent are something to tell.
+const PROGRESS_PERCENT: u8 = 5;
 
 /// Until the program is started again.
 const FOREVER: Timestamp = Timestamp::from_ms(u64::MAX);
@@ -36,6 +44,14 @@ pub struct Session {
     reconnect: Backoff,
     /// Between tries of one request.
     retry: Backoff,
+    /// Over how long reconnects are to be spread, as the server said last.
+    spread_ms: u64,
+    /// Connections that were lost; makes each draw another.
+    lost: u64,
+    /// When progress was told last, and which; training begins with none.
+    told: Option<(Timestamp, u8)>,
+    /// The wall clock, and what time it was here then.
+    wall: Option<(Timestamp, Timestamp)>,
 }
 
 impl Session {
@@ -48,19 +64,32 @@ impl Session {
             link: Link::Down {
                 retry_at: Timestamp::default(),
             },
-            work: Work::resume(snapshot.held.as_ref()),
+            work: Work::resume(&snapshot),
             asked: Asked::NotYet,
             held: snapshot.held,
             declined: BTreeMap::new(),
             reconnect: backoff(0),
             retry: backoff(1),
+            spread_ms: 0,
+            lost: 0,
+            told: None,
+            wall: None,
             config,
         }
     }
 
     /// What has to survive a killed process; see [`Effect::Persist`].
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { held: self.held.clone() }
+        Snapshot {
+            held: self.held.clone(),
+            task: self.work.task().cloned(),
+        }
+    }
+
+    /// Notes what the wall clock says at `now`. What others have dated (a cohort's deadline) is compared with it; where it is not known, with `now`.
+    /// No timer depends on it, so that it may jump.
+    pub fn set_wall_clock(&mut self, now: Timestamp, wall: Timestamp) {
+        self.wall = Some((now, wall));
     }
 
     /// What it does now, for status and logs.
@@ -95,7 +124,7 @@ impl Session {
         self.now = self.now.max(now);
         if !self.started {
             self.started = true;
-            self.recheck_held(out);
+            self.recheck(out);
         }
         match event {
             Event::Tick => {}
@@ -107,28 +136,38 @@ impl Session {
                 round,
                 base,
                 base_bytes,
+                finish_within_ms,
             } if self.is_open(RequestKind::CheckIn) => {
                 self.heard();
-                self.take(
-                    Task {
-                        job,
-                        round,
-                        base,
-                        base_bytes,
-                        consent: Consent::of(&file),
-                    },
-                    out,
-                );
+                let limit = finish_within_ms.map(|within_ms| TimeLimit {
+                    finish_by: self.now.after(Duration::from_millis(within_ms)),
+                    within_ms,
+                });
+                let task = Assignment {
+                    job,
+                    round,
+                    base,
+                    base_bytes,
+                    consent: Consent::of(&file),
+                    limit,
+                    fetched: false,
+                };
+                self.take(task, out);
             }
             Event::ComeBack(come_back) if self.is_open(RequestKind::CheckIn) => {
                 self.heard();
                 self.come_back(come_back, out);
             }
-            Event::Fetched { base } => self.fetched(base),
+            Event::Fetched { base } => self.fetched(base, out),
+            Event::BaseLost { base } => self.base_lost(base, out),
+            Event::Progressed { percent } => self.progressed(percent, out),
+            Event::Unwanted { job, base } if self.work.task().is_some_and(|task| task.job == job && task.base == base) => {
+                self.drop_task(out);
+            }
             Event::Trained { job, base, contribution } => self.trained(job, base, contribution, out),
             Event::TrainFailed { job, reason } if matches!(&self.work, Work::Train(task) if task.job == job) => {
                 self.decline(job, self.pause(), reason, out);
-                self.go(Work::CheckIn);
+                self.drop_task(out);
             }
             Event::Cohort { contribution, descriptor } if self.is_open(RequestKind::Ready) && self.holds(contribution) => {
                 self.heard();
@@ -210,6 +249,7 @@ impl Session {
                 job: task.job,
                 round: task.round,
                 base: task.base,
+                finish_by: task.limit.map(|limit| limit.finish_by),
             }),
             (Work::Offer, Some(c)) => Some(Effect::Offer(Ready {
                 job: c.job,
@@ -236,9 +276,19 @@ impl Session {
     }
 
     fn go(&mut self, work: Work) {
+        self.told = matches!(work, Work::Train(_)).then_some((self.now, 0));
         self.work = work;
         self.asked = Asked::NotYet;
         self.retry.reset();
+    }
+
+    /// Leaves the task at hand, if there is one, and asks for other work.
+    fn drop_task(&mut self, out: &mut Vec<Effect>) {
+        if let Some(task) = self.work.task() {
+            let (job, base) = (task.job, task.base);
+            out.extend([Effect::Persist, Effect::DropTask { job, base }]);
+        }
+        self.go(Work::CheckIn);
     }
 
     /// Does the work at hand again after a pause that grows.
@@ -279,11 +329,34 @@ impl Session {
         self.now.after(self.config.failed_job_pause)
     }
 
-    /// The policy may have become stricter while the agent was down.
-    fn recheck_held(&mut self, out: &mut Vec<Effect>) {
-        let refused = self.held.as_ref().and_then(|c| self.config.policy.check_job(&c.consent).err());
-        if let Some(error) = refused {
-            self.give_up(error.to_string(), FOREVER, out);
+    /// The policy may have become stricter while the agent was down, and the clock may have gone back.
+    fn recheck(&mut self, out: &mut Vec<Effect>) {
+        let policy = &self.config.policy;
+        if let Some(error) = self.held.as_ref().and_then(|c| policy.check_job(&c.consent).err()) {
+            return self.give_up(error.to_string(), FOREVER, out);
+        }
+        let (Work::Fetch(task) | Work::Train(task)) = &mut self.work else {
+            return;
+        };
+        if let Err(error) = policy.check_job(&task.consent) {
+            let job = task.job;
+            self.decline(job, FOREVER, error.to_string(), out);
+            return self.drop_task(out);
+        }
+        if let Some(limit) = &mut task.limit {
+            let latest = self.now.after(Duration::from_millis(limit.within_ms));
+            if limit.finish_by > latest {
+                limit.finish_by = latest;
+                out.push(Effect::Persist);
+            }
+        }
+    }
+
+    /// The time as others date things.
+    fn date(&self) -> Timestamp {
+        match self.wall {
+            Some((at, wall)) => wall.after(self.now.since(at)),
+            None => self.now,
         }
     }
 
@@ -295,8 +368,14 @@ impl Session {
         if matches!(self.link, Link::Down { .. }) {
             return;
         }
+        let pause = if self.link == Link::Up && self.spread_ms > 0 {
+            self.lost += 1;
+            jitter::part(Duration::from_millis(self.spread_ms), self.config.seed ^ jitter::mix(self.lost))
+        } else {
+            self.reconnect.next()
+        };
         self.link = Link::Down {
-            retry_at: self.now.after(self.reconnect.next()),
+            retry_at: self.now.after(pause),
         };
         if self.work.request().is_some() && matches!(self.asked, Asked::Open { .. }) {
             self.asked = Asked::NotYet;
@@ -304,7 +383,7 @@ impl Session {
         out.push(Effect::Warn(Warning::Unreachable { reason }));
     }
 
-    fn take(&mut self, task: Task, out: &mut Vec<Effect>) {
+    fn take(&mut self, task: Assignment, out: &mut Vec<Effect>) {
         if self.declined.contains_key(&task.job) {
             // It was told so; asking at once would go round in circles.
             return self.later("the server offers a job that is declined".to_owned(), out);
@@ -314,21 +393,53 @@ impl Session {
             return self.go(Work::CheckIn);
         }
         self.go(Work::Fetch(task));
+        out.push(Effect::Persist);
     }
 
     fn come_back(&mut self, come_back: ComeBack, out: &mut Vec<Effect>) {
         let after_ms = come_back.after_ms.clamp(*COME_BACK_MS.start(), *COME_BACK_MS.end());
         let until = self.now.after(Duration::from_millis(after_ms));
+        self.spread_ms = come_back.spread_ms.min(MAX_SPREAD_MS);
         self.wait(until, come_back.reason, out);
     }
 
-    fn fetched(&mut self, base: Digest) {
+    fn fetched(&mut self, base: Digest, out: &mut Vec<Effect>) {
         if let Work::Fetch(task) = &self.work
             && task.base == base
         {
-            let task = task.clone();
+            let task = Assignment {
+                fetched: true,
+                ..task.clone()
+            };
             self.heard();
             self.go(Work::Train(task));
+            out.push(Effect::Persist);
+        }
+    }
+
+    fn base_lost(&mut self, base: Digest, out: &mut Vec<Effect>) {
+        if let Work::Train(task) = &self.work
+            && task.base == base
+        {
+            let task = Assignment {
+                fetched: false,
+                ..task.clone()
+            };
+            self.go(Work::Fetch(task));
+            out.push(Effect::Persist);
+        }
+    }
+
+    fn progressed(&mut self, percent: u8, out: &mut Vec<Effect>) {
+        let Work::Train(task) = &self.work else { return };
+        let due = self.told.is_none_or(|(at, told)| {
+            let since = self.now.since(at);
+            since >= PROGRESS_MOST || (since >= PROGRESS_LEAST && percent >= told.saturating_add(PROGRESS_PERCENT))
+        });
+        if due && self.link == Link::Up {
+            let (job, base, percent) = (task.job, task.base, percent.min(100));
+            self.told = Some((self.now, percent));
+            out.push(Effect::Progress(Progress { job, base, percent }));
         }
     }
 
@@ -344,7 +455,7 @@ impl Session {
                 consent: task.consent.clone(),
                 stage: Stage::Trained,
             });
-            out.push(Effect::Persist);
+            out.extend([Effect::Persist, Effect::DropTask { job, base }]);
             self.go(Work::Offer);
         } else if !self.holds(id) {
             out.push(Effect::Discard { contribution: id });
@@ -352,8 +463,9 @@ impl Session {
     }
 
     fn join(&mut self, descriptor: Box<Descriptor>, out: &mut Vec<Effect>) {
+        let date = self.date();
         let Some(held) = &mut self.held else { return };
-        match self.config.policy.check_cohort(self.now, held, &descriptor) {
+        match self.config.policy.check_cohort(date, held, &descriptor) {
             Ok(()) => {
                 held.stage = Stage::Offered { descriptor: *descriptor };
                 out.push(Effect::Persist);
@@ -433,7 +545,7 @@ impl Session {
             }
             Work::Fetch(task) | Work::Train(task) if task.job == job => {
                 self.decline(job, self.pause(), reason, out);
-                self.go(Work::CheckIn);
+                self.drop_task(out);
             }
             Work::Offer | Work::Encode | Work::Upload | Work::Await if self.held.as_ref().is_some_and(|c| c.job == job) => {
                 self.give_up(reason, self.pause(), out);
@@ -455,14 +567,14 @@ impl Session {
             return self.later(text, out);
         }
         match (request, code) {
+            // It is never the request at hand.
+            (RequestKind::Progress, _) => {}
             (RequestKind::CheckIn, _) => self.later(text, out),
             (RequestKind::Fetch, _) => {
                 // Most likely the round went on.
-                self.work = Work::CheckIn;
+                self.drop_task(out);
                 self.later(text, out);
             }
-            // It was a courtesy.
-            (RequestKind::Progress, _) => {}
             (RequestKind::Upload, Duplicate) => self.go(Work::Await),
             (RequestKind::Upload | RequestKind::Outcome, CohortUnknown | Late) => self.offer_again(out),
             (_, StaleBase | JobUnknown | Duplicate) => {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
-use aimass_protocol::job::{AggregationMode, JobFile};
+use aimass_protocol::job::{AggregationMode, JobFile, RoundMode};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{ComeBack, OutcomeReply};
 use aimass_protocol::{ErrorCode, TenantId, Timestamp};
@@ -135,6 +135,23 @@ fn task(edit: &dyn Fn(&mut JobFile)) -> Event {
         round: 1,
         base: model(100),
         base_bytes: 1000,
+        finish_within_ms: None,
+    }
+}
+
+/// The same with an end.
+fn hurried(within_ms: u64) -> Event {
+    let mut event = task(&|_| {});
+    if let Event::Task { finish_within_ms, .. } = &mut event {
+        *finish_within_ms = Some(within_ms);
+    }
+    event
+}
+
+fn dropped() -> Effect {
+    Effect::DropTask {
+        job: job(1),
+        base: model(100),
     }
 }
 
@@ -230,11 +247,12 @@ fn should_ask_again_for_a_job_that_failed_here_after_a_while() {
 
 #[test]
 fn should_refuse_a_descriptor_that_gives_less_than_was_signed() {
-    let cases: [(Edit<Descriptor>, &str); 11] = [
+    let cases: [(Edit<Descriptor>, &str); 12] = [
         (|d| d.version = 2, "version"),
         (|d| d.job = job(2), "another job"),
         (|d| d.bases = vec![model(9)], "another base"),
-        (|d| d.bases.push(model(9)), "another base"),
+        (|d| d.bases.push(model(9)), "more base models"),
+        (|d| d.bases.push(model(100)), "more base models"),
         (|d| d.mode = AggregationMode::Secure, "mode"),
         (|d| d.floor = 1, "min_survivors"),
         (|d| d.codec.clip = 1e9, "codec"),
@@ -261,9 +279,35 @@ fn should_refuse_a_descriptor_that_gives_less_than_was_signed() {
 }
 
 #[test]
+fn should_join_an_asynchronous_cohort_with_a_base_that_is_stale_within_bounds() {
+    let offering = |max_staleness| {
+        let mut bench = Bench::new();
+        bench.step(task(&|file| {
+            file.round.mode = RoundMode::Async;
+            file.round.max_staleness = max_staleness;
+        }));
+        bench.step(Event::Fetched { base: model(100) });
+        bench.step(trained());
+        bench
+    };
+    let bases = vec![model(102), model(101), model(100)];
+    let mut bench = offering(2);
+    let effects = bench.step(joined(&|d| d.bases.clone_from(&bases)));
+    assert!(matches!(&effects[..], [Effect::Persist, Effect::Encode { .. }]), "{effects:?}");
+    let reason = offering(1).declines(joined(&|d| d.bases.clone_from(&bases)));
+    assert!(reason.contains("more base models"), "{reason}");
+    let reason = offering(5).declines(joined(&|d| d.bases = vec![model(101), model(100), model(100)]));
+    assert!(reason.contains("twice"), "{reason}");
+    let reason = offering(5).declines(joined(&|d| d.bases = vec![model(101), model(102)]));
+    assert!(reason.contains("another base"), "{reason}");
+}
+
+#[test]
 fn should_go_on_after_a_kill_where_it_was() {
     let cases = [
-        (Activity::Training, Activity::CheckingIn),
+        (Activity::CheckingIn, Activity::CheckingIn),
+        (Activity::Fetching, Activity::Fetching),
+        (Activity::Training, Activity::Training),
         (Activity::Offering, Activity::Offering),
         (Activity::Encoding, Activity::Encoding),
         (Activity::Uploading, Activity::Uploading),
@@ -286,6 +330,8 @@ fn should_go_on_after_a_kill_where_it_was() {
             .collect();
         let expected = match after {
             Activity::CheckingIn => "CheckIn declined [] held []",
+            Activity::Fetching => "Fetch { job: JobId(01010101), base: Digest(64646464), base_bytes: 1000 }",
+            Activity::Training => "Train { job: JobId(01010101), round: 1, base: Digest(64646464), finish_by: None }",
             Activity::Offering => "Offer(Ready { job: JobId(01010101), base: Digest(64646464), contribution: ContributionId(01010101) })",
             Activity::Encoding => "Encode ContributionId(01010101) for CohortId(01010101)",
             Activity::Uploading => "Upload { contribution: ContributionId(01010101), cohort: CohortId(01010101) }",
@@ -321,7 +367,7 @@ fn should_train_on_without_a_connection_and_offer_when_it_is_back() {
     bench.step(Event::Disconnected {
         reason: "timeout".to_owned(),
     });
-    assert_eq!(bench.step(trained()), [Effect::Persist]);
+    assert_eq!(bench.step(trained()), [Effect::Persist, dropped()]);
     assert_eq!(bench.tick(), [Effect::Connect]);
     assert!(matches!(&bench.step(Event::Connected)[..], [Effect::Offer(_)]));
 }
@@ -414,4 +460,190 @@ fn should_delete_a_contribution_that_comes_too_late() {
             contribution: contribution(1)
         }]
     );
+}
+
+#[test]
+fn should_read_what_an_older_version_persisted() {
+    let snapshot = Bench::at(Activity::Offering).session.snapshot();
+    let mut json = serde_json::to_value(&snapshot).expect("a snapshot serialises");
+    json.as_object_mut().expect("a map").remove("task");
+    json["held"]["consent"].as_object_mut().expect("a map").remove("max_staleness");
+    assert_eq!(serde_json::from_value::<Snapshot>(json).expect("and back"), snapshot);
+}
+
+#[test]
+fn should_train_on_after_a_kill_without_asking_anybody() {
+    let mut bench = Bench::resumed(config(), Bench::at(Activity::Training).session.snapshot());
+    let effects = bench.step(Event::Tick);
+    assert!(matches!(&effects[..], [Effect::Connect, Effect::Train { .. }]), "{effects:?}");
+    bench.step(Event::Disconnected {
+        reason: "no network".to_owned(),
+    });
+    assert_eq!(bench.step(trained()), [Effect::Persist, dropped()]);
+    assert!(bench.session.snapshot().held.is_some());
+}
+
+#[test]
+fn should_drop_the_task_at_hand_when_the_policy_became_stricter() {
+    for activity in [Activity::Fetching, Activity::Training] {
+        let policy = Policy::default();
+        let mut bench = Bench::resumed(Config { policy, ..config() }, Bench::at(activity).session.snapshot());
+        let effects = bench.step(Event::Tick);
+        assert!(effects.contains(&dropped()), "{effects:?}");
+        assert_eq!(bench.session.snapshot(), Snapshot::default());
+        assert!(matches!(&bench.step(Event::Connected)[..], [Effect::CheckIn(check_in)] if check_in.declined == [job(1)]));
+    }
+}
+
+#[test]
+fn should_fetch_a_base_again_that_was_lost_on_disk() {
+    let mut bench = Bench::at(Activity::Training);
+    let effects = bench.step(Event::BaseLost { base: model(100) });
+    assert!(matches!(&effects[..], [Effect::Persist, Effect::Fetch { .. }]), "{effects:?}");
+    let effects = bench.step(Event::Fetched { base: model(100) });
+    assert!(matches!(&effects[..], [Effect::Persist, Effect::Train { .. }]), "{effects:?}");
+    assert_eq!(bench.step(Event::BaseLost { base: model(101) }), [], "of another task");
+}
+
+#[test]
+fn should_keep_the_end_of_training_over_a_restart() {
+    let mut bench = Bench::new();
+    bench.step(hurried(90_000));
+    bench.now = bench.now.after(Duration::from_secs(20));
+    let finish_by = Some(at_s(1090));
+    let effects = bench.step(Event::Fetched { base: model(100) });
+    assert!(
+        matches!(&effects[..], [Effect::Persist, Effect::Train { finish_by: by, .. }] if *by == finish_by),
+        "fetching counts: {effects:?}"
+    );
+
+    let snapshot = bench.session.snapshot();
+    let train = |now: u64| {
+        let mut bench = Bench::resumed(config(), snapshot.clone());
+        bench.now = at_s(now);
+        let effects = bench.step(Event::Tick);
+        let by = effects.iter().find_map(|effect| match effect {
+            Effect::Train { finish_by, .. } => *finish_by,
+            _ => None,
+        });
+        (by.expect("it trains on"), effects.contains(&Effect::Persist))
+    };
+    assert_eq!(train(1050), (at_s(1090), false));
+    assert_eq!(train(5000), (at_s(1090), false), "it is over: a step, and that was it");
+    assert_eq!(
+        train(10),
+        (at_s(100), true),
+        "the clock went back: no more time than there was at first"
+    );
+}
+
+#[test]
+fn should_tell_progress_when_there_is_some_and_now_and_then() {
+    let mut bench = Bench::at(Activity::Training);
+    let mut told = Vec::new();
+    for (after_s, percent) in [(0, 0), (4, 40), (1, 41), (1, 90), (4, 45), (5, 45), (5, 50), (60, 50), (0, 100)] {
+        bench.now = bench.now.after(Duration::from_secs(after_s));
+        let effects = bench.step(Event::Progressed { percent });
+        told.extend(effects.into_iter().map(|effect| match effect {
+            Effect::Progress(progress) => (bench.now.since(at_s(1000)).as_secs(), progress.percent),
+            other => panic!("{other:?}"),
+        }));
+    }
+    assert_eq!(told, [(5, 41), (15, 45), (20, 50), (80, 50)]);
+    bench.step(Event::Disconnected {
+        reason: "reset".to_owned(),
+    });
+    bench.now = bench.now.after(Duration::from_secs(60));
+    let effects = bench.step(Event::Progressed { percent: 100 });
+    assert!(
+        !effects.iter().any(|e| matches!(e, Effect::Progress(_))),
+        "there is nobody to tell: {effects:?}"
+    );
+    for event in [
+        refused(RequestKind::Progress, ErrorCode::JobUnknown),
+        Event::Failed {
+            request: RequestKind::Progress,
+            reason: "reset".to_owned(),
+        },
+    ] {
+        let before = bench.session.clone();
+        bench.step(event);
+        assert_eq!(bench.session.snapshot(), before.snapshot(), "nothing depends on it");
+        assert_eq!(bench.session.activity(), Activity::Training);
+    }
+}
+
+#[test]
+fn should_drop_work_that_nobody_wants_any_more() {
+    let mut bench = Bench::at(Activity::Training);
+    let unwanted = |base| Event::Unwanted { job: job(1), base };
+    assert_eq!(bench.step(unwanted(model(99))), [], "an answer about other work");
+    let effects = bench.step(unwanted(model(100)));
+    assert!(
+        matches!(&effects[..], [Effect::Persist, drop, Effect::CheckIn(_)] if *drop == dropped()),
+        "{effects:?}"
+    );
+    assert_eq!(bench.session.snapshot(), Snapshot::default());
+    assert_eq!(
+        bench.step(trained()),
+        [Effect::Discard {
+            contribution: contribution(1)
+        }],
+        "it was done all the same"
+    );
+}
+
+#[test]
+fn should_spread_the_first_reconnect_after_a_lost_connection_as_the_server_asked() {
+    let lose = |seed, spread_ms| {
+        let mut bench = Bench::resumed(Config { seed, ..config() }, Snapshot::default());
+        bench.step(Event::Tick);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            bench.step(Event::Connected);
+            bench.step(Event::ComeBack(ComeBack {
+                after_ms: 3_600_000,
+                reason: String::new(),
+                spread_ms,
+            }));
+            bench.step(Event::Disconnected {
+                reason: "the server restarts".to_owned(),
+            });
+            let at = bench.session.poll_timeout().unwrap_or(bench.now);
+            pauses.push(at.since(bench.now));
+            bench.now = at;
+            bench.step(Event::Tick);
+        }
+        // The server is not back yet: from here on as always.
+        bench.step(Event::Disconnected {
+            reason: "refused".to_owned(),
+        });
+        let next = bench.session.poll_timeout().expect("a timer").since(bench.now);
+        assert!(spread_ms == 0 || next <= Duration::from_secs(1), "{next:?}");
+        pauses
+    };
+    let spread = Duration::from_secs(8);
+    let all: Vec<Duration> = (0..200).flat_map(|seed| lose(seed, 8000)).collect();
+    assert!(all.iter().all(|pause| *pause <= spread));
+    for quarter in 0..4 {
+        let within = spread / 4 * quarter..spread / 4 * (quarter + 1);
+        let n = all.iter().filter(|pause| within.contains(pause)).count();
+        assert!((90..210).contains(&n), "{n} of 600 in quarter {quarter}");
+    }
+    assert!(lose(1, 0)[0] <= Duration::from_secs(1), "nothing was asked");
+    assert_eq!(lose(1, 8000), lose(1, 8000));
+}
+
+#[test]
+fn should_compare_deadlines_with_the_wall_clock_wherever_it_jumped() {
+    // A device without a clock of its own: it starts in 1970, and learns the time after a while.
+    let mut bench = Bench::at(Activity::Offering);
+    let soon = |d: &mut Descriptor| d.deadline = at_s(1_800_000_060);
+    let declined = bench.clone().declines(joined(&soon));
+    assert!(declined.contains("past the round"), "{declined}");
+    let timer = bench.session.poll_timeout();
+    bench.session.set_wall_clock(bench.now, at_s(1_800_000_000));
+    assert_eq!(bench.session.poll_timeout(), timer, "no timer moves");
+    let effects = bench.step(joined(&soon));
+    assert!(matches!(&effects[..], [Effect::Persist, Effect::Encode { .. }]), "{effects:?}");
 }

@@ -1,8 +1,8 @@
 //! What a session is at.
 
-use aimass_protocol::{Digest, JobId, Timestamp};
+use aimass_protocol::Timestamp;
 
-use super::{Consent, Contribution, Stage};
+use super::{Assignment, Snapshot, Stage};
 use crate::RequestKind;
 
 /// The connection.
@@ -17,8 +17,8 @@ pub(super) enum Link {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Work {
     CheckIn,
-    Fetch(Task),
-    Train(Task),
+    Fetch(Assignment),
+    Train(Assignment),
     /// The rest is about the contribution that is held.
     Offer,
     Encode,
@@ -27,14 +27,26 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Where to go on with what is held.
-    pub(super) fn resume(held: Option<&Contribution>) -> Self {
-        match held.map(|c| &c.stage) {
-            None => Self::CheckIn,
+    /// Where to go on with what is held, or with the task that was at hand.
+    pub(super) fn resume(snapshot: &Snapshot) -> Self {
+        match snapshot.held.as_ref().map(|c| &c.stage) {
+            None => match &snapshot.task {
+                None => Self::CheckIn,
+                Some(task) if task.fetched => Self::Train(task.clone()),
+                Some(task) => Self::Fetch(task.clone()),
+            },
             Some(Stage::Trained) => Self::Offer,
             Some(Stage::Offered { .. }) => Self::Encode,
             Some(Stage::Sent { accepted: false, .. }) => Self::Upload,
             Some(Stage::Sent { accepted: true, .. }) => Self::Await,
+        }
+    }
+
+    /// The task that is fetched or trained.
+    pub(super) fn task(&self) -> Option<&Assignment> {
+        match self {
+            Self::Fetch(task) | Self::Train(task) => Some(task),
+            _ => None,
         }
     }
 
@@ -54,16 +66,6 @@ impl Work {
     pub(super) fn is_long_poll(&self) -> bool {
         matches!(self, Self::Offer | Self::Await)
     }
-}
-
-/// Work that was taken and passed the policy.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Task {
-    pub(super) job: JobId,
-    pub(super) round: u32,
-    pub(super) base: Digest,
-    pub(super) base_bytes: u64,
-    pub(super) consent: Consent,
 }
 
 /// How far the work at hand has been asked for.

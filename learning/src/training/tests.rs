@@ -123,6 +123,34 @@ fn an_interrupted_training_ends_with_the_same_bytes_wherever_it_was_interrupted(
 }
 
 #[test]
+fn a_training_that_ends_early_counts_what_it_did() {
+    let model = noisy_model();
+    let layout = testing::layout(&model);
+    // 5 batches a pass: 4, 4, 4, 4 and 2 rows.
+    let data = clouds(18, 6, 3, 2);
+    let config = TrainConfig {
+        epochs: 3,
+        ..config(Loss::cross_entropy())
+    };
+    for (steps, rows) in [(1, 4), (4, 16), (5, 18), (6, 18), (15, 18)] {
+        let mut training = Training::new(&model, &layout, &data, &config).expect("fits");
+        let mut losses = Vec::new();
+        for _ in 0..steps {
+            let stepped = training.step().expect("steps").expect("is not over");
+            losses.push((stepped.epoch, f64::from(stepped.loss) * stepped.rows as f64, stepped.rows));
+        }
+        assert_eq!(training.rows_seen(), rows);
+        let update = training.into_update().expect("finite");
+        assert_eq!((update.steps, update.examples), (steps, rows));
+        let pass = losses.last().expect("a step").0;
+        let last: Vec<_> = losses.iter().filter(|loss| loss.0 == pass).collect();
+        let mean = last.iter().map(|loss| loss.1).sum::<f64>() / last.iter().map(|loss| loss.2).sum::<usize>() as f64;
+        assert!((f64::from(update.train_loss) - mean).abs() < 1e-6, "{} {mean}", update.train_loss);
+        assert!(update.delta.iter().any(|v| *v != 0.0));
+    }
+}
+
+#[test]
 fn a_checkpoint_of_other_data_seed_or_optimizer_is_refused() {
     let model = noisy_model();
     let layout = testing::layout(&model);

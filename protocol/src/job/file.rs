@@ -116,6 +116,16 @@ pub enum RoundMode {
     Async,
 }
 
+impl RoundMode {
+    /// Parts of an example that the weights of updates are counted in (the compression crate's `weight_scale`): discounts of stale updates need parts.
+    pub fn weight_scale(self) -> u32 {
+        match self {
+            Self::Sync | Self::SemiSync => 1,
+            Self::Async => 1024,
+        }
+    }
+}
+
 /// `[round]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoundSection {

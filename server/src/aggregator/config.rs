@@ -20,10 +20,15 @@ pub struct Config {
     pub tenant: TenantId,
     /// What becomes of an agent that shows up with a valid certificate for the first time. Default `auto`.
     pub accept: Accept,
-    /// Most connections at once; further ones are refused before their handshake. Default 10,000.
+    /// Most connections at once; further ones are refused before their handshake. Default 20,000.
     pub max_connections: usize,
-    /// Most jobs that run at once. Default 64.
+    /// Most jobs of the tenant that run at once. Default 64.
     pub max_running_jobs: usize,
+    /// Most devices of the tenant that are registered; further ones are turned away. Default 100,000.
+    pub max_agents: usize,
+    /// Most bytes that the updates of the tenant's running jobs may take in the journal, if each of their rounds were full; a job that would go over it is
+    /// refused. Default 64 GiB.
+    pub max_journal_bytes: u64,
     /// Seconds between two looks at the authority's trust bundle, besides the one at start. Default 600, at least 1.
     pub bundle_refresh_s: u64,
 }
@@ -47,8 +52,10 @@ impl Default for Config {
             api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             tenant: TenantId::default(),
             accept: Accept::Auto,
-            max_connections: 10_000,
+            max_connections: 20_000,
             max_running_jobs: 64,
+            max_agents: 100_000,
+            max_journal_bytes: 64 << 30,
             bundle_refresh_s: 600,
         }
     }
@@ -71,6 +78,9 @@ impl Config {
         }
         if self.max_running_jobs == 0 {
             return Err("max_running_jobs: 0 would run nothing; use at least 1".to_owned());
+        }
+        if self.max_agents == 0 {
+            return Err("max_agents: 0 would register nobody; use at least 1".to_owned());
         }
         if self.bundle_refresh_s == 0 {
             return Err("bundle_refresh_s: 0 would ask the authority without pause; use at least 1".to_owned());
@@ -106,14 +116,21 @@ mod tests {
                 ..Config::default()
             },
             Config {
+                max_agents: 0,
+                ..Config::default()
+            },
+            Config {
                 bundle_refresh_s: 0,
                 ..Config::default()
             },
         ];
-        for (config, key) in bad
-            .iter()
-            .zip(["api_listen", "max_connections", "max_running_jobs", "bundle_refresh_s"])
-        {
+        for (config, key) in bad.iter().zip([
+            "api_listen",
+            "max_connections",
+            "max_running_jobs",
+            "max_agents",
+            "bundle_refresh_s",
+        ]) {
             let text = config.check().expect_err("must be refused");
             assert!(text.starts_with(key), "{text}");
         }

@@ -249,6 +249,16 @@ impl Job {
         self.work.as_ref()?.initial.as_ref()?.accuracy
     }
 
+    /// What the updates of a full round take in the journal.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        let codec = self
+            .work
+            .as_ref()
+            .and_then(|work| self.codec(&work.layout, self.file.round.max).ok());
+        let packed_bytes = codec.map_or(0, |codec| codec.plan().packed_bytes() as u64);
+        packed_bytes.saturating_mul(self.file.round.max.into())
+    }
+
     /// How updates of this job become integers, in a sum of `members`.
     ///
     /// # Errors
@@ -259,6 +269,7 @@ impl Job {
             n_weights: layout.n_weights(),
             bits: update.bits,
             clip: update.clip,
+            weight_scale: self.file.round.mode.weight_scale(),
             weight_cap: update.weight_cap,
             members,
         })

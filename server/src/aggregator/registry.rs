@@ -97,6 +97,12 @@ impl Registry {
         }
     }
 
+    /// Whether this agent is registered, or may be with `max` agents in all.
+    pub(crate) fn has_room_for(&self, agent: AgentId, max: usize) -> bool {
+        let agents = self.lock();
+        agents.contains_key(&agent) || agents.len() < max
+    }
+
     /// Takes note of a connection. A new agent is registered, durably, by the server's policy.
     ///
     /// # Errors

@@ -56,6 +56,10 @@ pub(crate) struct Shared {
     pub(crate) bundle_refresh_s: u64,
     /// See [`Config::max_running_jobs`].
     pub(crate) max_running_jobs: usize,
+    /// See [`Config::max_agents`].
+    pub(crate) max_agents: usize,
+    /// See [`Config::max_journal_bytes`].
+    pub(crate) max_journal_bytes: u64,
     /// Small records.
     pub(crate) store: AggregatorStore,
     /// Models and held-out data.
@@ -131,6 +135,8 @@ pub async fn run(
         started_at: now(),
         bundle_refresh_s: config.bundle_refresh_s,
         max_running_jobs: config.max_running_jobs,
+        max_agents: config.max_agents,
+        max_journal_bytes: config.max_journal_bytes,
         store,
         blobs,
         journal,

@@ -55,6 +55,18 @@ pub(crate) enum SubmitError {
         /// The limit.
         limit: usize,
     },
+    /// Their updates could take too much room.
+    #[error(
+        "full rounds of the running jobs take {running_bytes} bytes of updates, this one's {job_bytes}, and the limit is {limit_bytes}: lower round.max, stop a job, or raise max_journal_bytes"
+    )]
+    TooLong {
+        /// Of the running jobs.
+        running_bytes: u64,
+        /// Of this one.
+        job_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// The job itself.
     #[error(transparent)]
     Job(#[from] JobError),
@@ -108,6 +120,15 @@ pub(crate) async fn submit(
         });
     }
     let job = job.load(&shared.blobs).await?;
+    let (job_bytes, limit_bytes) = (job.journal_bytes(), shared.max_journal_bytes);
+    let running_bytes = known.iter().fold(0_u64, |sum, snapshot| sum.saturating_add(snapshot.journal_bytes));
+    if running_bytes.saturating_add(job_bytes) > limit_bytes {
+        return Err(SubmitError::TooLong {
+            running_bytes,
+            job_bytes,
+            limit_bytes,
+        });
+    }
     let record = JobRecord {
         job: job.id,
         signed_job: hex::encode(&job.signed_bytes),
@@ -200,6 +221,8 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreE
             let latest = rounds.last().map_or(job.model, |round| round.model);
             match runnable(shared, job.clone(), latest).await {
                 Ok(loaded) => job = loaded,
+                // The disk may be good again at the next start: the job waits for that.
+                Err(JobError::Blob(error)) => return Err(std::io::Error::other(format!("job {}: {error}", job.id)).into()),
                 Err(error) => {
                     tracing::error!(job = %job.id, %error, "a job can't go on after the restart");
                     record.end = Some(JobEnd::Failed {

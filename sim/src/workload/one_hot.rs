@@ -46,7 +46,7 @@ impl Workload for OneHot {
         _contribution: ContributionId,
         update: &Update,
         codec: &FixedCodec,
-        _staleness: usize,
+        _staleness: u32,
         _rng: &mut ChaCha8Rng,
     ) -> Result<Vec<u8>, String> {
         let mut packed = Vec::with_capacity(codec.plan().packed_bytes() + 64);
@@ -95,8 +95,8 @@ pub(super) fn model_of(step: &Step<'_>) -> Digest {
 /// The sum's integers, from its mean: the inverse of [`Accumulator::decode`], exact for the small sums of a simulation.
 fn integers(codec: &FixedCodec, sum: &Accumulator, mean: &[f32]) -> Result<[i64; UNITS], String> {
     let slot = codec.plan().slots().first().ok_or("the plan has no slots")?;
-    let decoded = sum.decode(codec).map_err(|error| error.to_string())?;
-    let per_weight = f64::from(codec.params().weight_cap) / decoded.weight as f64;
+    // Each contribution weighs the least that there is: one part of an example.
+    let per_weight = f64::from(codec.params().weight_cap) * f64::from(codec.params().weight_scale) / f64::from(sum.count());
     let unit = f64::from(slot.bound) / slot.most as f64 * per_weight;
     let zero = f64::from(sum.count()) * slot.most as f64;
     let mut integers = [0; UNITS];

@@ -19,6 +19,9 @@ use crate::workload::{Training, Update};
 /// Training can go on from the last multiple of this.
 const CHECKPOINT_MS: u64 = 5_000;
 
+/// A driver says so often how far its training is.
+const PROGRESS_MS: u64 = 5_000;
+
 /// What survives a kill.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
@@ -45,6 +48,7 @@ struct Running {
     /// When it began or went on, and how much was done before.
     since: u64,
     before_ms: u64,
+    all_ms: u64,
     update: Update,
 }
 
@@ -54,6 +58,8 @@ impl Disk {
         let held = self.snapshot.held.as_ref().map(|c| c.id);
         self.deltas.retain(|c, _| Some(*c) == held);
         self.residues.retain(|(c, _), _| Some(*c) == held);
+        let task = self.snapshot.task.as_ref().map(|task| (task.job, task.base));
+        self.checkpoint.take_if(|c| Some((c.job, c.base)) != task);
     }
 }
 
@@ -224,7 +230,17 @@ impl World {
             }
             Wish::CheckIn(check_in) => self.request(device, RequestKind::CheckIn, Ask::Event(Event::CheckIn { agent, check_in })),
             Wish::Fetch { base, .. } => self.request(device, RequestKind::Fetch, Ask::Fetch { base }),
-            Wish::Train { job, base, .. } => self.train(device, job, base, None),
+            Wish::Train { job, base, finish_by, .. } => {
+                let now = self.devices[device].clock.read(self.now);
+                let budget_ms = finish_by.map(|by| u64::try_from(by.since(now).as_millis()).unwrap_or(u64::MAX));
+                self.train(device, job, base, budget_ms);
+            }
+            Wish::DropTask { job, base } => {
+                let it = &mut self.devices[device];
+                it.training.take_if(|t| t.job == job && t.base == base);
+                it.disk.checkpoint.take_if(|c| c.job == job && c.base == base);
+            }
+            Wish::Progress(progress) => self.request(device, RequestKind::Progress, Ask::Event(Event::Progress { agent, progress })),
             Wish::Offer(ready) => self.request(device, RequestKind::Ready, Ask::Event(Event::Ready { agent, ready })),
             Wish::Encode { contribution, descriptor } => {
                 let what = Happening::EncodingDone {
@@ -289,6 +305,7 @@ impl World {
             contribution,
             since: self.now,
             before_ms,
+            all_ms: u64::MAX / 1000,
             update: trained.update,
         });
         if self.faults.take(self.now, Key::Training(device, number)).is_some() {
@@ -297,6 +314,21 @@ impl World {
         let life = self.devices[device].life;
         let left_ms = (trained.took_ms * slowness).saturating_sub(before_ms).max(1);
         self.at(self.now + left_ms, Happening::TrainingDone { device, life, number });
+        if let Some(running) = &mut self.devices[device].training {
+            running.all_ms = before_ms + left_ms;
+        }
+        self.at(self.now + PROGRESS_MS, Happening::TrainingProgress { device, life, number });
+    }
+
+    pub(super) fn training_progressed(&mut self, device: usize, life: u64, number: u64) {
+        let it = &self.devices[device];
+        let Some(running) = it.training.as_ref().filter(|t| it.is_alive(life) && t.number == number) else {
+            return;
+        };
+        let done_ms = running.before_ms + self.now - running.since;
+        let percent = u8::try_from(100 * done_ms / running.all_ms.max(1)).unwrap_or(100).min(100);
+        self.at(self.now + PROGRESS_MS, Happening::TrainingProgress { device, life, number });
+        self.tell_device(device, News::Progressed { percent });
     }
 
     pub(super) fn training_done(&mut self, device: usize, life: u64, number: u64) {
@@ -345,9 +377,13 @@ impl World {
                 return;
             };
             let base = disk.snapshot.held.as_ref().map(|c| c.base);
-            let staleness = descriptor.bases.iter().position(|b| Some(*b) == base).unwrap_or(0);
+            let position = descriptor.bases.iter().position(|b| Some(*b) == base);
+            let staleness = position.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
             let n_weights = self.workload.n_weights();
-            let encoded = match crate::workload::codec(n_weights, &descriptor.codec, descriptor.members) {
+            let Some(spec) = self.server.disk.jobs.get(&descriptor.job) else {
+                return;
+            };
+            let encoded = match crate::workload::codec(n_weights, &spec.file, descriptor.members) {
                 Ok(codec) => self
                     .workload
                     .encode(contribution, &update, &codec, staleness, self.workload_chance.rng()),

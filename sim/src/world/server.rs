@@ -10,7 +10,7 @@ use aimass_federation::coordinator::{
 };
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::OutcomeReply;
+use aimass_protocol::message::agent::{OutcomeReply, ProgressReply};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, TenantId};
 
 use super::{Ask, Happening, World};
@@ -108,6 +108,8 @@ pub(super) struct Server {
     pub(super) transfers: BTreeMap<u64, Transfer>,
     pub(super) spool: BTreeMap<(AgentId, CohortId, ContributionId), Spooled>,
     pub(super) disk: Disk,
+    /// Rounds that a driver which forgets to store them has only in memory: what its disk holds instead.
+    pub(super) forgotten: BTreeMap<JobId, (JobSpec, Option<OpenOnDisk>)>,
     n_agents: usize,
 }
 
@@ -134,6 +136,7 @@ impl Server {
             transfers: BTreeMap::new(),
             spool: BTreeMap::new(),
             disk: Disk { jobs, ..Disk::default() },
+            forgotten: BTreeMap::new(),
             n_agents: scenario.agents.len(),
         }
     }
@@ -239,6 +242,10 @@ impl World {
         server.received.clear();
         server.unopened.clear();
         server.transfers.clear();
+        for (job, (spec, open)) in std::mem::take(&mut server.forgotten) {
+            server.disk.jobs.insert(job, spec);
+            server.disk.open.extend(open.map(|open| (job, open)));
+        }
         self.oracle.server_killed();
         self.at(self.now + down_ms, Happening::StartServer);
     }
@@ -449,13 +456,14 @@ impl World {
                 round,
                 base,
                 base_bytes,
-                ..
+                finish_within,
             } => News::Task {
                 job,
                 file: Box::new(self.server.disk.jobs.get(&job)?.file.clone()),
                 round,
                 base,
                 base_bytes,
+                finish_within_ms: finish_within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
             },
             AgentReply::ComeBack(come_back) => News::ComeBack(come_back),
             AgentReply::Cohort(terms) => News::Cohort {
@@ -482,7 +490,14 @@ impl World {
                 }
                 News::Refused { request, refusal }
             }
-            AgentReply::Progress(_) | AgentReply::UploadAllowed { .. } => return None,
+            AgentReply::Progress(ProgressReply { wanted }) => match asked {
+                Event::Progress { progress, .. } if !wanted => News::Unwanted {
+                    job: progress.job,
+                    base: progress.base,
+                },
+                _ => return None,
+            },
+            AgentReply::UploadAllowed { .. } => return None,
         })
     }
 }

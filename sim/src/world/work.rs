@@ -30,10 +30,8 @@ impl World {
             let reason = "disk full".to_owned();
             return events.push_back(Event::OpenFailed { cohort, reason });
         }
-        let Some(params) = self.server.disk.jobs.get(&job).map(|spec| spec.file.update) else {
-            return;
-        };
-        let codec = match codec(self.workload.n_weights(), &params, members) {
+        let Some(spec) = self.server.disk.jobs.get(&job) else { return };
+        let codec = match codec(self.workload.n_weights(), &spec.file, members) {
             Ok(codec) => codec,
             Err(error) => {
                 let what = format!("cohort {cohort} has no codec: {error}");
@@ -182,7 +180,7 @@ impl World {
             base,
             survivors: &survivors,
         };
-        let stepped = codec(self.workload.n_weights(), &spec.file.update, sum.plan().members())
+        let stepped = codec(self.workload.n_weights(), &spec.file, sum.plan().members())
             .map_err(|error| error.to_string())
             .and_then(|codec| self.workload.step(&step, &codec, sum));
         let stepped = match stepped {
@@ -204,11 +202,13 @@ impl World {
         });
         self.published_at.insert(job, self.now);
         self.note(|| format!("server stored round {round} of job {job}"));
-        if self.sabotage != Sabotage::ForgetsRounds
-            && let Some(spec) = self.server.disk.jobs.get_mut(&job)
-        {
+        if let Some(spec) = self.server.disk.jobs.get_mut(&job) {
+            let before = spec.clone();
             store(spec, outcome, stepped.accuracy);
-            self.server.disk.open.remove(&job);
+            let open = self.server.disk.open.remove(&job);
+            if self.sabotage == Sabotage::ForgetsRounds {
+                self.server.forgotten.entry(job).or_insert((before, open));
+            }
         }
         let event = Event::Published {
             job,

@@ -10,6 +10,7 @@ use aimass_protocol::{CohortId, ContributionId};
 
 use super::{Driver, off_reactor};
 use crate::event::AgentEvent;
+use crate::platform::{now, wall};
 use crate::run::RunError;
 use crate::run::tasks::{Answer, Message};
 use crate::state::EncodedRecord;
@@ -31,8 +32,11 @@ impl Driver {
                     Err(error) => self.on_request_error(request, error).await,
                 }
             }
+            Message::Progressed { number, percent } if self.training.is_current(number) => self.step(Event::Progressed { percent }).await,
+            Message::Progressed { .. } => Ok(()),
             Message::Trained { number, order, result } => {
                 let job = order.job;
+                self.training.ended(number);
                 match result {
                     _ if !self.training.is_current(number) => Ok(self.options.state.discard(order.contribution)?),
                     Ok((record, took)) => {
@@ -52,10 +56,12 @@ impl Driver {
                         .await
                     }
                     Err(WorkError::Train(TrainError::Stopped { .. })) => Ok(()),
+                    Err(e @ WorkError::Base { base }) => {
+                        tracing::warn!("{e}");
+                        self.options.state.retain_models(&[])?;
+                        self.step(Event::BaseLost { base }).await
+                    }
                     Err(e) => {
-                        if matches!(e, WorkError::Base { .. }) {
-                            self.options.state.retain_models(&[])?;
-                        }
                         self.step(Event::TrainFailed {
                             job,
                             reason: e.to_string(),
@@ -130,6 +136,18 @@ impl Driver {
                     .uploaded(&self.session, contribution, uploaded.bytes, uploaded.sent_bytes);
                 self.step(Event::Accepted { contribution, cohort }).await
             }
+            Answer::Progress { wanted: true, .. } => Ok(()),
+            Answer::Progress { job, base, .. } => {
+                if self
+                    .session
+                    .snapshot()
+                    .task
+                    .is_some_and(|task| (task.job, task.base) == (job, base))
+                {
+                    self.notes.tell(&AgentEvent::Superseded { job: job.to_hex() });
+                }
+                self.step(Event::Unwanted { job, base }).await
+            }
             Answer::Outcome { contribution, reply } => {
                 self.notes.outcome(&self.session, contribution, reply);
                 self.step(Event::Outcome { contribution, reply }).await
@@ -166,6 +184,8 @@ impl Driver {
         match verify_task(&task, &tenant, enrolment.bundle().content()) {
             Ok(job) => {
                 self.notes.task(&job, &task);
+                let (state, kept) = (self.options.state.clone(), task.clone());
+                off_reactor(move || state.save_task(&kept)).await?;
                 let file = Box::new(job.file.clone());
                 self.jobs.insert(job.id, job);
                 self.step(Event::Task {
@@ -174,6 +194,7 @@ impl Driver {
                     round: task.round,
                     base: task.base,
                     base_bytes: task.base_bytes,
+                    finish_within_ms: task.finish_within_ms,
                 })
                 .await
             }
@@ -207,6 +228,7 @@ impl Driver {
         let Some(server) = server else { return Ok(()) };
         match verify_descriptor(&signed, &server, &tenant, record.layout_digest) {
             Ok(descriptor) => {
+                self.session.set_wall_clock(now(), wall());
                 self.notes.tell(&AgentEvent::Cohort {
                     job: descriptor.job.to_hex(),
                     round: descriptor.round,

@@ -9,7 +9,7 @@ use aimass_protocol::message::agent::{OutcomeReply, Task};
 use aimass_protocol::{ContributionId, Digest, JobId};
 
 use crate::event::{AgentEvent, Reporter};
-use crate::platform::now;
+use crate::platform::wall;
 use crate::run::RunOptions;
 use crate::state::StateFolder;
 use crate::status::{Last, LastIncluded, LastRefused};
@@ -34,7 +34,7 @@ impl Notes {
             state: options.state.clone(),
             last: Last {
                 pid: std::process::id(),
-                started_at_ms: now().as_ms(),
+                started_at_ms: wall().as_ms(),
                 ..before
             },
             warned: None,
@@ -116,7 +116,7 @@ impl Notes {
             job,
             round,
             model,
-            at_ms: now().as_ms(),
+            at_ms: wall().as_ms(),
         });
         self.save();
     }
@@ -137,7 +137,7 @@ impl Notes {
                 self.last.last_refused = Some(LastRefused {
                     code: refusal.code.name().to_owned(),
                     text: refusal.text.clone(),
-                    at_ms: now().as_ms(),
+                    at_ms: wall().as_ms(),
                 });
                 self.save();
                 self.tell_once(AgentEvent::refused(refusal.code, &refusal.text));

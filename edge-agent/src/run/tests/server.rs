@@ -17,7 +17,8 @@ use aimass_protocol::frame::ALPN_AGENT;
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ReadyReply, SignedDescriptor, Task, UploadReply,
+    AgentRequest, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, SignedDescriptor,
+    Task, UploadReply,
 };
 use aimass_protocol::{CohortId, ContributionId, Digest, ErrorCode, SignatureBytes, TenantId};
 use serde_bytes::ByteBuf;
@@ -34,6 +35,10 @@ pub(super) struct Faults {
     pub(super) cut_upload_after: Option<(usize, ErrorCode)>,
     /// Say once that a contribution was not included.
     pub(super) lose_cohort: bool,
+    /// Close the connection with this, so long after all of the model was sent.
+    pub(super) cut_after_fetch: Option<(Duration, ErrorCode)>,
+    /// Say once that the work can't be used any more.
+    pub(super) unwanted: bool,
     /// Refuse check-ins with this.
     pub(super) refuse_check_ins: Option<ErrorCode>,
 }
@@ -43,6 +48,8 @@ pub(super) struct Faults {
 pub(super) struct Seen {
     pub(super) check_ins: Vec<CheckIn>,
     pub(super) fetched_from: Vec<u32>,
+    /// What was said of training.
+    pub(super) progress: Vec<u8>,
     pub(super) offered: Vec<ContributionId>,
     /// Where each upload went on, and its manifest.
     pub(super) uploads: Vec<(u32, Manifest)>,
@@ -59,6 +66,7 @@ impl std::fmt::Debug for Seen {
         f.debug_struct("Seen")
             .field("check_ins", &self.check_ins.len())
             .field("fetched_from", &self.fetched_from)
+            .field("progress", &self.progress)
             .field("offered", &self.offered)
             .field("uploads", &uploads)
             .finish_non_exhaustive()
@@ -155,7 +163,13 @@ async fn answer(connection: &Connection, script: &Script, mut writer: FrameWrite
             let file = file_of(&script.model);
             let cut = script.faults().cut_fetch_after.take();
             let Some(chunks) = cut else {
-                return send_chunks(&mut writer, &file, &manifest, fetch.from_chunk).await;
+                send_chunks(&mut writer, &file, &manifest, fetch.from_chunk).await?;
+                let cut = script.faults().cut_after_fetch.take();
+                if let Some((after, code)) = cut {
+                    tokio::time::sleep(after).await;
+                    connection.close(code, "the server says so");
+                }
+                return Ok(());
             };
             let part: Vec<u8> = script.model.iter().copied().take(manifest.chunk_len(0) * chunks).collect();
             for chunk in part.chunks(manifest.chunk_len(0)) {
@@ -182,6 +196,11 @@ async fn answer(connection: &Connection, script: &Script, mut writer: FrameWrite
                 }
             };
             reply(&mut writer, Ok(outcome)).await
+        }
+        AgentRequest::Progress(progress) => {
+            script.seen().progress.push(progress.percent);
+            let wanted = !std::mem::take(&mut script.faults().unwanted);
+            reply(&mut writer, Ok(ProgressReply { wanted })).await
         }
         AgentRequest::Bundle(_) => {
             script.seen().bundle_queries += 1;

@@ -30,6 +30,12 @@ fn events() -> Vec<Event> {
             spread_ms: 0,
         }),
         Event::Fetched { base: model(100) },
+        Event::BaseLost { base: model(100) },
+        Event::Progressed { percent: 40 },
+        Event::Unwanted {
+            job: job(1),
+            base: model(100),
+        },
         trained(),
         Event::TrainFailed {
             job: job(1),
@@ -75,6 +81,9 @@ fn kind(event: &Event) -> &'static str {
         Event::Task { .. } => "Task",
         Event::ComeBack(_) => "ComeBack",
         Event::Fetched { .. } => "Fetched",
+        Event::BaseLost { .. } => "BaseLost",
+        Event::Progressed { .. } => "Progressed",
+        Event::Unwanted { .. } => "Unwanted",
         Event::Trained { .. } => "Trained",
         Event::TrainFailed { .. } => "TrainFailed",
         Event::Cohort { .. } => "Cohort",
@@ -123,6 +132,6 @@ fn should_react_to_every_event_in_every_activity_as_recorded() {
             }
         }
     }
-    assert_eq!(kinds.len(), 17, "an event kind is missing from the table: {kinds:?}");
+    assert_eq!(kinds.len(), 20, "an event kind is missing from the table: {kinds:?}");
     insta::assert_snapshot!(table);
 }

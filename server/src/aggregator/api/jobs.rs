@@ -32,7 +32,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Tenant { .. } | SubmitError::UnknownOwner { .. } | SubmitError::BadSignature => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", text)
             }
-            SubmitError::TooMany { .. } => Self::conflict(text),
+            SubmitError::TooMany { .. } | SubmitError::TooLong { .. } => Self::conflict(text),
             SubmitError::Job(JobError::ModelMissing { .. } | JobError::EvaluationMissing { .. }) => {
                 Self::new(StatusCode::NOT_FOUND, "blob_unknown", text)
             }

@@ -214,4 +214,6 @@ pub(crate) struct JobSnapshot {
     pub(crate) view: JobView,
     /// Its finished rounds.
     pub(crate) rounds: Arc<Vec<RoundRecord>>,
+    /// What a full round takes in the journal; 0 once it has ended.
+    pub(crate) journal_bytes: u64,
 }

@@ -124,6 +124,7 @@ impl Driver {
                     initial_model: entry.job.model,
                     view: self.coordinator.job(entry.job.id)?,
                     rounds: Arc::clone(&entry.rounds),
+                    journal_bytes: if entry.record.end.is_none() { entry.job.journal_bytes() } else { 0 },
                 })
             })
             .collect()

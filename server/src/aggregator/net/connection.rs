@@ -73,6 +73,13 @@ async fn admit(shared: &Arc<Shared>, connection: &Connection) -> Result<AgentId,
         return Err(forbidden("only agents are served here: join with a token of the role agent"));
     }
     let agent = AgentId::from_bytes(info.public_key.fingerprint());
+    if !shared.registry.has_room_for(agent, shared.max_agents) {
+        let text = format!(
+            "this server has its {} devices: ask the operator, who can raise max_agents",
+            shared.max_agents
+        );
+        return Err(Refusal::new(ErrorCode::Forbidden, text));
+    }
     let (registry, address) = (Arc::clone(shared), connection.remote_address());
     let state = tokio::task::spawn_blocking(move || registry.registry.connected(agent, address, now())).await;
     match state {

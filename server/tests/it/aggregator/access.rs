@@ -192,3 +192,27 @@ async fn a_device_of_another_tenant_is_turned_away() {
     assert_eq!(theirs.api.ok("GET", "/v1/agents", Value::Null).await["agents"], json!([]));
     tokio::join!(ours.stop(), theirs.stop());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_has_no_more_devices_than_its_quota() {
+    let deployment = Deployment::start().await;
+    let server = deployment
+        .server_with(Config {
+            max_agents: 2,
+            ..deployment.config()
+        })
+        .await;
+    let address = server.ready.quic_address;
+    let mut first = Device::join(&deployment, address, 1).await;
+    Device::join(&deployment, address, 2).await.check_in().await.expect("there is room");
+    let third = Device::join(&deployment, address, 3).await;
+    let why = third.connection.closed().await;
+    assert!(
+        matches!(&why, NetError::Refused(refusal) if refusal.code == ErrorCode::Forbidden && refusal.text.contains("max_agents")),
+        "{why}"
+    );
+    first.reconnect(None).await;
+    first.check_in().await.expect("who is registered stays so");
+    assert_eq!(server.counter("connections_refused").await, 1);
+    server.stop().await;
+}

@@ -140,6 +140,7 @@ impl Device {
         let update = ClientUpdate {
             delta,
             examples: 4,
+            staleness: 0,
             train_loss: 0.5,
         };
         let mut rng = ChaCha20Rng::seed_from_u64(self.seed.into());
@@ -215,6 +216,7 @@ pub(super) fn codec_of(descriptor: &Descriptor, n_weights: usize) -> FixedCodec 
         bits,
         clip,
         weight_cap,
+        weight_scale: 1,
         members: descriptor.members,
     })
     .expect("a plan")

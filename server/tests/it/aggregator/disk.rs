@@ -21,14 +21,13 @@ const DEVICES: u8 = 2;
 /// How long the devices of one server may take; they need a second where nothing fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The calls that fail: all of 1 to 200 with `AIMASS_TEST_ALL_DISK_CALLS`, else each fourth.
+/// The calls that fail: each fourth of 1 to 200, or what `AIMASS_TEST_DISK_CALLS` says: "all", or one of them.
 fn calls() -> Vec<u64> {
-    let step = if std::env::var_os("AIMASS_TEST_ALL_DISK_CALLS").is_some() {
-        1
-    } else {
-        4
-    };
-    (1..=200).step_by(step).collect()
+    let wish = std::env::var("AIMASS_TEST_DISK_CALLS").unwrap_or_default();
+    match wish.parse() {
+        Ok(n) => vec![n],
+        Err(_) => (1..=200).step_by(if wish == "all" { 1 } else { 4 }).collect(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,8 +44,9 @@ async fn whichever_call_to_the_disk_fails_each_contribution_counts_once() {
             }
         }
     }
+    println!("{failed_at_start} servers did not start, {ran} ran");
     assert!(
-        failed_at_start > 0 && ran > 2 * failed_at_start,
+        calls.len() < 50 || failed_at_start > 0 && ran > 2 * failed_at_start,
         "{failed_at_start} servers did not start, {ran} ran"
     );
 }

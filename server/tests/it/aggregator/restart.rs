@@ -166,7 +166,11 @@ pub(super) fn start_failing(dir: &Path, n: u64) -> Option<(Killed, std::net::Soc
         .env("AIMASS_TEST_SERVER_TO_KILL", dir)
         .env("AIMASS_TEST_FAILING_DISK_CALL", n.to_string())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(if std::env::var_os("AIMASS_TEST_SHOW_SERVER").is_some() {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .spawn()
         .expect("starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();

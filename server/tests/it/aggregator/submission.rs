@@ -134,3 +134,29 @@ async fn an_owner_who_was_registered_a_moment_ago_is_known() {
     server.api.ok("POST", "/v1/jobs", signed_by(&newcomer, &bytes)).await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_whose_updates_could_fill_the_disk_are_refused() {
+    let deployment = Deployment::start().await;
+    let server = deployment
+        .server_with(aimass_server::aggregator::Config {
+            max_journal_bytes: 10_000,
+            ..deployment.config()
+        })
+        .await;
+    let model = server.put(small_model().as_bytes()).await;
+    let submit = |nonce, max: u32| {
+        deployment
+            .signed(&job_file(&format!("rounds = 1\nmin = 1\nmax = {max}")), model, None, nonce)
+            .1
+    };
+    let text = refused(&server, &submit(1, 1000), 409, "conflict").await;
+    assert!(text.contains("lower round.max"), "{text}");
+    let first = server.api.ok("POST", "/v1/jobs", submit(2, 60)).await;
+    refused(&server, &submit(3, 60), 409, "conflict").await;
+    // A job that is over needs no room.
+    let path = format!("/v1/jobs/{}/stop", first["job"].as_str().expect("an id"));
+    server.api.ok("POST", &path, Value::Null).await;
+    server.api.ok("POST", "/v1/jobs", submit(3, 60)).await;
+    server.stop().await;
+}
