@@ -29,6 +29,7 @@ mod service;
 mod submit;
 mod traffic;
 mod trust;
+mod turns;
 
 pub use config::{Accept, Config};
 pub use error::ServeError;

@@ -209,6 +209,8 @@ impl Agent {
             Effect::Warn(warning) => self.world.tally.trouble(&warning.to_string()),
             // Nothing lies anywhere, and outcomes are told when they are heard.
             Effect::DiscardUpload { .. } | Effect::Discard { .. } | Effect::Included { .. } => {}
+            // Training is a pause here: there is no progress to tell, and what is done for nothing is discarded when it comes.
+            Effect::Progress(_) | Effect::DropTask { .. } => {}
         }
         None
     }
@@ -339,6 +341,7 @@ impl Agent {
                 round: task.round,
                 base: task.base,
                 base_bytes: task.base_bytes,
+                finish_within_ms: task.finish_within_ms,
             },
             Err(e) => Event::Invalid {
                 job: task.job,

@@ -76,6 +76,7 @@ impl Oracle {
             bits: descriptor.codec.bits,
             clip: descriptor.codec.clip,
             weight_cap: descriptor.codec.weight_cap,
+            weight_scale: 1,
             members: descriptor.members,
         })
         .map_err(OracleError::Plan)?;
@@ -86,6 +87,7 @@ impl Oracle {
         let update = ClientUpdate {
             delta: &delta,
             examples: descriptor.codec.weight_cap.into(),
+            staleness: 0,
             train_loss: 0.5,
         };
         let mut seed = [0; 32];
@@ -166,6 +168,7 @@ mod tests {
             bits: 24,
             clip: 1.0,
             weight_cap: 1,
+            weight_scale: 1,
             members: descriptor.members,
         })
         .expect("a plan");

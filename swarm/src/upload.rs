@@ -11,8 +11,8 @@ use aimass_protocol::{ContributionId, Digest};
 
 use crate::Oracle;
 
-/// For an answer that comes at once.
-const PROMPT: Duration = Duration::from_secs(30);
+/// For an answer that waits for its turn.
+const IN_TURN: Duration = Duration::from_secs(600);
 
 /// Takes the whole model off the wire, and compares its digest.
 pub(crate) async fn fetch(connection: &Connection, base: Digest) -> Result<(), NetError> {
@@ -20,7 +20,7 @@ pub(crate) async fn fetch(connection: &Connection, base: Digest) -> Result<(), N
         digest: base,
         from_chunk: 0,
     });
-    let (FetchReply { manifest }, mut reader) = request(connection, &ask, PROMPT).await?;
+    let (FetchReply { manifest }, mut reader) = request(connection, &ask, IN_TURN).await?;
     let mut whole = Sha256::new();
     for index in 0..manifest.chunks().len() {
         whole.update(&reader.chunk(manifest.chunk_len(index)).await?);

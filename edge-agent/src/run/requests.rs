@@ -21,7 +21,7 @@ use crate::work;
 const PROMPT: Duration = Duration::from_secs(30);
 /// For the server to read an upload again and to add it to its sum.
 const ADDING: Duration = Duration::from_secs(120);
-/// For replies that wait for other agents. The session asks again long before.
+/// For replies that wait for other agents, as for a transfer's turn. The session asks again long before.
 const LONG_POLL: Duration = Duration::from_secs(600);
 /// How often a download may start again because what is on disk is not what it was thought to be.
 const FETCH_ATTEMPTS: u32 = 3;
@@ -72,7 +72,7 @@ pub(crate) async fn fetch(connection: &Connection, state: &StateFolder, base: Di
     let mut from_chunk = u32::try_from((len / CHUNK_BYTES as u64).min(base_bytes.div_ceil(CHUNK_BYTES as u64))).unwrap_or(0);
     for _ in 0..FETCH_ATTEMPTS {
         let request = AgentRequest::Fetch(Fetch { digest: base, from_chunk });
-        let (reply, mut reader): (FetchReply, _) = aimass_net::request(connection, &request, PROMPT).await?;
+        let (reply, mut reader): (FetchReply, _) = aimass_net::request(connection, &request, LONG_POLL).await?;
         let manifest = reply.manifest;
         if manifest.digest() != base || manifest.size_bytes() != base_bytes {
             return Err(NetError::Protocol {
@@ -151,7 +151,8 @@ pub struct OpenUpload {
 pub async fn begin_upload(connection: &Connection, ask: Upload) -> Result<Option<OpenUpload>, NetError> {
     let chunks = ask.manifest.chunks().len();
     let request = AgentRequest::Upload(ask);
-    let (reply, writer, reader): (UploadReply, _, _) = aimass_net::exchange(connection, &request, PROMPT).await?;
+    // The server lets so many transfers begin at once: the others wait for their turn.
+    let (reply, writer, reader): (UploadReply, _, _) = aimass_net::exchange(connection, &request, LONG_POLL).await?;
     match reply {
         UploadReply::Accepted => Ok(None),
         UploadReply::Resume { next_chunk } if next_chunk as usize > chunks => Err(NetError::Protocol {

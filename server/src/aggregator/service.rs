@@ -26,6 +26,7 @@ use super::models::Models;
 use super::registry::Registry;
 use super::traffic::Traffic;
 use super::trust::ServerTrust;
+use super::turns::Turns;
 use super::{api, net, submit};
 use crate::blobs::BlobStore;
 use crate::loopback;
@@ -65,6 +66,10 @@ pub(crate) struct Shared {
     pub(crate) blobs: BlobStore,
     /// Updates of open rounds.
     pub(crate) journal: Journal,
+    /// Whose turn it is to send an update.
+    pub(crate) uploads: Turns,
+    /// Whose turn it is to get a model.
+    pub(crate) fetches: Turns,
     /// Agents.
     pub(crate) registry: Registry,
     /// Their connections.
@@ -135,6 +140,8 @@ pub async fn run(
         store,
         blobs,
         journal,
+        uploads: Turns::default(),
+        fetches: Turns::default(),
         registry,
         live: Live::default(),
         models: Models::default(),

@@ -1,7 +1,10 @@
 //! "Send me this model."
 
+use std::sync::Arc;
+
 use aimass_net::NetError;
 use aimass_protocol::ErrorCode;
+use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{Fetch, FetchReply};
 
@@ -23,13 +26,14 @@ pub(super) async fn serve(stream: &mut Stream, fetch: Fetch) -> Result<(), NetEr
         let text = format!("the model has {} chunks: fetch it from chunk 0", manifest.chunks().len());
         return stream.refuse(Refusal::new(ErrorCode::Malformed, text)).await;
     }
-    stream
-        .reply(FetchReply {
-            manifest: (*manifest).clone(),
-        })
-        .await?;
-    for index in fetch.from_chunk as usize..manifest.chunks().len() {
-        let chunk = match stream.shared.blobs.read_chunk(&manifest, index).await {
+    let shared = Arc::clone(&stream.shared);
+    shared.fetches.take(send(stream, &manifest, fetch.from_chunk)).await
+}
+
+async fn send(stream: &mut Stream, manifest: &Manifest, from_chunk: u32) -> Result<(), NetError> {
+    stream.reply(FetchReply { manifest: manifest.clone() }).await?;
+    for index in from_chunk as usize..manifest.chunks().len() {
+        let chunk = match stream.shared.blobs.read_chunk(manifest, index).await {
             Ok(chunk) => chunk,
             Err(error) => {
                 tracing::error!(%error, "a model can't be read");

@@ -43,7 +43,8 @@ pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), Net
     stream.job = Some(ticket.job);
     let cut = {
         let writing = ticket.writing.lock_owned();
-        let received = receive(stream, cohort, &manifest, writing);
+        let shared = Arc::clone(&stream.shared);
+        let received = shared.uploads.take(receive(stream, cohort, &manifest, writing));
         tokio::select! {
             // What the driver says first: the cohort is over, or a newer stream took this one's place.
             biased;
