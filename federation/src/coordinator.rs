@@ -165,10 +165,16 @@ impl Coordinator {
                 agent,
                 cohort,
                 contribution,
-            } => match self.with_cohort(cohort) {
-                Some(entry) => entry.upload_begun(&mut cx, agent, contribution),
-                None => self.upload_of_the_past(&mut cx, agent, contribution),
-            },
+            } => {
+                // One request of a kind is open at a time: this one replaces an upload into another cohort, and its answers are its own.
+                for other in self.jobs.values_mut().filter(|other| !other.has_cohort(cohort)) {
+                    other.uploads_elsewhere(cx.now, agent);
+                }
+                match self.with_cohort(cohort) {
+                    Some(entry) => entry.upload_begun(&mut cx, agent, contribution),
+                    None => self.upload_of_the_past(&mut cx, agent, contribution),
+                }
+            }
             Event::UploadProgressed { agent, cohort } => {
                 if let Some(entry) = self.with_cohort(cohort) {
                     entry.upload_progressed(&mut cx, agent);
@@ -197,10 +203,13 @@ impl Coordinator {
                     entry.add_failed(&mut cx, agent, code);
                 }
             }
-            Event::Outcome { agent, query } => match self.jobs.get_mut(&query.job) {
-                Some(entry) => entry.outcome(&mut cx, agent, query),
-                None => cx.refuse(agent, RequestKind::Outcome, ErrorCode::JobUnknown, NO_JOB),
-            },
+            Event::Outcome { agent, query } => {
+                self.jobs.values_mut().for_each(|entry| entry.stop_asking(agent));
+                match self.jobs.get_mut(&query.job) {
+                    Some(entry) => entry.outcome(&mut cx, agent, query),
+                    None => cx.refuse(agent, RequestKind::Outcome, ErrorCode::JobUnknown, NO_JOB),
+                }
+            }
             Event::Gone { agent } => {
                 self.online.remove(&agent);
                 self.jobs.values_mut().for_each(|entry| entry.gone(cx.now, agent));

@@ -70,6 +70,7 @@ impl Collecting {
     }
 
     pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        self.cohort.uploads_here(agent);
         if self.awaited(cx, agent, contribution).is_some() {
             self.cohort.set(cx.now, agent, Progress::Uploading);
             let cohort = self.cohort.id();
@@ -114,7 +115,9 @@ impl Collecting {
     pub(super) fn added<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         if self.cohort.get(agent).is_some_and(|m| m.progress() == Progress::Adding) {
             self.cohort.set(cx.now, agent, Progress::Added);
-            cx.reply(agent, AgentReply::Accepted);
+            if self.cohort.hears_of_upload(agent) {
+                cx.reply(agent, AgentReply::Accepted);
+            }
         }
     }
 

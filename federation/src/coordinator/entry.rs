@@ -134,6 +134,22 @@ impl Entry {
         waits || joined
     }
 
+    /// The agent's open upload is one into another cohort.
+    pub(super) fn uploads_elsewhere(&mut self, now: Timestamp, agent: AgentId) {
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.cohort.uploads_elsewhere(now, agent);
+        }
+    }
+
+    /// The agent asks for the outcome of something else.
+    pub(super) fn stop_asking(&mut self, agent: AgentId) {
+        match &mut self.phase {
+            Phase::Collecting(phase) => phase.cohort.stop_asking(agent),
+            Phase::Publishing(phase) => phase.cohort.stop_asking(agent),
+            Phase::Gathering(_) | Phase::Ended(_) => false,
+        };
+    }
+
     pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
         match &mut self.phase {
             Phase::Collecting(phase) => phase.upload_begun(cx, agent, contribution),
