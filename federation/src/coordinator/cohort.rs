@@ -194,14 +194,15 @@ impl Cohort {
             .collect()
     }
 
-    /// Notes that a member waits for the outcome, or answers at once when it is known that its contribution is not counted here.
-    pub(super) fn ask<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        match self.member(agent, contribution) {
-            Some(member) if member.is_live() => {
-                self.asking.insert(agent);
-            }
-            _ => cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded)),
+    /// Notes that a member waits for the outcome, or answers at once when it is known that its contribution is not counted here. True if it waits.
+    pub(super) fn ask<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> bool {
+        let waits = self.member(agent, contribution).is_some_and(|member| member.is_live());
+        if waits {
+            self.asking.insert(agent);
+        } else {
+            cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
         }
+        waits
     }
 
     /// The agent begins an upload into this cohort.
