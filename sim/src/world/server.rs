@@ -281,7 +281,7 @@ impl World {
             let who = "the server".to_owned();
             self.oracle.violate(Violation::Spin { who, what });
         }
-        if step % MEASURE_EVERY == 0 {
+        if step.is_multiple_of(MEASURE_EVERY) {
             self.measure();
         }
         let kill = self.kill_due(step);
