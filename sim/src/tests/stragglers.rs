@@ -1,4 +1,7 @@
 //! Sixteen agents, some 2 and 4 times slower: how long each round mode takes to the same accuracy.
+//!
+//! An easy problem, which one synchronous round solves: what is compared is how long the slowest are waited for. Harder ones are for a bench, where the
+//! buffer's size and the server's rate are chosen for the data.
 
 use super::*;
 
