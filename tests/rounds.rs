@@ -54,14 +54,17 @@ fn check(mut rig: Rig) {
 }
 
 #[test]
-fn a_killed_aggregator_goes_on_in_the_same_phase_and_counts_everybody_once() {
+fn a_killed_aggregator_goes_on_where_it_was_and_counts_everybody_once() {
+    const PHASES: [&str; 3] = ["gathering", "collecting", "publishing"];
     let (mut rig, _dir) = rig(|_| None);
-    for phase in ["gathering", "collecting", "publishing"] {
+    for (order, phase) in PHASES.into_iter().enumerate() {
         let round = rig.wait_phase(phase, 2, LONG).expect("the phase comes");
         rig.cluster.kill_and_restart_server().expect("it comes up again");
         let after = rig.job().expect("it knows the job");
+        let now = PHASES.iter().position(|name| after["phase"] == *name).expect("a phase");
+        // It may have got further between the look at it and the kill.
         assert!(
-            after["round"].as_u64() > Some(round) || after["phase"].as_str() >= Some(phase) || phase == "gathering",
+            after["round"].as_u64() > Some(round) || now >= order,
             "killed while {phase}, then {after}"
         );
         rig.wait_round(round + 1, LONG).expect("the round goes on");
@@ -76,8 +79,12 @@ fn killed_agents_go_on_where_they_were() {
         std::thread::sleep(Duration::from_millis(pause_ms));
         let round = rig.job().expect("a job")["round"].as_u64().expect("a number");
         let victims = [kill % AGENTS, (kill + 2) % AGENTS, (kill + 4) % AGENTS];
-        victims.map(|host| rig.swarm.kill(host).expect("there is such a host"));
-        victims.map(|host| rig.swarm.revive(host).expect("it starts again"));
+        for host in victims {
+            rig.swarm.kill(host).expect("there is such a host");
+        }
+        for host in victims {
+            rig.swarm.revive(host).expect("it starts again");
+        }
         rig.wait_round(round + 2, LONG).expect("the round goes on");
     }
     check(rig);

@@ -6,6 +6,7 @@
 
 pub mod blob;
 mod client;
+mod congestion;
 mod connection;
 mod connection_id;
 pub mod disk;

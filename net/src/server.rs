@@ -55,7 +55,7 @@ impl Default for Limits {
             max_handshakes: 1_024,
             retry_above: 256,
             handshake_timeout: Duration::from_secs(10),
-            congestion: Congestion::Cubic,
+            congestion: Congestion::default(),
         }
     }
 }

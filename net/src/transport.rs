@@ -10,6 +10,7 @@ use quinn::{Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerCon
 use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::congestion::ByLossConfig;
 use crate::connection_id::SignedIds;
 
 /// Survives a blackhole of a minute; 30 s did not.
@@ -37,8 +38,10 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Congestion control of what this side sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Congestion {
-    /// Cubic (RFC 9438): fair on ordinary links. The default.
+    /// Cubic, and BBR where packets get lost whatever the rate. The default.
     #[default]
+    ByLoss,
+    /// Cubic (RFC 9438): fair on ordinary links.
     Cubic,
     /// BBR: for links that lose more than a few percent of packets whatever the rate (6.65 MB over 40 ms with 10 % loss: 1.1 s, cubic 54 s).
     /// It wastes a narrow uplink, and quinn calls it experimental.
@@ -73,6 +76,7 @@ fn base(congestion: Congestion) -> TransportConfig {
         .receive_window(CONNECTION_WINDOW)
         .mtu_discovery_config(Some(mtu));
     match congestion {
+        Congestion::ByLoss => config.congestion_controller_factory(Arc::new(ByLossConfig)),
         Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
         Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
     };

@@ -23,24 +23,16 @@ pub struct Oracle {
 }
 
 /// An update that can't be made.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OracleError {
     /// The cohort's codec.
-    Plan(PlanError),
+    #[error("the cohort's codec: {0}")]
+    Plan(#[from] PlanError),
     /// The values.
-    Encode(EncodeError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
-
-impl std::fmt::Display for OracleError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Plan(e) => e.fmt(f),
-            Self::Encode(e) => e.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for OracleError {}
 
 impl Oracle {
     /// For a job on this model, with `agents` agents.
@@ -78,8 +70,7 @@ impl Oracle {
             weight_cap: descriptor.codec.weight_cap,
             weight_scale: 1,
             members: descriptor.members,
-        })
-        .map_err(OracleError::Plan)?;
+        })?;
         let mut delta = vec![0.0; self.layout.n_weights()];
         if let Some(own) = delta.get_mut(index) {
             *own = 1.0;
@@ -92,9 +83,7 @@ impl Oracle {
         };
         let mut seed = [0; 32];
         seed[..ContributionId::LEN].copy_from_slice(contribution.as_bytes());
-        let encoded = codec
-            .encode(update, &mut ChaCha8Rng::from_seed(seed))
-            .map_err(OracleError::Encode)?;
+        let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(seed))?;
         Ok(encoded.packed.into())
     }
 

@@ -8,7 +8,7 @@ use aimass_cli::cluster::{Cluster, ClusterSettings};
 use aimass_federation::agent::Activity;
 use aimass_onnx::{Model, build};
 use aimass_protocol::job::JobFile;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use serde_json::Value;
@@ -167,10 +167,10 @@ impl Rig {
     }
 
     fn known_job(&self) -> Result<&(String, Arc<Oracle>)> {
-        anyhow::Context::context(self.job.as_ref(), "no job was submitted")
+        self.job.as_ref().context("no job was submitted")
     }
 
-    /// Waits until `done` holds; returns how long that took.
+    /// Waits until `done` holds.
     ///
     /// # Errors
     /// When it does not within `within`, a service has ended, or `done` fails.

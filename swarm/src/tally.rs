@@ -17,9 +17,9 @@ pub struct Passage {
     pub round: u32,
     /// How often the server said that it was accepted, and later that it was not included.
     pub thrown_back: u32,
-    /// The rounds that it was told to be included in, one after the other: more than one is a fault.
+    /// The round that it was told to be included in.
     pub included: Option<u32>,
-    /// Whether it was told to be included once more.
+    /// Whether it was told of another such round: a fault.
     pub included_again: bool,
 }
 

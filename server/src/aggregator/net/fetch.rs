@@ -31,7 +31,11 @@ pub(super) async fn serve(stream: &mut Stream, fetch: Fetch) -> Result<(), NetEr
 }
 
 async fn send(stream: &mut Stream, manifest: &Manifest, from_chunk: u32) -> Result<(), NetError> {
-    stream.reply(FetchReply { manifest: manifest.clone() }).await?;
+    stream
+        .reply(FetchReply {
+            manifest: manifest.clone(),
+        })
+        .await?;
     for index in from_chunk as usize..manifest.chunks().len() {
         let chunk = match stream.shared.blobs.read_chunk(manifest, index).await {
             Ok(chunk) => chunk,
