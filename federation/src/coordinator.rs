@@ -22,6 +22,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aimass_protocol::job::RoundMode;
 use aimass_protocol::message::agent::{CheckIn, ProgressReply, Ready};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 use rand_core::CryptoRng;
@@ -165,10 +166,21 @@ impl Coordinator {
                 agent,
                 cohort,
                 contribution,
-            } => match self.with_cohort(cohort) {
-                Some(entry) => entry.upload_begun(&mut cx, agent, contribution),
-                None => self.upload_of_the_past(&mut cx, agent, contribution),
-            },
+            } => {
+                let stays_open = match self.with_cohort(cohort) {
+                    Some(entry) => entry.upload_begun(&mut cx, agent, contribution),
+                    None => {
+                        self.upload_of_the_past(&mut cx, agent, contribution);
+                        false
+                    }
+                };
+                if stays_open {
+                    // One request of a kind is open at a time: this one replaced an upload into another cohort, and its answers are its own.
+                    for other in self.jobs.values_mut().filter(|other| !other.has_cohort(cohort)) {
+                        other.uploads_elsewhere(cx.now, agent);
+                    }
+                }
+            }
             Event::UploadProgressed { agent, cohort } => {
                 if let Some(entry) = self.with_cohort(cohort) {
                     entry.upload_progressed(&mut cx, agent);
@@ -197,10 +209,21 @@ impl Coordinator {
                     entry.add_failed(&mut cx, agent, code);
                 }
             }
-            Event::Outcome { agent, query } => match self.jobs.get_mut(&query.job) {
-                Some(entry) => entry.outcome(&mut cx, agent, query),
-                None => cx.refuse(agent, RequestKind::Outcome, ErrorCode::JobUnknown, NO_JOB),
-            },
+            Event::Outcome { agent, query } => {
+                let job = query.job;
+                let stays_open = match self.jobs.get_mut(&job) {
+                    Some(entry) => entry.outcome(&mut cx, agent, query),
+                    None => {
+                        cx.refuse(agent, RequestKind::Outcome, ErrorCode::JobUnknown, NO_JOB);
+                        false
+                    }
+                };
+                if stays_open {
+                    for other in self.jobs.values_mut().filter(|other| other.job.id != job) {
+                        other.stop_asking(agent);
+                    }
+                }
+            }
             Event::Gone { agent } => {
                 self.online.remove(&agent);
                 self.jobs.values_mut().for_each(|entry| entry.gone(cx.now, agent));
@@ -221,7 +244,7 @@ impl Coordinator {
     /// A round that waited for all of its time and can't be filled lets its agents go when another job has none: two jobs could each hold half of the agents
     /// that they need, and wait for ever.
     fn yield_agents<R>(&mut self, cx: &mut Context<'_, R>) {
-        let unfillable: Vec<JobId> = self
+        let mut unfillable: Vec<JobId> = self
             .jobs
             .iter()
             .filter(|(_, e)| e.is_unfillable(cx.now))
@@ -233,13 +256,20 @@ impl Coordinator {
                 entry.job.free_seats(cx.now, cx.config.gone_grace);
             }
         }
+        // Those with the fewest trained agents first; once one has let its agents go, the others wait for these.
+        unfillable.sort_by_key(|id| self.jobs.get(id).map_or(0, |entry| entry.job.waiting().len()));
+        let mut some_are_free = false;
         for id in unfillable {
             let another_is_hungry = self.jobs.iter().any(|(other, e)| *other != id && e.is_hungry());
             let Some(entry) = self.jobs.get_mut(&id) else { continue };
-            if another_is_hungry && entry.job.seats.len() > 0 {
+            if some_are_free {
+                entry.wait_on(cx.now);
+            } else if another_is_hungry && entry.job.seats.len() > 0 {
                 entry.let_go(cx, self.virtual_time);
-            } else {
-                entry.begin_anew(cx.now);
+                some_are_free = true;
+            } else if entry.job.mode() == RoundMode::SemiSync {
+                // It lets nobody in any more whose training would end too late.
+                entry.wait_on(cx.now);
             }
         }
     }

@@ -140,6 +140,8 @@ pub(crate) struct Oracle {
     pub(crate) violation: Option<Violation>,
     /// Which round and model each contribution is in.
     published: BTreeMap<(JobId, ContributionId), (u32, Digest)>,
+    /// By which cohort each is counted.
+    counted_in: BTreeMap<ContributionId, CohortId>,
     cohorts: BTreeMap<CohortId, (JobId, Fate)>,
     /// What agents were told to be in a sum.
     accepted: BTreeSet<(CohortId, ContributionId)>,
@@ -209,7 +211,7 @@ impl Oracle {
 
     /// The server says to an agent that its update is in the sum.
     pub(crate) fn accepted(&mut self, device: usize, cohort: CohortId, contribution: ContributionId) {
-        let counted = self.is_counted(contribution);
+        let counted = self.counted_in.contains_key(&contribution);
         match self.cohorts.get(&cohort) {
             Some((_, Fate::Open)) => {
                 let is_in = self.sums.get(&cohort).is_some_and(|sum| sum.contains_key(&contribution));
@@ -242,7 +244,7 @@ impl Oracle {
 
     /// The server says to an agent that its contribution is not counted in this cohort.
     pub(crate) fn denied(&mut self, device: usize, cohort: CohortId, contribution: ContributionId) {
-        if self.is_counted(contribution) {
+        if self.counted_in.get(&contribution) == Some(&cohort) {
             let told = "not included".to_owned();
             return self.violate(Violation::ToldWrong {
                 device,
@@ -293,6 +295,7 @@ impl Oracle {
             self.violate(Violation::AcceptedLost { contribution, cohort });
         }
         for contribution in contributions {
+            self.counted_in.insert(contribution, cohort);
             if let Some((before, _)) = self.published.insert((job, contribution), (round, model)) {
                 let how = format!("in rounds {before} and {round}");
                 self.violate(Violation::CountedTwice { contribution, how });
@@ -302,10 +305,6 @@ impl Oracle {
                 self.violate(Violation::CountedTwice { contribution, how });
             }
         }
-    }
-
-    fn is_counted(&self, contribution: ContributionId) -> bool {
-        self.published.keys().any(|(_, c)| *c == contribution)
     }
 
     /// The cohort of this job that is at work, and whether its sum is sealed.

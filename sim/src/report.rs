@@ -52,6 +52,14 @@ pub struct Report {
     pub largest_state_bytes: usize,
 }
 
+impl Report {
+    /// When a job first had a model of at least this accuracy, in milliseconds of virtual time.
+    pub fn reached_ms(&self, job: JobId, accuracy: f32) -> Option<u64> {
+        let good = |round: &&PublishedRound| round.job == job && round.accuracy.is_some_and(|a| a >= accuracy);
+        self.rounds.iter().find(good).map(|round| round.at_ms)
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

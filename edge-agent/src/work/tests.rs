@@ -280,7 +280,7 @@ fn a_checkpoint_that_is_damaged_or_of_other_work_is_dropped_and_training_starts_
             fs::write(device.state.checkpoint_path(), &bytes[..bytes.len() / 2]).expect("writes");
         }),
         ("all of it", |device, _| {
-            fs::write(device.state.checkpoint_path(), b"").expect("writes")
+            fs::write(device.state.checkpoint_path(), b"").expect("writes");
         }),
         ("the job", |device, _| device.order.job = JobId::from_bytes([9; 16])),
     ];

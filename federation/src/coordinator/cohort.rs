@@ -83,6 +83,8 @@ pub(super) struct Cohort {
     tally: Tally,
     /// Members that wait for the outcome.
     asking: BTreeSet<AgentId>,
+    /// Members whose open upload is one into another cohort: an answer about this one would be taken for its answer.
+    uploads_elsewhere: BTreeSet<AgentId>,
 }
 
 impl Cohort {
@@ -111,6 +113,7 @@ impl Cohort {
             members,
             tally,
             asking: BTreeSet::new(),
+            uploads_elsewhere: BTreeSet::new(),
         }
     }
 
@@ -191,18 +194,41 @@ impl Cohort {
             .collect()
     }
 
-    /// Notes that a member waits for the outcome, or answers at once when it is known that its contribution is not counted here.
-    pub(super) fn ask<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        match self.member(agent, contribution) {
-            Some(member) if member.is_live() => {
-                self.asking.insert(agent);
-            }
-            _ => cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded)),
+    /// Notes that a member waits for the outcome, or answers at once when it is known that its contribution is not counted here. True if it waits.
+    pub(super) fn ask<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> bool {
+        let waits = self.member(agent, contribution).is_some_and(|member| member.is_live());
+        if waits {
+            self.asking.insert(agent);
+        } else {
+            cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
         }
+        waits
+    }
+
+    /// The agent begins an upload into this cohort.
+    pub(super) fn uploads_here(&mut self, agent: AgentId) {
+        self.uploads_elsewhere.remove(&agent);
+    }
+
+    /// The agent (or a second device with its identity) begins an upload into another cohort, which closes the one into this.
+    pub(super) fn uploads_elsewhere(&mut self, now: Timestamp, agent: AgentId) {
+        if self.members.contains_key(&agent) {
+            self.uploads_elsewhere.insert(agent);
+            self.stop_upload(now, agent);
+        }
+    }
+
+    /// Whether the agent's open upload, if it has one, is one into this cohort.
+    pub(super) fn hears_of_upload(&self, agent: AgentId) -> bool {
+        !self.uploads_elsewhere.contains(&agent)
     }
 
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.asking.remove(&agent);
+        self.stop_upload(now, agent);
+    }
+
+    fn stop_upload(&mut self, now: Timestamp, agent: AgentId) {
         if self.get(agent).is_some_and(|m| m.progress == Progress::Uploading) {
             let heard = self.members.get(&agent).map_or(now, |m| m.heard);
             self.set(heard, agent, Progress::Invited);

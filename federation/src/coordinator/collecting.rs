@@ -69,12 +69,22 @@ impl Collecting {
         }
     }
 
-    pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        if self.awaited(cx, agent, contribution).is_some() {
+    /// True if the request stays open: the update may come, or is on its way into the sum.
+    pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> bool {
+        let cohort = self.cohort.id();
+        let awaited = self.awaited(cx, agent, contribution).is_some();
+        if awaited {
             self.cohort.set(cx.now, agent, Progress::Uploading);
-            let cohort = self.cohort.id();
             cx.reply(agent, AgentReply::UploadAllowed { cohort, contribution });
         }
+        let is_adding = self
+            .cohort
+            .member(agent, contribution)
+            .is_some_and(|m| m.progress() == Progress::Adding);
+        if awaited || is_adding {
+            self.cohort.uploads_here(agent);
+        }
+        awaited || is_adding
     }
 
     pub(super) fn received<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
@@ -114,7 +124,9 @@ impl Collecting {
     pub(super) fn added<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         if self.cohort.get(agent).is_some_and(|m| m.progress() == Progress::Adding) {
             self.cohort.set(cx.now, agent, Progress::Added);
-            cx.reply(agent, AgentReply::Accepted);
+            if self.cohort.hears_of_upload(agent) {
+                cx.reply(agent, AgentReply::Accepted);
+            }
         }
     }
 

@@ -134,12 +134,30 @@ impl Entry {
         waits || joined
     }
 
-    pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+    /// The agent's open upload is one into another cohort.
+    pub(super) fn uploads_elsewhere(&mut self, now: Timestamp, agent: AgentId) {
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.cohort.uploads_elsewhere(now, agent);
+        }
+    }
+
+    /// The agent asks for the outcome of something else.
+    pub(super) fn stop_asking(&mut self, agent: AgentId) {
         match &mut self.phase {
-            Phase::Collecting(phase) => phase.upload_begun(cx, agent, contribution),
+            Phase::Collecting(phase) => phase.cohort.stop_asking(agent),
+            Phase::Publishing(phase) => phase.cohort.stop_asking(agent),
+            Phase::Gathering(_) | Phase::Ended(_) => false,
+        };
+    }
+
+    /// True if the request stays open.
+    pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> bool {
+        match &mut self.phase {
+            Phase::Collecting(phase) => return phase.upload_begun(cx, agent, contribution),
             Phase::Publishing(phase) => phase.upload(cx, agent, contribution),
             Phase::Gathering(_) | Phase::Ended(_) => {}
         }
+        false
     }
 
     pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
@@ -218,11 +236,9 @@ impl Entry {
         }
     }
 
-    /// A round that ends training lets nobody in whose training would end too late, so it begins anew when it can't be filled.
-    pub(super) fn begin_anew(&mut self, now: Timestamp) {
-        if let Phase::Gathering(phase) = &mut self.phase
-            && self.job.mode() == RoundMode::SemiSync
-        {
+    /// A round that could not be filled in time begins anew, with the agents that it has.
+    pub(super) fn wait_on(&mut self, now: Timestamp) {
+        if let Phase::Gathering(phase) = &mut self.phase {
             phase.reopen(&self.job, now);
         }
     }
@@ -239,14 +255,19 @@ impl Entry {
         }
     }
 
-    pub(super) fn outcome<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, query: OutcomeQuery) {
+    /// True if the request stays open.
+    pub(super) fn outcome<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, query: OutcomeQuery) -> bool {
         if let Some(included) = self.job.included(query.contribution) {
-            return cx.reply(agent, AgentReply::Outcome(included));
+            cx.reply(agent, AgentReply::Outcome(included));
+            return false;
         }
         match &mut self.phase {
             Phase::Collecting(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
             Phase::Publishing(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
-            _ => cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded)),
+            _ => {
+                cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
+                false
+            }
         }
     }
 

@@ -251,6 +251,7 @@ impl Model {
                 if self.additions.contains(&(cohort, agent)) {
                     return;
                 }
+                self.absorb(Event::Tick);
                 let before = self.settled();
                 let effects = self.step(match fails {
                     true => Event::AddFailed {
@@ -303,6 +304,7 @@ impl Model {
 
     fn publish(&mut self, job: JobId, round: Option<u32>, fails: bool, same_model: bool) {
         let Some((right, cohort)) = self.aggregating.get(&job).copied() else {
+            self.absorb(Event::Tick);
             let before = self.settled();
             let base = model(7);
             let effects = self.step(Event::Published {

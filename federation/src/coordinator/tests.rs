@@ -8,6 +8,7 @@ use super::*;
 use crate::fixtures::{agent, at_s, check_in, cohort, contribution, job, job_spec, model, rng};
 
 mod ends;
+mod identity;
 mod modes;
 mod restart;
 mod rounds;

@@ -183,7 +183,7 @@ impl Draw {
             };
             self.out.push(fault);
         }
-        if self.chance.per_mille(0) {
+        if self.chance.per_mille(200) {
             let fault = Fault::Twin {
                 agent: self.agent(),
                 at_ms: self.at_ms(),

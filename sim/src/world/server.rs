@@ -67,6 +67,12 @@ pub(super) struct Open {
     pub(super) ask: Ask,
 }
 
+impl Open {
+    pub(super) fn uploads_into(&self, cohort: CohortId) -> bool {
+        matches!(self.ask, Ask::Event(Event::UploadBegun { cohort: of, .. }) if of == cohort)
+    }
+}
+
 /// An upload under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -275,7 +281,7 @@ impl World {
             let who = "the server".to_owned();
             self.oracle.violate(Violation::Spin { who, what });
         }
-        if step % MEASURE_EVERY == 0 {
+        if step.is_multiple_of(MEASURE_EVERY) {
             self.measure();
         }
         let kill = self.kill_due(step);
@@ -426,12 +432,11 @@ impl World {
 
     /// Ends the uploads into a cohort that is over.
     pub(super) fn close_uploads(&mut self, cohort: CohortId) {
-        let into = |open: &Open| matches!(open.ask, Ask::Event(Event::UploadBegun { cohort: of, .. }) if of == cohort);
         let over: Vec<AgentId> = self
             .server
             .open
             .iter()
-            .filter(|(_, open)| into(open))
+            .filter(|(_, open)| open.uploads_into(cohort))
             .map(|((agent, _), _)| *agent)
             .collect();
         for agent in over {

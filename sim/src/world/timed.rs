@@ -37,11 +37,9 @@ impl World {
                 self.kill_server(2_000);
                 self.server.clock.ahead_ms = ahead_ms;
             }
-            Fault::AgentClock { agent, ahead_ms, .. } => {
-                if agent < self.devices.len() {
-                    self.kill_device(agent, 2_000);
-                    self.devices[agent].clock.ahead_ms = ahead_ms;
-                }
+            Fault::AgentClock { agent, ahead_ms, .. } if agent < self.devices.len() => {
+                self.kill_device(agent, 2_000);
+                self.devices[agent].clock.ahead_ms = ahead_ms;
             }
             Fault::Twin { agent, copied, .. } => {
                 if let Some(it) = self.devices.get(agent).filter(|_| self.devices.len() < MAX_AGENTS) {

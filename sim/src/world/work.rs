@@ -298,7 +298,9 @@ impl World {
         if let Some(spooled) = self.server.spool.get_mut(&(agent, cohort, contribution)) {
             spooled.done_ms = spooled.all_ms;
         }
-        if !self.server.open.contains_key(&(agent, RequestKind::Upload)) {
+        // Its stream may be closed: another upload of the agent replaced it.
+        let open = self.server.open.get(&(agent, RequestKind::Upload));
+        if open.is_none_or(|open| open.connection != t.connection || !open.uploads_into(cohort)) {
             return;
         }
         self.server.received.insert((cohort, agent), (contribution, bytes));

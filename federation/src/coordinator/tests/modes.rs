@@ -57,6 +57,23 @@ fn should_leave_what_is_left_of_a_semi_synchronous_round_for_training() {
 }
 
 #[test]
+fn should_begin_a_semi_synchronous_round_anew_that_could_not_be_filled() {
+    let mut bench = with_mode(RoundMode::SemiSync, 0);
+    bench.check_in(1);
+    bench.step(ready_from(1, 1, 100));
+    bench.tick_after(60);
+    let reply = bench.check_in(2);
+    assert!(
+        matches!(reply, AgentReply::Task { finish_within: Some(left), .. } if left == Duration::from_secs(54)),
+        "{reply:?}"
+    );
+    // The one that waited is in it.
+    let effects = bench.step(ready_from(2, 2, 100));
+    assert_eq!(effects, [], "two of three: more may come");
+    assert_eq!(terms(&bench.tick_after(60)).members, 2);
+}
+
+#[test]
 fn should_not_hurry_agents_in_the_other_modes() {
     for mode in [RoundMode::Sync, RoundMode::Async] {
         let mut bench = with_mode(mode, 1);

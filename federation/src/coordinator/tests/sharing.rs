@@ -175,3 +175,46 @@ fn should_spread_reconnects_by_the_size_of_the_fleet() {
     }
     assert_eq!(spread, 4000, "1,250 a second");
 }
+
+#[test]
+fn should_not_take_seats_of_agents_that_work_elsewhere_for_agents() {
+    let mut bench = Bench::new();
+    for n in [1, 2] {
+        add_job(&mut bench, n, |spec| spec.file.round.min = 3);
+    }
+    // Three are seated for each job; of each three one trains for the other, and none is left.
+    for n in 1..=6 {
+        bench.check_in(n);
+    }
+    let ready = |who: u8, n: u8| Event::Ready {
+        agent: agent(who),
+        ready: Ready {
+            job: job(n),
+            base: model(100),
+            contribution: contribution(who),
+        },
+    };
+    let seats: Vec<u32> = bench.coordinator.jobs().map(|view| view.seats).collect();
+    assert_eq!(seats, [3, 3]);
+    for (who, n) in [(1, 1), (2, 1), (4, 2), (3, 2)] {
+        bench.step(ready(who, n));
+    }
+    for gone in [5, 6] {
+        bench.step(Event::Gone { agent: agent(gone) });
+    }
+    let effects = bench.tick_after(61);
+    let let_go = |effect: &&Effect| {
+        matches!(
+            effect,
+            Effect::Reply {
+                reply: AgentReply::Superseded,
+                ..
+            }
+        )
+    };
+    assert_eq!(
+        effects.iter().filter(let_go).count(),
+        2,
+        "one of the jobs lets its agents go: {effects:?}"
+    );
+}

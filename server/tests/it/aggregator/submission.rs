@@ -140,7 +140,7 @@ async fn jobs_whose_updates_could_fill_the_disk_are_refused() {
     let deployment = Deployment::start().await;
     let server = deployment
         .server_with(aimass_server::aggregator::Config {
-            max_journal_bytes: 10_000,
+            max_journal_bytes: 6_000,
             ..deployment.config()
         })
         .await;
