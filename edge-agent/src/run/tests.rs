@@ -337,7 +337,7 @@ fn progress_is_told_and_work_that_nobody_wants_is_dropped() {
     );
     run_until(&device, |seen| seen.check_ins.len() >= 2);
     let seen = device.script.seen();
-    assert_eq!(seen.progress, [0]);
+    assert_eq!(seen.progress.len(), 1, "told once: {:?}", seen.progress);
     assert!(seen.check_ins[1].held.is_empty() && seen.check_ins[1].declined.is_empty());
     assert!(seen.offered.is_empty());
 }
