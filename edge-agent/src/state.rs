@@ -17,6 +17,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use aimass_net::disk;
 use aimass_net::identity::durable;
 use aimass_protocol::job::RoundMode;
 use aimass_protocol::manifest::Manifest;
@@ -216,7 +217,9 @@ impl StateFolder {
             .collect();
         for path in entries(&self.models_dir())? {
             if !keep.contains(&path) {
-                fs::remove_file(&path).map_err(|e| naming(&path, &e))?;
+                disk::call("removing a model")
+                    .and_then(|()| fs::remove_file(&path))
+                    .map_err(|e| naming(&path, &e))?;
             }
         }
         Ok(())
@@ -229,7 +232,9 @@ impl StateFolder {
     pub fn finish_model(&self, base: Digest) -> Result<PathBuf, StateError> {
         let (part, whole) = (self.partial_model_path(base), self.model_path(base));
         // Not synced: whoever reads it compares its digest, and fetches it again where a power failure damaged it.
-        fs::rename(&part, &whole).map_err(|e| naming(&whole, &e))?;
+        disk::call("naming a model")
+            .and_then(|()| fs::rename(&part, &whole))
+            .map_err(|e| naming(&whole, &e))?;
         Ok(whole)
     }
 
@@ -308,7 +313,8 @@ impl StateFolder {
     pub fn save_last<T: Serialize>(&self, last: &T) -> Result<(), StateError> {
         let (path, beside) = (self.work_dir().join("last.json"), self.work_dir().join("last.json.tmp"));
         let text = serde_json::to_vec_pretty(last).map_err(|e| naming(&path, &e.into()))?;
-        fs::write(&beside, text)
+        disk::call("noting what happened")
+            .and_then(|()| fs::write(&beside, text))
             .and_then(|()| fs::rename(&beside, &path))
             .map_err(|e| naming(&path, &e))
     }
@@ -330,7 +336,7 @@ impl StateFolder {
     /// [`StateError::Io`].
     pub fn discard(&self, id: ContributionId) -> Result<(), StateError> {
         let path = self.contribution_dir(id);
-        match fs::remove_dir_all(&path) {
+        match disk::call("removing a contribution").and_then(|()| fs::remove_dir_all(&path)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(naming(&path, &e)),
             _ => Ok(()),
         }
@@ -470,7 +476,8 @@ pub(crate) fn read_pieces(path: &Path, mut take: impl FnMut(&[u8])) -> Result<bo
     };
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        match file.read(&mut buffer).map_err(|e| naming(path, &e))? {
+        let read = disk::call("reading a file").and_then(|()| file.read(&mut buffer));
+        match read.map_err(|e| naming(path, &e))? {
             0 => return Ok(true),
             n => take(&buffer[..n]),
         }
@@ -499,9 +506,10 @@ fn write_large(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> R
     options.create(true).truncate(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-        .open(&beside)
-        .and_then(|mut file| fill(&mut file))
+    disk::call("making a file")
+        .and_then(|()| options.open(&beside))
+        .and_then(|mut file| disk::call("writing a file").and_then(|()| fill(&mut file)))
+        .and_then(|()| disk::call("renaming a file"))
         .and_then(|()| fs::rename(&beside, path))
         .map_err(|e| naming(path, &e))
 }
@@ -512,7 +520,7 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
 }
 
 fn read_whole(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
-    match fs::read(path) {
+    match disk::call("reading a record").and_then(|()| fs::read(path)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(naming(path, &e)),
@@ -520,7 +528,7 @@ fn read_whole(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
 }
 
 fn remove_if_there(path: &Path) -> Result<(), StateError> {
-    match fs::remove_file(path) {
+    match disk::call("removing a file").and_then(|()| fs::remove_file(path)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(naming(path, &e)),
         _ => Ok(()),
     }

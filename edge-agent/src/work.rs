@@ -13,6 +13,7 @@ use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{self, Limits, Source};
 use aimass_learning::training::Training;
 use aimass_learning::{AnyTrainer, BackendConfig, DataError, Progress, TrainError};
+use aimass_net::disk;
 use aimass_onnx::{Model, ReadError};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::JobFile;
@@ -111,7 +112,7 @@ pub fn train(
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
     let path = folder.model_path(order.base);
-    let bytes = match fs::read(&path) {
+    let bytes = match disk::call("reading a model").and_then(|()| fs::read(&path)) {
         Ok(bytes) if Digest::from_bytes(sha256(&bytes)) == order.base => bytes,
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(StateError::from(io::Error::new(e.kind(), format!("{}: {e}", path.display()))).into());

@@ -229,6 +229,9 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         if let Some(reason) = view["reason"].as_str().filter(|r| !r.is_empty()) {
             lines.push(format!("reason {reason}"));
         }
+        if let Some(trouble) = view["trouble"].as_str() {
+            lines.push(format!("waits  {trouble}; it is tried again"));
+        }
         let history = view["history"].as_array().map_or(&[][..], Vec::as_slice);
         lines.extend(history.iter().map(round_line));
         lines.join("\n")

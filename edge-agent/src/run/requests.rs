@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aimass_net::{Connection, FrameReader, FrameWriter, NetError};
+use aimass_net::{Connection, FrameReader, FrameWriter, NetError, disk};
 use aimass_protocol::limits::CHUNK_BYTES;
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
@@ -198,6 +198,7 @@ fn travelled(bytes: u64, from: u32) -> u64 {
 
 fn open_partial(path: &Path) -> io::Result<(File, u64)> {
     let open = || {
+        disk::call("opening a download")?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         #[cfg(unix)]

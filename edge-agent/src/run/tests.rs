@@ -1,5 +1,6 @@
 //! The driver against a scripted server over real QUIC, on real files.
 
+mod disk;
 mod server;
 
 use std::sync::Arc;

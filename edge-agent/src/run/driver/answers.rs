@@ -61,6 +61,8 @@ impl Driver {
                         self.options.state.retain_models(&[])?;
                         self.step(Event::BaseLost { base }).await
                     }
+                    // The job is good, the disk is not: it goes on after the next start.
+                    Err(WorkError::State(e)) => Err(e.into()),
                     Err(e) => {
                         self.step(Event::TrainFailed {
                             job,

@@ -57,7 +57,7 @@ pub(super) struct Seen {
     pub(super) update: Vec<u8>,
     pub(super) bundle_queries: usize,
     cohorts: u8,
-    included: bool,
+    pub(super) included: bool,
 }
 
 impl std::fmt::Debug for Seen {

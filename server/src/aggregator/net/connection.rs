@@ -26,7 +26,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: Incoming) {
         Err(error) => {
             shared.counters.count(Counter::HandshakesFailed);
             shared.counters.handshake_failed(error.name());
-            tracing::info!(%error, "handshake failed");
+            tracing::debug!(%error, "handshake failed");
             if matches!(error, HandshakeError::Certificate { .. }) {
                 shared.errands.nudge();
             }
