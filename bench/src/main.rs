@@ -9,6 +9,7 @@ mod kills;
 mod relay;
 mod report;
 mod round;
+mod stragglers;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ enum Command {
     Kills(kills::KillsArgs),
     /// Rounds over links that lose, double and reorder datagrams, go silent, change addresses.
     Relay(relay::RelayArgs),
+    /// 16 agents of three speeds: virtual minutes to an accuracy, synchronous and asynchronous.
+    Stragglers(stragglers::StragglersArgs),
     /// A process that `train` measures.
     #[command(hide = true)]
     TrainSteps(train::StepsArgs),
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
         Command::FloodGenerator(args) => flood::generate(&args),
         Command::Kills(args) => kills::run(&args),
         Command::Relay(args) => relay::run(&args),
+        Command::Stragglers(args) => stragglers::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),
     }
 }

@@ -12,7 +12,8 @@ use rand_core::{Rng, SeedableRng};
 const DIGITS: &[u8] = include_bytes!("../../examples/optical-digits/digits.csv.gz");
 /// The data contract's name.
 pub const CONTRACT: &str = "optical-digits";
-const TARGET: &str = "label";
+/// The column of labels.
+pub const TARGET: &str = "label";
 /// Largest pixel of the set.
 const FULL_SCALE: f32 = 16.0;
 /// Rows that the server keeps for testing: a fifth.
