@@ -1,8 +1,10 @@
 //! kill -9 of any process: what was acknowledged stays, and the job goes on.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::support::{Deployment, agent_start};
+use crate::support::{Deployment, agent_start, wait};
 
 #[test]
 fn a_killed_aggregator_knows_its_agents_jobs_rounds_and_models_and_goes_on() {
@@ -81,6 +83,36 @@ fn kills_do_not_change_the_model() {
         model
     };
     assert_eq!(run(false), run(true), "same seed, same bytes, whatever happened on the way");
+}
+
+/// Longer than the ten seconds after which training is kept: `.ci/full` runs it.
+#[test]
+#[ignore = "takes a minute and a half"]
+fn an_agent_killed_in_the_middle_of_an_epoch_goes_on_from_there_to_the_same_model() {
+    let run = |kill: bool| {
+        let mut deployment = Deployment::start(1, 1);
+        let text = std::fs::read_to_string(&deployment.example.job).expect("the job file");
+        let longer = text.replace("epochs = 5", "epochs = 4500").replace("lr = 0.1", "lr = 0.001");
+        let longer = longer.replace("max_time = \"60s\"", "max_time = \"10m\"");
+        assert_ne!(text, longer, "the example says how long it trains");
+        std::fs::write(&deployment.example.job, longer).expect("writes");
+        let id = deployment.submit();
+        if kill {
+            let checkpoint = deployment.cluster.agent_dir(1).join("work/task/checkpoint.bin");
+            wait("a checkpoint", Duration::from_secs(120), || checkpoint.exists());
+            let start = agent_start(&deployment.example.agents[0]);
+            deployment.cluster.kill_and_restart_agent(1, &start).expect("it starts again");
+        }
+        wait("the end of the job", Duration::from_secs(300), || deployment.job(&id)["state"] == "finished");
+        if kill {
+            let log = std::fs::read_to_string(deployment.dir.path().join("logs/agent-1.log")).expect("its log");
+            assert!(log.contains("training goes on after step"), "{log}");
+        }
+        let model = deployment.job(&id)["model"].as_str().expect("a digest").to_owned();
+        deployment.cluster.stop();
+        model
+    };
+    assert_eq!(run(true), run(false));
 }
 
 fn hex(bytes: &[u8]) -> String {
