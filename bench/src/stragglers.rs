@@ -12,11 +12,11 @@ use std::time::Duration;
 use aimass_protocol::job::{RoundMode, RoundSection};
 use aimass_sim::{AgentPlan, FaultPlan, Scenario, Simulation, job_file, job_spec};
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use self::deal::{Deal, SLOWNESS};
-use self::digits::{Cost, Data, Digits, JITTER, STEP_MS};
+use self::deal::{Deal, Digits, SLOWNESS};
+use self::digits::{Cost, Data, Example, JITTER, ROW_MS};
 use crate::median;
 use crate::report::{Report, sorted};
 
@@ -25,11 +25,17 @@ pub(crate) struct Settings {
     /// Share of the held-out digits that a model must recognise.
     #[arg(long, default_value_t = 0.95)]
     accuracy: f32,
-    /// Passes that an agent makes over its rows for an update.
+    /// Models in a row that must be that good; the time is the first one's.
+    #[arg(long, default_value_t = 1)]
+    in_a_row: usize,
+    /// Rows a step.
     #[arg(long, default_value_t = 5)]
+    batch: u32,
+    /// Passes that an agent makes over its rows for an update.
+    #[arg(long, default_value_t = 1)]
     epochs: u32,
     /// Agents' learning rate.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.4)]
     lr: f32,
     /// Pieces of the rows, sorted by digit, that each agent has: the fewer, the more uneven.
     #[arg(long, default_value_t = 4)]
@@ -51,8 +57,14 @@ pub(crate) struct Settings {
 #[derive(Debug, Args)]
 pub(crate) struct StragglersArgs {
     /// Seeds: of who has which rows, the first weights, and all times.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 10)]
     seeds: u64,
+    /// Only these ways of making rounds.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Way::ALL)]
+    ways: Vec<Way>,
+    /// Only these ways of dealing the digits.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Digits::ALL)]
+    digits: Vec<Digits>,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -67,22 +79,25 @@ const CLIP: f32 = 10.0;
 const WEIGHT_CAP: u32 = 4096;
 
 /// A way of making rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Way {
+    /// Synchronous, waiting for everybody.
     All,
-    FastestHalf,
+    /// Synchronous, with the first half of the agents that are ready.
+    FirstHalf,
+    /// Training stops when those that are not slow are done.
     SemiSync,
+    /// Buffered.
     Async,
 }
 
 impl Way {
-    /// The first is what the others are compared with.
-    const ALL: [Self; 4] = [Self::All, Self::FastestHalf, Self::SemiSync, Self::Async];
+    const ALL: [Self; 4] = [Self::All, Self::FirstHalf, Self::SemiSync, Self::Async];
 
     fn name(self) -> &'static str {
         match self {
             Self::All => "synchronous, all 16",
-            Self::FastestHalf => "synchronous, the first 8 of 16",
+            Self::FirstHalf => "synchronous, the first 8 of 16",
             Self::SemiSync => "semi-synchronous",
             Self::Async => "asynchronous",
         }
@@ -92,7 +107,7 @@ impl Way {
     fn round(self, settings: &Settings, usual: Duration) -> RoundSection {
         let (mode, min, target) = match self {
             Self::All => (RoundMode::Sync, AGENTS, AGENTS),
-            Self::FastestHalf => (RoundMode::Sync, AGENTS / 2, AGENTS / 2),
+            Self::FirstHalf => (RoundMode::Sync, AGENTS / 2, AGENTS / 2),
             Self::SemiSync => (RoundMode::SemiSync, AGENTS / 2, AGENTS),
             Self::Async => (RoundMode::Async, settings.buffer, settings.buffer),
         };
@@ -117,7 +132,8 @@ impl Way {
 struct Run {
     /// Virtual minutes to the accuracy.
     minutes: Option<f64>,
-    rounds: usize,
+    /// Published rounds.
+    models: usize,
     /// Updates in published rounds.
     counted: usize,
     /// Trainings begun.
@@ -126,11 +142,11 @@ struct Run {
 }
 
 fn measure(way: Way, seed: u64, settings: &Settings, data: &Rc<Data>) -> Result<Run> {
-    let usual = settings.epochs * u32::try_from(data.most_rows().div_ceil(10))? * Duration::from_millis(STEP_MS);
+    let usual = settings.epochs * u32::try_from(data.most_rows())? * Duration::from_millis(ROW_MS);
     let mut file = job_file("stragglers", way.round(settings, usual));
     file.train.lr = settings.lr;
     file.train.epochs = settings.epochs;
-    file.train.batch = 10;
+    file.train.batch = settings.batch;
     file.update.bits = 24;
     file.update.clip = CLIP;
     file.update.weight_cap = WEIGHT_CAP;
@@ -152,7 +168,7 @@ fn measure(way: Way, seed: u64, settings: &Settings, data: &Rc<Data>) -> Result<
             .collect(),
     };
     let cost = Rc::new(RefCell::new(Cost::default()));
-    let workload = Digits::new(data.clone(), cost.clone());
+    let workload = Example::new(data.clone(), settings.in_a_row, cost.clone());
     let ending = Simulation::new(&scenario, &FaultPlan::none()).workload(workload).run();
     let cost = cost.take();
     if let Some(trouble) = cost.trouble {
@@ -162,47 +178,65 @@ fn measure(way: Way, seed: u64, settings: &Settings, data: &Rc<Data>) -> Result<
         bail!("seed {seed}, {}: {violation}", way.name());
     }
     let report = ending.report;
-    let reached = report.reached_ms(scenario.jobs[0].id, settings.accuracy);
+    // The workload says how good the worst of the last models is.
+    let good = report
+        .rounds
+        .iter()
+        .position(|round| round.accuracy.is_some_and(|found| found >= settings.accuracy));
+    let first = good.and_then(|last| report.rounds.get(last + 1 - settings.in_a_row.max(1).min(last + 1)));
     Ok(Run {
-        minutes: reached.map(|ms| ms as f64 / 60_000.0),
-        rounds: report.rounds.len(),
+        minutes: first.map(|round| round.at_ms as f64 / 60_000.0),
+        models: report.rounds.len(),
         counted: report.rounds.iter().map(|round| round.contributions).sum(),
         trainings: cost.trainings,
         best: report.rounds.iter().filter_map(|round| round.accuracy).fold(0.0, f32::max),
     })
 }
 
-/// All ways, each with a run a seed.
-fn compare(deal: &Deal, seeds: u64, settings: &Settings) -> Result<Vec<(Way, Vec<Run>)>> {
-    let mut found: Vec<_> = Way::ALL.map(|way| (way, Vec::new())).into();
-    for seed in 0..seeds {
-        let data = Rc::new(Data::example(seed, deal)?);
-        for (way, runs) in &mut found {
-            let run = measure(*way, seed, settings, &data)?;
-            eprintln!(
-                "digits {}, seed {seed}, {}: {} min, {} rounds, best {:.3}",
-                deal.name(),
-                way.name(),
-                run.minutes.map_or("-".to_owned(), |minutes| format!("{minutes:.0}")),
-                run.rounds,
-                run.best
-            );
-            runs.push(run);
-        }
-    }
-    Ok(found)
+/// A run of each way with one seed's data.
+fn of_seed(seed: u64, deal: Deal, ways: &[Way], settings: &Settings) -> Result<Vec<Run>> {
+    let data = Rc::new(Data::example(seed, &deal)?);
+    let of_way = |way: &Way| {
+        let run = measure(*way, seed, settings, &data)?;
+        let minutes = run.minutes.map_or("-".to_owned(), |minutes| format!("{minutes:.0}"));
+        let (deal, way) = (deal.name(), way.name());
+        eprintln!(
+            "{deal}, seed {seed}, {way}: {minutes} min, {} models, best {:.3}",
+            run.models, run.best
+        );
+        Ok(run)
+    };
+    ways.iter().map(of_way).collect()
+}
+
+/// The runs of each way, one a seed. Seeds run at the same time.
+fn compare(deal: Deal, args: &StragglersArgs) -> Result<Vec<Vec<Run>>> {
+    let of_seeds: Vec<Result<Vec<Run>>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.seeds)
+            .map(|seed| scope.spawn(move || of_seed(seed, deal, &args.ways, &args.settings)))
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| bail!("a run panicked, see above"));
+        threads.into_iter().map(join).collect()
+    });
+    let of_seeds = of_seeds.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok((0..args.ways.len())
+        .map(|way| of_seeds.iter().map(|runs| runs[way].clone()).collect())
+        .collect())
 }
 
 pub(crate) fn run(args: &StragglersArgs) -> Result<()> {
     let settings = &args.settings;
     let (mut rows, mut results) = (Vec::new(), Vec::new());
-    for apart in [false, true] {
-        let pieces = settings.pieces.max(1);
-        let deal = Deal { pieces, apart };
-        let found = compare(&deal, args.seeds, settings)?;
-        let all = found[0].1.clone();
-        for (way, runs) in &found {
-            let figures = figures(&deal, *way, runs, &all);
+    for digits in &args.digits {
+        let deal = Deal {
+            pieces: settings.pieces.max(1),
+            digits: *digits,
+        };
+        let found = compare(deal, args)?;
+        let all = args.ways.iter().position(|way| *way == Way::All);
+        let all = all.map_or(&[][..], |index| &found[index]);
+        for (way, runs) in args.ways.iter().zip(&found) {
+            let figures = figures(deal, *way, runs, all);
             rows.push(row(&figures, args.seeds));
             results.push(figures);
         }
@@ -212,7 +246,9 @@ pub(crate) fn run(args: &StragglersArgs) -> Result<()> {
         "accuracy": settings.accuracy,
         "epochs": settings.epochs,
         "lr": settings.lr,
-        "step_s": STEP_MS as f64 / 1e3,
+        "row_ms": ROW_MS,
+        "batch": settings.batch,
+        "in_a_row": settings.in_a_row,
         "pieces": settings.pieces,
         "buffer": settings.buffer,
         "server_lr": settings.server_lr,
@@ -236,7 +272,7 @@ pub(crate) fn run(args: &StragglersArgs) -> Result<()> {
 }
 
 /// Medians are over the seeds that got there.
-fn figures(deal: &Deal, way: Way, runs: &[Run], all: &[Run]) -> Value {
+fn figures(deal: Deal, way: Way, runs: &[Run], all: &[Run]) -> Value {
     let reached = sorted(runs.iter().filter_map(|run| run.minutes));
     let pairs = runs.iter().zip(all).filter_map(|(run, all)| Some(all.minutes? / run.minutes?));
     let times = sorted(pairs);
@@ -250,7 +286,7 @@ fn figures(deal: &Deal, way: Way, runs: &[Run], all: &[Run]) -> Value {
         "minutes_range": [reached.first(), reached.last()],
         "times_faster_median": median(&times),
         "times_faster_range": [times.first(), times.last()],
-        "models": middle(|run| run.rounds),
+        "models": middle(|run| run.models),
         "counted": middle(|run| run.counted),
         "trainings": middle(|run| run.trainings),
         "best_accuracy": runs.iter().map(|run| run.best).collect::<Vec<_>>(),
@@ -272,7 +308,7 @@ fn row(figures: &Value, seeds: u64) -> Vec<String> {
         n if n < seeds => format!("{:.0} ({n} of {seeds})", number("minutes_median")),
         _ => format!("{:.0}", number("minutes_median")),
     };
-    let times = if reached == 0 {
+    let times = if figures["times_faster_range"][0].is_null() {
         "-".to_owned()
     } else {
         format!("{:.2}", number("times_faster_median"))

@@ -1,27 +1,39 @@
 //! Which rows each agent has, and how fast it is.
 
 use aimass_sim::Chance;
+use clap::ValueEnum;
 
 /// How many times as long each agent takes as the fastest.
 pub(super) const SLOWNESS: [u32; 16] = [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4];
 /// The last agents, which are the slowest.
 const SLOWEST: usize = 4;
 
+/// Who has which digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Digits {
+    /// As it falls.
+    ByChance,
+    /// The slowest agents have the eights and nines, and nobody else has any.
+    Apart,
+}
+
+impl Digits {
+    pub(super) const ALL: [Self; 2] = [Self::ByChance, Self::Apart];
+}
+
 /// How rows are dealt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deal {
     /// Pieces of the rows, sorted by label, that an agent gets.
     pub(super) pieces: usize,
-    /// Whether the last labels lie with the slowest agents alone.
-    pub(super) apart: bool,
+    pub(super) digits: Digits,
 }
 
 impl Deal {
     pub(super) fn name(self) -> &'static str {
-        if self.apart {
-            "8 and 9 with the slowest alone"
-        } else {
-            "by chance"
+        match self.digits {
+            Digits::ByChance => "by chance",
+            Digits::Apart => "8 and 9 with the slowest alone",
         }
     }
 }
@@ -35,7 +47,7 @@ pub(super) fn deal(labels: &[f32], how: &Deal, chance: &mut Chance) -> Vec<Vec<u
     rows.sort_by(|a, b| labels[*a].total_cmp(&labels[*b]));
     let n = SLOWNESS.len() * how.pieces;
     let mut pieces: Vec<&[usize]> = (0..n).map(|i| &rows[rows.len() * i / n..rows.len() * (i + 1) / n]).collect();
-    if how.apart {
+    if how.digits == Digits::Apart {
         let (others, slowest) = pieces.split_at_mut(n - SLOWEST * how.pieces);
         shuffle(others, chance);
         shuffle(slowest, chance);

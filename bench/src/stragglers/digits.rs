@@ -18,8 +18,8 @@ use rand_core::Rng;
 
 use super::deal::{Deal, deal};
 
-/// A step's time on a device that is not slow: a pass over an agent's 90 rows, 10 a step, takes a minute and a half.
-pub(super) const STEP_MS: u64 = 10_000;
+/// A row's time on a device that is not slow: a pass over an agent's 90 rows takes a minute and a half.
+pub(super) const ROW_MS: u64 = 1000;
 /// From one training to the next a device is up to this much faster or slower, in percent.
 pub(super) const JITTER: u64 = 10;
 
@@ -71,17 +71,23 @@ pub(super) struct Cost {
 }
 
 /// Trains the example's model with `learning`, as agents do, and measures each round's model on the held-out rows.
-pub(super) struct Digits {
+pub(super) struct Example {
     data: Rc<Data>,
     models: BTreeMap<Digest, Model>,
+    /// How many models in a row must be good.
+    in_a_row: usize,
+    /// Accuracy of each model.
+    accuracy: Vec<f32>,
     cost: Rc<RefCell<Cost>>,
 }
 
-impl Digits {
-    pub(super) fn new(data: Rc<Data>, cost: Rc<RefCell<Cost>>) -> Self {
+impl Example {
+    pub(super) fn new(data: Rc<Data>, in_a_row: usize, cost: Rc<RefCell<Cost>>) -> Self {
         Self {
             data,
             models: BTreeMap::new(),
+            in_a_row,
+            accuracy: Vec::new(),
             cost,
         }
     }
@@ -96,7 +102,7 @@ impl Digits {
         let rows = self.data.agents.get(wanted.device).context("a device without data")?;
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let step_ms = STEP_MS * (100 - JITTER + rng.next_u64() % (2 * JITTER + 1)) / 100;
+        let step_ms = ROW_MS * u64::from(wanted.file.train.batch) * (100 - JITTER + rng.next_u64() % (2 * JITTER + 1)) / 100;
         let config = aimass_recipe::train_config(wanted.file, Setting::Round, rows.len(), seed);
         let mut training = training::Training::new(model, layout, rows, &config)?;
         // Like an agent, to the first step after the time is over.
@@ -124,14 +130,17 @@ impl Digits {
         name[..4].copy_from_slice(&step.round.to_be_bytes());
         let name = Digest::from_bytes(name);
         self.models.insert(name, model);
+        self.accuracy.push(found.accuracy.context("classes have an accuracy")? as f32);
+        let last = self.accuracy.iter().rev().take(self.in_a_row);
+        let worst = last.copied().fold(1.0, f32::min);
         Ok(Stepped {
             model: name,
-            accuracy: found.accuracy.map(|share| share as f32),
+            accuracy: Some(if self.accuracy.len() < self.in_a_row { 0.0 } else { worst }),
         })
     }
 }
 
-impl Workload for Digits {
+impl Workload for Example {
     fn n_weights(&self) -> usize {
         self.data.layout.n_weights()
     }
@@ -148,7 +157,7 @@ impl Workload for Digits {
                 examples: 0,
                 train_loss: 0.0,
             };
-            Trained { took_ms: STEP_MS, update }
+            Trained { took_ms: ROW_MS, update }
         })
     }
 
