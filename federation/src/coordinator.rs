@@ -329,6 +329,7 @@ impl Coordinator {
                 entry.job.id,
             )
         });
+        checkin::look(&mut running, check_in);
         if let Some(served) = checkin::offer(&mut running, cx, agent, check_in, pace) {
             running[served].pay(cx.now, &mut self.virtual_time);
         }

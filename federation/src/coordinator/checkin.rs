@@ -9,7 +9,7 @@ use aimass_protocol::message::agent::{CheckIn, ComeBack};
 
 use super::AgentReply;
 use super::entry::{Entry, Phase};
-use super::job::Context;
+use super::job::{Context, Job};
 use crate::jitter;
 
 /// Why an agent gets no work from a job. The greatest over all jobs is what it is told.
@@ -82,9 +82,8 @@ pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: 
     None
 }
 
-/// Whether the agent may work for this job now, and how long it may train.
-fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &CheckIn) -> Result<Option<Duration>, Reason> {
-    let job = &mut entry.job;
+/// Whether a device is one that the job is for.
+fn suits(job: &Job, check_in: &CheckIn) -> Result<(), Reason> {
     let name = || job.file.job.name.clone();
     if !check_in.contracts.contains(&job.file.data.contract) {
         return Err(Reason::NoData(job.file.data.contract.clone()));
@@ -99,7 +98,26 @@ fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &Che
     if let Some(require) = asked.require.as_ref().filter(|require| !require.holds(device)) {
         return Err(Reason::NotMet(name(), require.to_string()));
     }
+    Ok(())
+}
+
+/// Takes note for each job whether there is a device that it is for.
+pub(super) fn look(jobs: &mut [&mut Entry], check_in: &CheckIn) {
+    for entry in jobs {
+        let fits = suits(&entry.job, check_in).is_ok() && !check_in.declined.contains(&entry.job.id);
+        entry.job.suits = Some(fits || entry.job.suits == Some(true));
+    }
+}
+
+/// Whether the agent may work for this job now, and how long it may train.
+fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &CheckIn) -> Result<Option<Duration>, Reason> {
+    let job = &mut entry.job;
+    suits(job, check_in)?;
+    let name = || job.file.job.name.clone();
     if check_in.declined.contains(&job.id) {
+        if !job.waiting().contains_key(&agent) {
+            job.seats.leave(agent);
+        }
         return Err(Reason::Declined(name()));
     }
     if job.barred.contains_key(&agent) {

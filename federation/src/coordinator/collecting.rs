@@ -90,7 +90,7 @@ impl Collecting {
     pub(super) fn received<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
         if self.awaited(cx, agent, contribution).is_some() {
             self.cohort.learn(cx.now, &mut job.history, agent);
-            self.cohort.set(cx.now, agent, Progress::Adding);
+            self.leaves(cx.now, agent, Progress::Adding);
             cx.out.push(Effect::Add {
                 cohort: self.cohort.id(),
                 agent,
@@ -132,7 +132,7 @@ impl Collecting {
 
     pub(super) fn add_failed<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, code: ErrorCode) -> Option<Phase> {
         let member = self.cohort.get(agent).filter(|m| m.progress() == Progress::Adding)?;
-        if member.acknowledged && code.is_retryable() {
+        if member.acknowledged {
             // It will not send again what it was told to be in the sum. All of them hold their contributions until they hear the outcome.
             return Some(self.give_up(job, cx, "an update that was in the sum can't be read any more"));
         }
@@ -141,7 +141,7 @@ impl Collecting {
             cx.refuse(agent, RequestKind::Upload, code, "the update could not be taken now; send it again");
             return None;
         }
-        self.cohort.set(cx.now, agent, Progress::Dropped(code));
+        self.leaves(cx.now, agent, Progress::Dropped(code));
         // Else the same agent could fail every cohort of the round.
         job.barred.insert(agent, code);
         dropped(cx, agent, code);
@@ -154,8 +154,14 @@ impl Collecting {
     /// A member asks for other work.
     pub(super) fn abandoned<R>(&mut self, cx: &Context<'_, R>, agent: AgentId) {
         if self.cohort.get(agent).is_some_and(|m| m.is_live() && !m.is_whole()) {
-            self.cohort.set(cx.now, agent, Progress::Dropped(ErrorCode::Late));
+            self.leaves(cx.now, agent, Progress::Dropped(ErrorCode::Late));
         }
+    }
+
+    /// A member is expected no more: it may have been the one that was waited for longest.
+    fn leaves(&mut self, now: Timestamp, agent: AgentId, progress: Progress) {
+        self.cohort.set(now, agent, progress);
+        self.silent_at = self.silent_at.min(now);
     }
 
     /// The round could not be made durable: it is tried again later.
@@ -176,7 +182,7 @@ impl Collecting {
             cx.refuse(agent, RequestKind::Upload, ErrorCode::Revoked, super::REVOKED);
         }
         if matches!(member.progress(), Progress::Invited | Progress::Uploading) {
-            self.cohort.set(cx.now, agent, Progress::Dropped(ErrorCode::Revoked));
+            self.leaves(cx.now, agent, Progress::Dropped(ErrorCode::Revoked));
         }
     }
 

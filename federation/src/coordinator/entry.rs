@@ -208,9 +208,9 @@ impl Entry {
         matches!(&self.phase, Phase::Gathering(phase) if phase.is_unfillable(&self.job, now))
     }
 
-    /// Whether it has work and not enough agents for a round.
+    /// Whether it has work, not enough agents for a round, and could have more.
     pub(super) fn is_hungry(&self) -> bool {
-        matches!(self.phase, Phase::Gathering(_)) && self.job.seats.len() < self.job.need()
+        self.job.suits != Some(false) && matches!(self.phase, Phase::Gathering(_)) && self.job.seats.len() < self.job.need()
     }
 
     /// Its place before the shares: a round that has begun is filled before another one begins, and one that has enough comes last.

@@ -112,8 +112,8 @@ impl JobEnd {
 pub enum Event {
     /// A job was submitted, or restored after a restart. A job that is known already is left as it is.
     AddJob(Box<JobSpec>),
-    /// The operator stops a job. A round that is being published is still finished, so the driver keeps the wish and sends it again after a restart, until
-    /// [`Effect::JobEnded`].
+    /// The operator stops a job. A round that is being published is still finished. Nothing is promised before [`Effect::JobEnded`]: a driver that
+    /// is killed has forgotten the wish.
     StopJob {
         /// The job.
         job: JobId,

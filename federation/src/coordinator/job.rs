@@ -61,6 +61,8 @@ pub(super) struct Job {
     pub(super) base_bytes: u64,
     /// What it was given of the agents' time.
     pub(super) share: Share,
+    /// Whether a device that fits was ever seen; `None` before any was looked at.
+    pub(super) suits: Option<bool>,
     /// What is in the way of the running round, for people.
     pub(super) trouble: Option<String>,
     /// Failures in a row to open or publish the running round.
@@ -87,8 +89,8 @@ impl Job {
         let skipped = spec.recent.len().saturating_sub(remembered);
         let earlier = size(spec.file.round.max_staleness);
         let mut bases = VecDeque::from([spec.base]);
-        for base in spec.earlier.iter().take(earlier) {
-            if !bases.contains(base) {
+        for base in &spec.earlier {
+            if bases.len() <= earlier && !bases.contains(base) {
                 bases.push_back(*base);
             }
         }
@@ -99,6 +101,7 @@ impl Job {
             bases,
             base_bytes: spec.base_bytes,
             share: Share::default(),
+            suits: None,
             trouble: None,
             failures: 0,
             unfilled: 0,
@@ -183,18 +186,15 @@ impl Job {
     pub(super) fn wait(&mut self, now: Timestamp, agent: AgentId, base: Digest, contribution: ContributionId) {
         let order = match self.waiting.get(&agent) {
             Some(w) if w.contribution == contribution => w.order,
-            before => {
-                if before.is_none()
-                    && let Some(since) = self.seats.since(agent)
-                {
-                    self.history.learn(agent, Task::Training, now.since(since));
-                }
+            _ => {
                 self.next_order += 1;
                 self.next_order
             }
         };
         self.waiting.insert(agent, Waiting { contribution, base, order });
-        self.seats.hold(now, agent);
+        if let Some(took) = self.seats.hold(now, agent) {
+            self.history.learn(agent, Task::Training, took);
+        }
     }
 
     pub(super) fn stop_waiting(&mut self, agent: AgentId) -> bool {

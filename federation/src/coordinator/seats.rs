@@ -10,7 +10,10 @@ use super::patience::{History, Task};
 /// An agent's place among the `round.max` that train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seat {
+    /// When it was taken: asking for work again does not make that later, or a device that always fails would keep it for ever.
     since: Timestamp,
+    /// When its agent was last given work; `None` once it has offered what came of it.
+    began: Option<Timestamp>,
     /// When it last got further.
     heard: Timestamp,
     percent: u8,
@@ -21,6 +24,7 @@ impl Seat {
     fn new(now: Timestamp) -> Self {
         Self {
             since: now,
+            began: Some(now),
             heard: now,
             percent: 0,
             gone_since: None,
@@ -61,9 +65,15 @@ impl Seats {
         self.taken.len()
     }
 
-    /// Gives or renews a seat, whatever is taken: its agent has trained.
-    pub(super) fn hold(&mut self, now: Timestamp, agent: AgentId) {
-        self.taken.insert(agent, Seat::new(now));
+    /// Gives or renews a seat, whatever is taken: its agent has trained. Says how long that took, the first time.
+    pub(super) fn hold(&mut self, now: Timestamp, agent: AgentId) -> Option<Duration> {
+        let began = self.taken.get(&agent).and_then(|seat| seat.began);
+        let seat = Seat {
+            began: None,
+            ..Seat::new(now)
+        };
+        self.taken.insert(agent, seat);
+        began.map(|began| now.since(began))
     }
 
     /// Gives `agent` a seat, or leaves it the one that it has, after freeing those of agents that fell silent. `waits` says who has trained already. False
@@ -77,9 +87,11 @@ impl Seats {
         history: &History,
         waits: impl Fn(AgentId) -> bool,
     ) -> bool {
-        if self.taken.contains_key(&agent) {
-            // It asks for work: it begins anew.
-            self.hold(now, agent);
+        if let Some(seat) = self.taken.get_mut(&agent) {
+            *seat = Seat {
+                since: seat.since,
+                ..Seat::new(now)
+            };
             return true;
         }
         if self.taken.len() >= max {
@@ -87,7 +99,7 @@ impl Seats {
         }
         let free = self.taken.len() < max;
         if free {
-            self.hold(now, agent);
+            self.taken.insert(agent, Seat::new(now));
         }
         free
     }
@@ -96,11 +108,6 @@ impl Seats {
     pub(super) fn free(&mut self, now: Timestamp, rules: Rules, history: &History, waits: impl Fn(AgentId) -> bool) {
         self.taken
             .retain(|agent, seat| waits(*agent) || !seat.is_silent(now, history.patience(*agent, Task::Training), rules));
-    }
-
-    /// When the agent got its seat, if it has one.
-    pub(super) fn since(&self, agent: AgentId) -> Option<Timestamp> {
-        self.taken.get(&agent).map(|seat| seat.since)
     }
 
     /// The agent says how far it is. Only getting further counts.
@@ -188,6 +195,25 @@ mod tests {
     #[test]
     fn should_let_a_known_device_train_offline() {
         assert!(!lost_at(90, Some(100), |s| s.gone(at_s(1), agent(1))));
+    }
+
+    #[test]
+    fn should_not_keep_the_seat_of_a_device_that_fails_and_asks_again_and_again() {
+        let mut seats = Seats::default();
+        let history = History::default();
+        for at in [0, 300, 600, 900] {
+            assert!(seats.take(at_s(at), agent(1), 1, RULES, &history, |_| false));
+            assert!(!seats.take(at_s(at + 50), agent(2), 1, RULES, &history, |_| false));
+        }
+        assert!(seats.take(at_s(1000), agent(2), 1, RULES, &history, |_| false));
+    }
+
+    #[test]
+    fn should_say_once_how_long_training_took() {
+        let mut seats = Seats::default();
+        seats.take(at_s(10), agent(1), 1, RULES, &History::default(), |_| false);
+        assert_eq!(seats.hold(at_s(40), agent(1)), Some(Duration::from_secs(30)));
+        assert_eq!(seats.hold(at_s(100), agent(1)), None, "it only waited since");
     }
 
     #[test]

@@ -221,3 +221,29 @@ fn should_answer_progress_with_whether_the_work_is_still_wanted() {
     bench.step(Event::StopJob { job: job(1) });
     assert!(!wanted(&mut bench, 100));
 }
+
+#[test]
+fn should_not_wait_for_a_dead_member_because_a_stranger_was_slow() {
+    let mut bench = Bench::new();
+    let mut spec = job_spec(1);
+    spec.file.round.target = 4;
+    spec.file.round.rounds = 100;
+    bench.step(Event::AddJob(Box::new(spec)));
+    // Agents 1 to 3 take 4 s in the first round; agent 4 comes to the second only.
+    (1..=3).for_each(|n| drop(bench.ready(n)));
+    let id = opened(&bench.tick_after(60));
+    bench.now = bench.now.after(Duration::from_secs(4));
+    (1..=3).for_each(|n| drop(bench.add(n, id)));
+    bench.publish(1, 101);
+    (1..=3).for_each(|n| drop(bench.step(ready_from(n, 10 + n, 101))));
+    let id = terms(&bench.step(ready_from(4, 14, 101))).cohort;
+    add_as(&mut bench, 1, 11, id);
+    add_as(&mut bench, 2, 12, id);
+    // Nothing is known of agent 4, so it is waited for; agent 3 is dead.
+    assert_eq!(bench.tick_after(20), []);
+    let effects = add_as(&mut bench, 4, 14, id);
+    assert!(
+        matches!(effects.last(), Some(Effect::Aggregate { survivors, .. }) if survivors.len() == 3),
+        "{effects:?}"
+    );
+}

@@ -109,15 +109,19 @@ fn should_give_the_cohort_up_when_what_it_acknowledged_can_not_be_read() {
     let (mut bench, _) = restarted(open(None), &[1, 2]);
     bench.step(added(1));
     bench.step(outcome(2, cohort(7)));
-    let failed = Event::AddFailed {
-        agent: agent(2),
-        cohort: cohort(7),
-        code: ErrorCode::Unavailable,
-    };
-    // Agent 2 holds its contribution until it hears of the outcome: nothing is lost.
-    assert_eq!(bench.step(failed), [Effect::DropSum { cohort: cohort(7) }, not_included(2)]);
-    assert_eq!(bench.phase(), PhaseName::Gathering);
-    assert!(bench.coordinator.job(job(1)).expect("there").trouble.is_some());
+    // Unreadable or damaged: agent 2 is not to blame, and holds its contribution until it hears of the outcome. Nothing is lost.
+    for code in [ErrorCode::Unavailable, ErrorCode::UpdateValue, ErrorCode::UpdateLength] {
+        let mut bench = bench.clone();
+        let failed = Event::AddFailed {
+            agent: agent(2),
+            cohort: cohort(7),
+            code,
+        };
+        assert_eq!(bench.step(failed), [Effect::DropSum { cohort: cohort(7) }, not_included(2)]);
+        assert_eq!(bench.phase(), PhaseName::Gathering);
+        assert!(bench.coordinator.job(job(1)).expect("there").trouble.is_some());
+        assert_eq!(bench.ready(2), [], "it may offer it again");
+    }
 }
 
 #[test]

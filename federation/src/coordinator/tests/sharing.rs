@@ -218,3 +218,30 @@ fn should_not_take_seats_of_agents_that_work_elsewhere_for_agents() {
         "one of the jobs lets its agents go: {effects:?}"
     );
 }
+
+#[test]
+fn should_keep_agents_that_wait_when_the_other_job_is_for_no_device() {
+    let mut bench = Bench::new();
+    add_job(&mut bench, 1, |spec| spec.file.round.min = 3);
+    add_job(&mut bench, 2, |spec| spec.file.job.tags = vec!["moon".to_owned()]);
+    for n in [1, 2] {
+        bench.check_in(n);
+        bench.ready(n);
+    }
+    assert_eq!(bench.tick_after(60), []);
+    assert_eq!(bench.tick_after(60), []);
+}
+
+#[test]
+fn should_give_the_seat_of_a_device_that_declines_to_another() {
+    let mut bench = Bench::with_job();
+    (1..=4).for_each(|n| drop(bench.check_in(n)));
+    assert!(matches!(bench.check_in(5), AgentReply::ComeBack(_)), "all seats are taken");
+    let mut declines = check_in();
+    declines.declined.push(job(1));
+    bench.step(Event::CheckIn {
+        agent: agent(4),
+        check_in: declines,
+    });
+    assert!(matches!(bench.check_in(5), AgentReply::Task { .. }));
+}
