@@ -58,6 +58,22 @@ pub fn update_manifest(update: &[u8]) -> Result<Manifest, ManifestError> {
     Manifest::new(hash_list_root(&chunks), update.len() as u64, chunks)
 }
 
+/// The name of an update that is read to its end: the SHA-256 of its chunks' digests. Blocking.
+///
+/// # Errors
+/// The reader's.
+pub fn update_digest(reader: &mut impl Read) -> io::Result<Digest> {
+    let mut chunks = Vec::new();
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        chunk.clear();
+        if reader.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk)? == 0 {
+            return Ok(hash_list_root(&chunks));
+        }
+        chunks.push(Digest::from_bytes(sha256(&chunk)));
+    }
+}
+
 /// Whether a manifest's `digest` is that of its list of chunks, as an update's must be.
 pub fn names_its_chunks(manifest: &Manifest) -> bool {
     manifest.digest() == hash_list_root(manifest.chunks())
@@ -139,31 +155,36 @@ pub async fn send_bytes(writer: &mut FrameWriter, blob: &Bytes, manifest: &Manif
 
 /// Receives the chunks from `from_chunk` on (the result of [`verified_prefix`]) and writes each into its place after it was verified. Whether the
 /// manifest speaks the truth about the whole is for the caller to check. Does not fsync, and does not look what follows on the stream. `file` must
-/// be open for writing, and not in append mode. `progressed` is called with each chunk that arrives.
+/// be open for writing, and not in append mode. `held` (a lock on the file, for instance) is kept until
+/// nothing writes any more, also when this future is dropped before its end. `progressed` is called with each chunk that arrives.
 ///
 /// # Errors
 /// [`NetError::Digest`] when a chunk does not match; [`NetError::Io`] (disk full); otherwise as [`FrameReader::chunk`]. The chunks before it are in
 /// the file, verified.
-pub async fn receive_chunks(
+pub async fn receive_chunks<H: Send + Sync + 'static>(
     reader: &mut FrameReader,
     manifest: &Manifest,
     from_chunk: u32,
     file: &File,
+    held: &Arc<H>,
     mut progressed: impl FnMut(),
 ) -> Result<(), NetError> {
     check_start(manifest, from_chunk)?;
     let held_bytes = offset(from_chunk).min(manifest.size_bytes());
     let file = Arc::new(file.try_clone().map_err(|e| io_error("the received file", e))?);
-    let prefix = Arc::clone(&file);
-    let mut writing: JoinHandle<Result<(), NetError>> =
-        spawn_blocking(move || prefix.set_len(held_bytes).map_err(|e| io_error("the received file", e)));
+    let (prefix, lock) = (Arc::clone(&file), Arc::clone(held));
+    let mut writing: JoinHandle<Result<(), NetError>> = spawn_blocking(move || {
+        let _lock = lock;
+        prefix.set_len(held_bytes).map_err(|e| io_error("the received file", e))
+    });
     for (index, digest) in (from_chunk..).zip(&manifest.chunks()[from_chunk as usize..]) {
         // The one before is written meanwhile. It is waited for in any case, so that nothing writes when this function is through.
         let chunk = reader.chunk(manifest.chunk_len(index as usize)).await;
         done(writing).await?;
-        let (chunk, digest, file) = (chunk?, *digest, Arc::clone(&file));
+        let (chunk, digest, file, lock) = (chunk?, *digest, Arc::clone(&file), Arc::clone(held));
         progressed();
         writing = spawn_blocking(move || {
+            let _lock = lock;
             if sha256(&chunk) != *digest.as_bytes() {
                 return Err(NetError::Digest {
                     what: format!("chunk {index}"),

@@ -87,7 +87,7 @@ pub(crate) async fn fetch(connection: &Connection, state: &StateFolder, base: Di
             continue;
         }
         // Whether all of it is the model that the task named shows when it is opened: training compares the digest of the whole.
-        aimass_net::blob::receive_chunks(&mut reader, &manifest, from_chunk, &file, || {}).await?;
+        aimass_net::blob::receive_chunks(&mut reader, &manifest, from_chunk, &file, &std::sync::Arc::new(()), || {}).await?;
         let state = state.clone();
         blocking(move || state.finish_model(base).map_err(io::Error::other)).await?;
         return Ok(travelled(base_bytes, from_chunk));

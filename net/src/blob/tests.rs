@@ -39,7 +39,7 @@ async fn transfer(
     let receiving = async {
         let (_writer, mut reader) = pair.far.accept().await?.expect("a stream");
         let _: aimass_protocol::message::Refusal = reader.control().await?;
-        receive_chunks(&mut reader, expected, from_chunk, target, || {}).await?;
+        receive_chunks(&mut reader, expected, from_chunk, target, &std::sync::Arc::new(()), || {}).await?;
         reader.end().await
     };
     timeout(SOON, async { tokio::join!(sending, receiving) }).await.expect("in time")
@@ -90,7 +90,10 @@ async fn a_transfer_goes_on_where_it_stopped() {
         }
         pair.near.finish();
     };
-    let (received, ()) = tokio::join!(receive_chunks(&mut reader, &manifest, 0, &target, || {}), breaking);
+    let (received, ()) = tokio::join!(
+        receive_chunks(&mut reader, &manifest, 0, &target, &std::sync::Arc::new(()), || {}),
+        breaking
+    );
     assert!(matches!(received, Err(NetError::Broken { .. })), "{received:?}");
     write_all_at(&target, b"half a chunk that a crash left", 4 * CHUNK_BYTES as u64).expect("written");
     let held = verified_prefix(&target, &manifest).expect("readable");
@@ -179,7 +182,7 @@ async fn a_start_past_the_end_and_a_file_that_is_too_short_are_errors() {
         Err(NetError::Protocol { .. })
     ));
     assert!(matches!(
-        receive_chunks(&mut reader, &manifest, 3, &file, || {}).await,
+        receive_chunks(&mut reader, &manifest, 3, &file, &std::sync::Arc::new(()), || {}).await,
         Err(NetError::Protocol { .. })
     ));
     assert!(matches!(

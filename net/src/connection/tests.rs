@@ -90,7 +90,7 @@ async fn a_transfer_survives_a_new_address() {
     let target: File = tempfile::tempfile().expect("a file");
     let receiving = tokio::spawn({
         let (manifest, target) = (manifest.clone(), target.try_clone().expect("a handle"));
-        async move { receive_chunks(&mut reader, &manifest, 0, &target, || {}).await }
+        async move { receive_chunks(&mut reader, &manifest, 0, &target, &std::sync::Arc::new(()), || {}).await }
     });
     while pair.far.stats().received_bytes < 2 << 20 {
         sleep(Duration::from_millis(1)).await;

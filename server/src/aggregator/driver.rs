@@ -107,7 +107,12 @@ impl Driver {
                 agent,
                 cohort,
                 contribution,
+                digest,
             } => {
+                // A newer stream may have announced another update meanwhile: that one's file is what counts.
+                if self.sums.get(&cohort).is_some_and(|sum| !sum.expects(agent, digest)) {
+                    return;
+                }
                 self.event(Event::Received {
                     agent,
                     cohort,

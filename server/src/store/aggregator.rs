@@ -141,7 +141,7 @@ impl AggregatorStore {
         let mut batch = Batch::default();
         for record in self.journal.scan(&key)? {
             if record.cohort != round.terms.cohort {
-                batch.remove(&self.journal, &self.journal_key(round.terms.job, record.contribution));
+                batch.remove(&self.journal, &self.journal_key(round.terms.job, &record));
             }
         }
         batch.put(&self.open_rounds, &key, round)?;
@@ -167,8 +167,10 @@ impl AggregatorStore {
         Ok(())
     }
 
-    fn journal_key(&self, job: JobId, contribution: ContributionId) -> Key {
-        self.job_key(job).bytes(contribution.as_bytes())
+    fn journal_key(&self, job: JobId, record: &JournalRecord) -> Key {
+        self.job_key(job)
+            .bytes(record.cohort.as_bytes())
+            .bytes(record.contribution.as_bytes())
     }
 
     /// Notes updates that are in the journal, all or none; durable on return.
@@ -178,7 +180,7 @@ impl AggregatorStore {
     pub fn put_journal(&self, job: JobId, records: &[JournalRecord]) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         for record in records {
-            batch.put(&self.journal, &self.journal_key(job, record.contribution), record)?;
+            batch.put(&self.journal, &self.journal_key(job, record), record)?;
         }
         self.database.commit(batch)
     }

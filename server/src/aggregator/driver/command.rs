@@ -130,6 +130,8 @@ pub(crate) enum Command {
         cohort: CohortId,
         /// What.
         contribution: ContributionId,
+        /// The update, by its manifest.
+        digest: Digest,
     },
     /// An agent's last connection closed.
     Gone {

@@ -133,8 +133,13 @@ impl Driver {
 
 /// The models before the latest, newest first.
 fn earlier_models(job: &Job, rounds: &[RoundRecord]) -> Vec<Digest> {
-    let models = rounds.iter().rev().map(|round| round.model).chain([job.model]);
-    models.skip(1).take(MAX_BASES).collect()
+    let mut models: Vec<Digest> = Vec::with_capacity(MAX_BASES + 1);
+    for model in rounds.iter().rev().map(|round| round.model).chain([job.model]) {
+        if models.len() <= MAX_BASES && !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    models.split_off(1.min(models.len()))
 }
 
 /// Accuracies are fractions: an f32 holds them well enough to compare with a target.

@@ -11,6 +11,7 @@ use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 use axum::body::Bytes;
 
 use super::jobs::narrow;
+use super::sums::remake;
 use super::{Command, Driver, now};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::job::{Job, Work};
@@ -41,13 +42,15 @@ enum PublishError {
     Cut(#[from] tokio::task::JoinError),
     #[error("the sum could not be sealed: {0}")]
     Seal(String),
+    #[error("the sum could not be made again: {0}")]
+    Sum(String),
 }
 
 impl PublishError {
     /// Whether the same sum may make a model later: storage is to blame, not arithmetic.
     fn is_storage(&self) -> bool {
         match self {
-            Self::Blob(_) | Self::Store(_) | Self::Seal(_) => true,
+            Self::Blob(_) | Self::Store(_) | Self::Seal(_) | Self::Sum(_) => true,
             Self::NoSum | Self::Base(_) | Self::Layout(_) | Self::Decode(_) | Self::Step(_) | Self::Evaluate(_) | Self::Cut(_) => false,
         }
     }
@@ -65,6 +68,7 @@ pub(crate) struct PublishFailure {
 /// One round to be published.
 struct Round {
     job: Arc<Job>,
+    cohort: CohortId,
     round: u32,
     base: Digest,
     codec: Arc<FixedCodec>,
@@ -87,6 +91,7 @@ impl Driver {
     pub(super) fn aggregate(&mut self, job: JobId, cohort: CohortId, round: u32, base: Digest, survivors: Vec<(AgentId, ContributionId)>) {
         let taken = self.jobs.get(&job).zip(self.sums.get(&cohort)).map(|(entry, sum)| Round {
             job: Arc::clone(&entry.job),
+            cohort,
             round,
             base,
             codec: Arc::clone(&sum.codec),
@@ -161,8 +166,13 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         return Err(PublishError::NoSum);
     };
     let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
+    let (journal, cohort) = (shared.journal.clone(), round.cohort);
+    let survivors: Vec<AgentId> = round.survivors.iter().map(|(agent, _)| *agent).collect();
     let made = tokio::task::spawn_blocking(move || {
-        let accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
+        if accumulator.is_poisoned() || accumulator.count() as usize != survivors.len() {
+            remake(&journal, cohort, survivors, &mut accumulator).map_err(|e| PublishError::Sum(e.to_string()))?;
+        }
         make(base, &job, &work, &codec, &accumulator)
     })
     .await??;

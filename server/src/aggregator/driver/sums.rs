@@ -1,11 +1,13 @@
 //! The running sums: one accumulator a cohort, whatever the number of agents. Journalled updates are added one after the other.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::io::{self, Seek as _};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
 use aimass_federation::coordinator::{CohortTerms, Event, OpenRound};
+use aimass_net::blob::update_digest;
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::agent::SignedDescriptor;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, SignatureBytes, codec};
@@ -19,6 +21,9 @@ use crate::store::{AggregatorStore, JournalRecord};
 
 /// Updates that go on record together: one flush of the store for all of them.
 const BATCH: usize = 64;
+
+/// Between tries to open the journal of a restored round.
+const RESTORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(900)];
 
 /// A cohort's sum.
 pub(super) struct Sum {
@@ -39,6 +44,8 @@ pub(super) struct Sum {
     announced: HashMap<AgentId, Digest>,
     /// What is in the sum, or on record for it.
     taken: HashMap<AgentId, Digest>,
+    /// Whose updates are in the sum now.
+    in_sum: HashSet<AgentId>,
     writing: HashMap<AgentId, Arc<Mutex<()>>>,
 }
 
@@ -48,6 +55,8 @@ struct Update {
     agent: AgentId,
     contribution: ContributionId,
     digest: Digest,
+    /// Whether it was written in an earlier life of the server: its content is compared with its name again.
+    is_old: bool,
 }
 
 /// What an agent's manifest means for a sum.
@@ -72,6 +81,11 @@ impl Sum {
             self.misfits.insert(agent);
         }
         Announced::Fits
+    }
+
+    /// Whether this is the update that an agent announced last.
+    pub(super) fn expects(&self, agent: AgentId, digest: Digest) -> bool {
+        self.announced.get(&agent).is_none_or(|announced| *announced == digest)
     }
 
     pub(super) fn announced_well(&self, agent: AgentId) -> bool {
@@ -111,9 +125,26 @@ impl Driver {
         // It was tried when the job was taken.
         let codec = entry.job.codec(&work.layout, open.terms.members).map_err(|e| e.to_string())?;
         let (journal, store, written) = (self.shared.journal.clone(), self.shared.store.clone(), open.clone());
-        let opened = tokio::task::spawn_blocking(move || {
+        let is_restored = self.restored.contains_key(&cohort);
+        let open_now = move || {
             journal.open_cohort(cohort).map_err(|e| format!("the journal: {e}"))?;
+            // A restored round is on the disk as it is.
+            if is_restored {
+                return Ok(());
+            }
             store.put_open_round(&written).map_err(|e| e.to_string())
+        };
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut opened = open_now();
+            // What is restored must not be thrown away over one failure.
+            for pause in RESTORE_PAUSES.iter().filter(|_| is_restored) {
+                if opened.is_ok() {
+                    break;
+                }
+                std::thread::sleep(*pause);
+                opened = open_now();
+            }
+            opened
         });
         opened.await.unwrap_or_else(|e| Err(e.to_string()))?;
         let restored = self.restored.get(&cohort);
@@ -129,6 +160,7 @@ impl Driver {
             misfits: HashSet::new(),
             announced: HashMap::new(),
             taken: restored.into_iter().flatten().map(|record| (record.agent, record.digest)).collect(),
+            in_sum: HashSet::new(),
             writing: HashMap::new(),
         })
     }
@@ -201,10 +233,12 @@ impl Driver {
         let Some(digest) = sum.announced.get(&agent).or_else(|| sum.taken.get(&agent)).copied() else {
             return self.events.push_back(refuse(ErrorCode::Unavailable));
         };
+        let is_old = !sum.announced.contains_key(&agent);
         sum.queue.push(Update {
             agent,
             contribution,
             digest,
+            is_old,
         });
         self.add_next(cohort);
     }
@@ -216,11 +250,26 @@ impl Driver {
         }
         sum.adding = true;
         let updates: Vec<Update> = sum.queue.drain(..sum.queue.len().min(BATCH)).collect();
-        let (job, accumulator, commands) = (sum.job, Arc::clone(&sum.accumulator), self.commands.clone());
-        let (journal, store) = (self.shared.journal.clone(), self.shared.store.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
-            let results = add_journalled(&journal, &store, job, cohort, updates, &mut accumulator);
+        let agents: Vec<AgentId> = updates.iter().map(|update| update.agent).collect();
+        let adding = Adding {
+            journal: self.shared.journal.clone(),
+            store: self.shared.store.clone(),
+            job: sum.job,
+            cohort,
+            in_sum: sum.in_sum.iter().copied().collect(),
+        };
+        let (accumulator, commands) = (Arc::clone(&sum.accumulator), self.commands.clone());
+        tokio::spawn(async move {
+            let sum = Arc::clone(&accumulator);
+            let results = tokio::task::spawn_blocking(move || {
+                let mut accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
+                adding.add(updates, &mut accumulator)
+            });
+            let results = results.await.unwrap_or_else(|_| {
+                // A fault of this program, or its end: what is in the sum is not known.
+                sum.lock().unwrap_or_else(PoisonError::into_inner).poison();
+                agents.into_iter().map(|agent| (agent, Err(ErrorCode::Unavailable))).collect()
+            });
             // The driver is gone only when the service ends.
             let _ = commands.send(Command::Added { cohort, results });
         });
@@ -232,6 +281,7 @@ impl Driver {
             for (agent, result) in &results {
                 if let Ok(digest) = result {
                     sum.taken.insert(*agent, *digest);
+                    sum.in_sum.insert(*agent);
                 }
             }
         }
@@ -275,86 +325,132 @@ impl Driver {
     }
 }
 
-/// Adds whole updates, each or not at all, and puts those that are in on record together. What is refused does not stay in the journal. If they can't be put
-/// on record, all of them are taken out of the sum again.
-fn add_journalled(
-    journal: &Journal,
-    store: &AggregatorStore,
+/// What adding needs besides the sum.
+struct Adding {
+    journal: Journal,
+    store: AggregatorStore,
     job: JobId,
     cohort: CohortId,
-    updates: Vec<Update>,
-    accumulator: &mut Accumulator,
-) -> Vec<(AgentId, Result<Digest, ErrorCode>)> {
-    let mut results = Vec::with_capacity(updates.len());
-    let mut added = Vec::new();
-    for update in updates {
-        let result = add_one(journal, cohort, update.agent, accumulator);
-        match result {
-            Ok(()) => added.push(update),
-            // It can't become right. What could not be read can be, later.
-            Err(code) if !code.is_retryable() => {
-                if let Err(error) = journal.remove_update(cohort, update.agent) {
-                    tracing::warn!(%cohort, agent = %update.agent, %error, "a refused update could not be removed");
-                }
-            }
-            Err(_) => {}
-        }
-        results.push((update.agent, result.map(|()| update.digest)));
-    }
-    if let Err(error) = put_on_record(journal, store, job, cohort, &added) {
-        tracing::error!(%cohort, %error, "updates could not be put on record: they are not taken");
-        for update in added {
-            take_out(journal, cohort, update.agent, accumulator);
-            results.retain(|(agent, _)| *agent != update.agent);
-            results.push((update.agent, Err(ErrorCode::Unavailable)));
-        }
-    }
-    results
+    /// Whose updates are in the sum, should it have to be made again.
+    in_sum: Vec<AgentId>,
 }
 
-fn put_on_record(journal: &Journal, store: &AggregatorStore, job: JobId, cohort: CohortId, added: &[Update]) -> io::Result<()> {
-    if added.is_empty() {
+impl Adding {
+    /// Adds whole updates, each or not at all, and puts those that are in on record together. What is refused does not stay in the journal. If they can't be
+    /// put on record, all of them are taken out of the sum again.
+    fn add(&self, updates: Vec<Update>, accumulator: &mut Accumulator) -> Vec<(AgentId, Result<Digest, ErrorCode>)> {
+        let cohort = self.cohort;
+        let mut results = Vec::with_capacity(updates.len());
+        let mut added = Vec::new();
+        for update in updates {
+            let result = mend(&self.journal, cohort, &self.in_sum, &added, accumulator).and_then(|()| self.add_one(&update, accumulator));
+            match result {
+                Ok(()) => added.push(update),
+                // It can't become right. What could not be read can be, later.
+                Err(code) if !code.is_retryable() => {
+                    if let Err(error) = self.journal.remove_update(cohort, update.agent) {
+                        tracing::warn!(%cohort, agent = %update.agent, %error, "a refused update could not be removed");
+                    }
+                }
+                Err(_) => {}
+            }
+            results.push((update.agent, result.map(|()| update.digest)));
+        }
+        if let Err(error) = self.put_on_record(&added) {
+            tracing::error!(%cohort, %error, "updates could not be put on record: they are not taken");
+            for update in &added {
+                self.take_out(update.agent, accumulator);
+                results.retain(|(agent, _)| *agent != update.agent);
+                results.push((update.agent, Err(ErrorCode::Unavailable)));
+            }
+        }
+        results
+    }
+
+    fn put_on_record(&self, added: &[Update]) -> io::Result<()> {
+        if added.is_empty() {
+            return Ok(());
+        }
+        self.journal.sync_cohort(self.cohort)?;
+        let records: Vec<JournalRecord> = added
+            .iter()
+            .map(|update| JournalRecord {
+                cohort: self.cohort,
+                agent: update.agent,
+                contribution: update.contribution,
+                digest: update.digest,
+            })
+            .collect();
+        self.store.put_journal(self.job, &records).map_err(io::Error::other)
+    }
+
+    /// Checks a whole update while it is added, a block at a time.
+    fn add_one(&self, update: &Update, accumulator: &mut Accumulator) -> Result<(), ErrorCode> {
+        let Update { agent, digest, is_old, .. } = *update;
+        let added = self
+            .journal
+            .read_update(self.cohort, agent)
+            .map_err(AddError::from)
+            .and_then(|mut file| {
+                if is_old {
+                    if update_digest(&mut file)? != digest {
+                        return Err(io::Error::other("it was changed on the disk").into());
+                    }
+                    file.rewind()?;
+                }
+                accumulator.add_checked(&mut file)
+            });
+        added.map_err(|error| {
+            tracing::warn!(cohort = %self.cohort, %agent, %error, "update not added");
+            match error {
+                AddError::Contribution(ContributionError::TooLong { .. } | ContributionError::TooShort { .. }) => ErrorCode::UpdateLength,
+                AddError::Contribution(_) => ErrorCode::UpdateValue,
+                _ => ErrorCode::Unavailable,
+            }
+        })
+    }
+
+    /// Undoes [`Adding::add_one`]. If the update can't be read again, the sum is poisoned, and is made again before it is used.
+    fn take_out(&self, agent: AgentId, accumulator: &mut Accumulator) {
+        let taken = match self.journal.read_update(self.cohort, agent) {
+            Ok(mut file) => accumulator.take_out(&mut file),
+            Err(error) => {
+                accumulator.poison();
+                Err(error.into())
+            }
+        };
+        if let Err(error) = taken {
+            tracing::error!(cohort = %self.cohort, %agent, %error, "an update could not be taken out of the sum, which is made again");
+        }
+    }
+}
+
+/// Makes a sum again that something which should not be in it spoiled: of the updates of these agents, which lie in the journal.
+fn mend(journal: &Journal, cohort: CohortId, in_sum: &[AgentId], added: &[Update], accumulator: &mut Accumulator) -> Result<(), ErrorCode> {
+    if !accumulator.is_poisoned() {
         return Ok(());
     }
-    journal.sync_cohort(cohort)?;
-    let records: Vec<JournalRecord> = added
-        .iter()
-        .map(|update| JournalRecord {
-            cohort,
-            agent: update.agent,
-            contribution: update.contribution,
-            digest: update.digest,
-        })
-        .collect();
-    store.put_journal(job, &records).map_err(io::Error::other)
-}
-
-/// Checks a whole update while it is added, a block at a time.
-fn add_one(journal: &Journal, cohort: CohortId, agent: AgentId, accumulator: &mut Accumulator) -> Result<(), ErrorCode> {
-    let added = match journal.read_update(cohort, agent) {
-        Ok(mut file) => accumulator.add_checked(&mut file),
-        Err(error) => Err(error.into()),
-    };
-    added.map_err(|error| {
-        tracing::warn!(%cohort, %agent, %error, "update not added");
-        match error {
-            AddError::Contribution(ContributionError::TooLong { .. } | ContributionError::TooShort { .. }) => ErrorCode::UpdateLength,
-            AddError::Contribution(_) => ErrorCode::UpdateValue,
-            _ => ErrorCode::Unavailable,
-        }
+    let agents = in_sum.iter().copied().chain(added.iter().map(|update| update.agent));
+    remake(journal, cohort, agents, accumulator).map_err(|error| {
+        tracing::error!(%cohort, %error, "the sum can't be made again now");
+        ErrorCode::Unavailable
     })
 }
 
-/// Undoes [`add_one`]. If the update can't be read again, the sum is poisoned, and its round starts anew.
-fn take_out(journal: &Journal, cohort: CohortId, agent: AgentId, accumulator: &mut Accumulator) {
-    let taken = match journal.read_update(cohort, agent) {
-        Ok(mut file) => accumulator.take_out(&mut file),
-        Err(error) => {
-            accumulator.poison();
-            Err(error.into())
-        }
-    };
-    if let Err(error) = taken {
-        tracing::error!(%cohort, %agent, %error, "an update could not be taken out of the sum: the round starts anew");
+/// Makes a sum of the updates of these agents, which are valid and lie in the journal. The sum stays as it was when that fails.
+///
+/// # Errors
+/// [`AddError`].
+pub(super) fn remake(
+    journal: &Journal,
+    cohort: CohortId,
+    agents: impl IntoIterator<Item = AgentId>,
+    accumulator: &mut Accumulator,
+) -> Result<(), AddError> {
+    let mut made = Accumulator::new(accumulator.plan());
+    for agent in agents {
+        made.add_checked(&mut journal.read_update(cohort, agent)?)?;
     }
+    *accumulator = made;
+    Ok(())
 }

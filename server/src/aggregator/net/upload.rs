@@ -64,6 +64,7 @@ pub(super) async fn serve(stream: &mut Stream, upload: Upload) -> Result<(), Net
         agent: stream.agent,
         cohort,
         contribution,
+        digest: manifest.digest(),
     });
     let answer = answers.recv().await;
     end(stream, answer).await
@@ -76,9 +77,12 @@ async fn receive(
     manifest: &Manifest,
     writing: impl Future<Output = OwnedMutexGuard<()>>,
 ) -> Result<(), NetError> {
-    let _writing = writing.await;
+    // Held by all that touches the file, on blocking threads too: those run on when this future is dropped.
+    let writing = Arc::new(writing.await);
     let (shared, agent, expected) = (Arc::clone(&stream.shared), stream.agent, manifest.clone());
+    let held = Arc::clone(&writing);
     let (file, next_chunk) = tokio::task::spawn_blocking(move || {
+        let _held = held;
         let file = shared.journal.open_update(cohort, agent)?;
         let next_chunk = verified_prefix(&file, &expected)?;
         Ok::<_, io::Error>((file, next_chunk))
@@ -92,7 +96,7 @@ async fn receive(
     stream.reply(UploadReply::Resume { next_chunk }).await?;
     let mut told = Instant::now();
     let commands = stream.shared.commands.clone();
-    receive_chunks(&mut stream.reader, manifest, next_chunk, &file, || {
+    receive_chunks(&mut stream.reader, manifest, next_chunk, &file, &writing, || {
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             // The driver is gone only when the service ends.
@@ -101,10 +105,13 @@ async fn receive(
     })
     .await?;
     stream.reader.end().await?;
-    tokio::task::spawn_blocking(move || disk::call("syncing an update").and_then(|()| file.sync_data()))
-        .await
-        .unwrap_or_else(|e| Err(io::Error::other(e)))
-        .map_err(journal_error)
+    tokio::task::spawn_blocking(move || {
+        let _held = writing;
+        disk::call("syncing an update").and_then(|()| file.sync_data())
+    })
+    .await
+    .unwrap_or_else(|e| Err(io::Error::other(e)))
+    .map_err(journal_error)
 }
 
 fn journal_error(source: io::Error) -> NetError {
