@@ -90,10 +90,8 @@ async fn a_transfer_goes_on_where_it_stopped() {
         }
         pair.near.finish();
     };
-    let (received, ()) = tokio::join!(
-        receive_chunks(&mut reader, &manifest, 0, &target, &std::sync::Arc::new(()), || {}),
-        breaking
-    );
+    let lock = std::sync::Arc::new(());
+    let (received, ()) = tokio::join!(receive_chunks(&mut reader, &manifest, 0, &target, &lock, || {}), breaking);
     assert!(matches!(received, Err(NetError::Broken { .. })), "{received:?}");
     write_all_at(&target, b"half a chunk that a crash left", 4 * CHUNK_BYTES as u64).expect("written");
     let held = verified_prefix(&target, &manifest).expect("readable");
