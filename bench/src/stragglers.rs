@@ -243,15 +243,15 @@ pub(crate) fn run(args: &StragglersArgs) -> Result<()> {
     }
     let result = json!({
         "what": "16 agents (8 of the usual speed, 4 twice and 4 four times slower, each training up to 10 % off that), virtual minutes to the accuracy; the example's digits and model, trained with the agents' code; coordinator and sessions in virtual time",
-        "accuracy": settings.accuracy,
+        "accuracy": short(settings.accuracy),
         "epochs": settings.epochs,
-        "lr": settings.lr,
+        "lr": short(settings.lr),
         "row_ms": ROW_MS,
         "batch": settings.batch,
         "in_a_row": settings.in_a_row,
         "pieces": settings.pieces,
         "buffer": settings.buffer,
-        "server_lr": settings.server_lr,
+        "server_lr": short(settings.server_lr),
         "max_staleness": settings.max_staleness,
         "most_rounds": settings.rounds,
         "seeds": args.seeds,
@@ -289,8 +289,13 @@ fn figures(deal: Deal, way: Way, runs: &[Run], all: &[Run]) -> Value {
         "models": middle(|run| run.models),
         "counted": middle(|run| run.counted),
         "trainings": middle(|run| run.trainings),
-        "best_accuracy": runs.iter().map(|run| run.best).collect::<Vec<_>>(),
+        "best_accuracy": runs.iter().map(|run| short(run.best)).collect::<Vec<_>>(),
     })
+}
+
+/// Without the digits that f32 does not hold.
+fn short(value: f32) -> f64 {
+    (f64::from(value) * 1e6).round() / 1e6
 }
 
 fn row(figures: &Value, seeds: u64) -> Vec<String> {

@@ -74,7 +74,7 @@ pub(super) struct Cost {
 pub(super) struct Example {
     data: Rc<Data>,
     models: BTreeMap<Digest, Model>,
-    /// How many models in a row must be good.
+    /// How many models in a row must be good: the worst of them counts.
     in_a_row: usize,
     /// Accuracy of each model.
     accuracy: Vec<f32>,
@@ -86,7 +86,7 @@ impl Example {
         Self {
             data,
             models: BTreeMap::new(),
-            in_a_row,
+            in_a_row: in_a_row.max(1),
             accuracy: Vec::new(),
             cost,
         }
