@@ -28,7 +28,7 @@ use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
 
 pub use training::Wish;
 
-/// How much training a killed process loses at most, but for the step that it was in.
+/// How much training a killed process loses at most, but for the step that it was in; more where saving is slow.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 /// What to train.

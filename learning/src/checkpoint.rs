@@ -123,7 +123,7 @@ impl Checkpoint {
             path: path.display().to_string(),
             source,
         };
-        let temporary = path.with_extension("bin.new");
+        let temporary = path.with_extension("bin.tmp");
         let write = || -> std::io::Result<()> {
             let mut file = BufWriter::new(File::create(&temporary)?);
             self.write_to(&mut file)?;
@@ -132,7 +132,11 @@ impl Checkpoint {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder)?.sync_all()
         };
-        write().map_err(io)
+        write().map_err(|e| {
+            // A full disk stays full while half a checkpoint lies there.
+            let _ = std::fs::remove_file(&temporary);
+            io(e)
+        })
     }
 
     /// Reads one that belongs to `identity`, for a model of this many weights and running statistics.

@@ -307,9 +307,9 @@ fn another_process_goes_on_with_the_training() {
     assert!(!state.checkpoint_path().exists() && state.load_task().expect("reads").is_none());
 }
 
-/// A job whose owner is trusted no more is not trained on after a restart.
+/// What is on disk is verified again: with a signature that is not the owner's the task is left, and the agent asks for work.
 #[test]
-fn a_task_whose_signed_job_was_changed_on_disk_is_not_taken_up_again() {
+fn a_task_whose_signature_was_changed_on_disk_is_not_taken_up_again() {
     let cut_after_fetch = Some((Duration::from_millis(700), ErrorCode::Revoked));
     let device = busy_device(
         Some(3000),

@@ -8,6 +8,8 @@ use super::*;
 use crate::fixture::job_file;
 use crate::state::FolderLock;
 
+mod disk;
+
 struct Device {
     _dir: tempfile::TempDir,
     _lock: FolderLock,

@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 use aimass_learning::checkpoint::{Checkpoint, CheckpointError, Identity};
 use aimass_learning::training::{Stepper, Training};
 use aimass_learning::{LocalUpdate, Progress, TrainError};
+use aimass_net::disk;
 use aimass_onnx::ParamLayout;
 use aimass_protocol::Timestamp;
 use tracing::{info, warn};
 
 use crate::platform::now;
+
+/// Training goes on for this many times as long as a save took before the next one.
+const TIMES_A_SAVE: u32 = 20;
 
 /// How training is to go on after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub(super) fn run<'a, T: Stepper>(
             }
         }
     }
-    let mut saved = Instant::now();
+    let (mut saved, mut pause) = (Instant::now(), kept.every);
     while let Some(stepped) = training.step()? {
         let (step, steps) = (stepped.step, stepped.steps);
         let wish = control(Progress {
@@ -68,9 +72,11 @@ pub(super) fn run<'a, T: Stepper>(
                 kept.save(&mut training)?;
                 return Err(TrainError::Stopped { step });
             }
-            Wish::GoOn if saved.elapsed() >= kept.every => {
+            Wish::GoOn if saved.elapsed() >= pause => {
+                let begin = Instant::now();
                 kept.save(&mut training)?;
                 saved = Instant::now();
+                pause = kept.pause_after(saved - begin);
             }
             Wish::GoOn => {}
         }
@@ -79,9 +85,18 @@ pub(super) fn run<'a, T: Stepper>(
 }
 
 impl Kept {
+    /// How long after a save that took so long the next one is due: saving takes a twentieth of the time at most.
+    fn pause_after(&self, took: Duration) -> Duration {
+        self.every.max(took.saturating_mul(TIMES_A_SAVE))
+    }
+
     /// A disk that takes no checkpoint is no reason to stop training.
     fn save<T: Stepper>(&self, training: &mut Training<'_, T>) -> Result<(), TrainError> {
-        if let Err(e) = training.checkpoint(self.identity)?.write(&self.path) {
+        let checkpoint = training.checkpoint(self.identity)?;
+        let written = disk::call("writing a checkpoint")
+            .map_err(|e| e.to_string())
+            .and_then(|()| checkpoint.write(&self.path).map_err(|e| e.to_string()));
+        if let Err(e) = written {
             warn!("training could not be kept: {e}; it goes on, and starts anew if it is interrupted");
         }
         Ok(())
@@ -104,6 +119,27 @@ impl Kept {
         match fs::remove_file(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => warn!("{}: {e}", self.path.display()),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_disk_is_asked_less_often() {
+        let kept = Kept {
+            path: PathBuf::new(),
+            identity: Identity {
+                recipe: [0; 32],
+                model: [0; 32],
+                data: [0; 32],
+            },
+            every: Duration::from_secs(10),
+        };
+        for (took_ms, pause_ms) in [(0, 10_000), (499, 10_000), (600, 12_000), (5000, 100_000)] {
+            assert_eq!(kept.pause_after(Duration::from_millis(took_ms)), Duration::from_millis(pause_ms));
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Session {
     reconnect: Backoff,
     /// Between tries of one request.
     retry: Backoff,
+    /// Between fetches of a base that is lost again and again. There is none until one is lost, which is fetched again at once.
+    refetch: Option<Backoff>,
     /// Over how long reconnects are to be spread, as the server said last.
     spread_ms: u64,
     /// Connections that were lost; makes each draw another.
@@ -70,6 +72,7 @@ impl Session {
             declined: BTreeMap::new(),
             reconnect: backoff(0),
             retry: backoff(1),
+            refetch: None,
             spread_ms: 0,
             lost: 0,
             told: None,
@@ -368,12 +371,13 @@ impl Session {
         if matches!(self.link, Link::Down { .. }) {
             return;
         }
-        let pause = if self.link == Link::Up && self.spread_ms > 0 {
+        // It grows as well where connections come about and nothing is answered on them.
+        let mut pause = self.reconnect.next();
+        if self.link == Link::Up {
             self.lost += 1;
-            jitter::part(Duration::from_millis(self.spread_ms), self.config.seed ^ jitter::mix(self.lost))
-        } else {
-            self.reconnect.next()
-        };
+            let spread = Duration::from_millis(self.spread_ms);
+            pause = pause.max(jitter::part(spread, self.config.seed ^ jitter::mix(self.lost)));
+        }
         self.link = Link::Down {
             retry_at: self.now.after(pause),
         };
@@ -427,6 +431,18 @@ impl Session {
             };
             self.go(Work::Fetch(task));
             out.push(Effect::Persist);
+            if let Some(refetch) = &mut self.refetch {
+                let until = self.now.after(refetch.next());
+                self.wait(until, "the base model is lost on disk again and again".to_owned(), out);
+            } else {
+                let Config {
+                    backoff_first,
+                    backoff_max,
+                    seed,
+                    ..
+                } = self.config;
+                self.refetch = Some(Backoff::new(backoff_first, backoff_max, seed ^ 2));
+            }
         }
     }
 
@@ -456,6 +472,7 @@ impl Session {
                 stage: Stage::Trained,
             });
             out.extend([Effect::Persist, Effect::DropTask { job, base }]);
+            self.refetch = None;
             self.go(Work::Offer);
         } else if !self.holds(id) {
             out.push(Effect::Discard { contribution: id });

@@ -506,6 +506,36 @@ fn should_fetch_a_base_again_that_was_lost_on_disk() {
 }
 
 #[test]
+fn should_fetch_a_base_that_is_lost_again_and_again_after_growing_pauses() {
+    let mut bench = Bench::at(Activity::Training);
+    let mut pauses = Vec::new();
+    for loss in 0..20 {
+        let lost_at = bench.now;
+        let effects = bench.step(Event::BaseLost { base: model(100) });
+        if loss > 0 {
+            assert!(matches!(&effects[..], [Effect::Persist, Effect::Sleep { .. }]), "{effects:?}");
+            assert!(matches!(&bench.tick()[..], [Effect::Fetch { .. }]));
+            pauses.push(bench.now.since(lost_at));
+        }
+        bench.step(Event::Fetched { base: model(100) });
+    }
+    for (n, pause) in pauses.iter().enumerate() {
+        let longest = Duration::from_secs(1 << n.min(6)).min(config().backoff_max);
+        let within = longest / 3 - Duration::from_millis(1)..=longest;
+        assert!(within.contains(pause), "pause {n}: {pauses:?}");
+    }
+    // What was trained ends it.
+    bench.step(trained());
+    bench.step(Event::Superseded {
+        contribution: contribution(1),
+    });
+    bench.step(task(&|_| {}));
+    bench.step(Event::Fetched { base: model(100) });
+    let effects = bench.step(Event::BaseLost { base: model(100) });
+    assert!(matches!(&effects[..], [Effect::Persist, Effect::Fetch { .. }]), "{effects:?}");
+}
+
+#[test]
 fn should_keep_the_end_of_training_over_a_restart() {
     let mut bench = Bench::new();
     bench.step(hurried(90_000));
@@ -602,7 +632,8 @@ fn should_spread_the_first_reconnect_after_a_lost_connection_as_the_server_asked
         for _ in 0..3 {
             bench.step(Event::Connected);
             bench.step(Event::ComeBack(ComeBack {
-                after_ms: 3_600_000,
+                // Over by the time it is connected again: it asks then, and is answered.
+                after_ms: 50,
                 reason: String::new(),
                 spread_ms,
             }));
@@ -619,7 +650,7 @@ fn should_spread_the_first_reconnect_after_a_lost_connection_as_the_server_asked
             reason: "refused".to_owned(),
         });
         let next = bench.session.poll_timeout().expect("a timer").since(bench.now);
-        assert!(spread_ms == 0 || next <= Duration::from_secs(1), "{next:?}");
+        assert!(next <= Duration::from_secs(2), "{next:?}");
         pauses
     };
     let spread = Duration::from_secs(8);
@@ -632,6 +663,31 @@ fn should_spread_the_first_reconnect_after_a_lost_connection_as_the_server_asked
     }
     assert!(lose(1, 0)[0] <= Duration::from_secs(1), "nothing was asked");
     assert_eq!(lose(1, 8000), lose(1, 8000));
+}
+
+#[test]
+fn should_reconnect_with_growing_pauses_to_a_server_that_answers_nothing() {
+    let mut bench = Bench::new();
+    bench.step(Event::ComeBack(ComeBack {
+        after_ms: 1000,
+        reason: String::new(),
+        spread_ms: 8,
+    }));
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        bench.step(Event::Disconnected {
+            reason: "closed".to_owned(),
+        });
+        let before = bench.now;
+        assert_eq!(bench.tick(), [Effect::Connect]);
+        pauses.push(bench.now.since(before));
+        bench.step(Event::Connected);
+    }
+    assert!(pauses[0] <= Duration::from_secs(1), "{pauses:?}");
+    for (n, pause) in pauses.iter().enumerate() {
+        let longest = Duration::from_secs(1 << n.min(6)).min(config().backoff_max);
+        assert!(*pause >= longest / 3 - Duration::from_millis(1), "pause {n}: {pauses:?}");
+    }
 }
 
 #[test]

@@ -93,6 +93,21 @@ fn any_changed_byte_and_any_other_length_is_refused() {
 }
 
 #[test]
+fn a_write_that_fails_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("checkpoint.bin");
+    // A folder is where it would go.
+    std::fs::create_dir_all(path.join("in the way")).expect("a folder");
+    let error = some().write(&path).expect_err("there is a folder");
+    assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+    let names: Vec<_> = std::fs::read_dir(dir.path())
+        .expect("a folder")
+        .map(|e| e.expect("reads").path())
+        .collect();
+    assert_eq!(names, [path]);
+}
+
+#[test]
 fn what_belongs_to_something_else_says_what_differs() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("checkpoint.bin");
