@@ -103,7 +103,9 @@ fn an_agent_killed_in_the_middle_of_an_epoch_goes_on_from_there_to_the_same_mode
             let start = agent_start(&deployment.example.agents[0]);
             deployment.cluster.kill_and_restart_agent(1, &start).expect("it starts again");
         }
-        wait("the end of the job", Duration::from_secs(300), || deployment.job(&id)["state"] == "finished");
+        wait("the end of the job", Duration::from_secs(300), || {
+            deployment.job(&id)["state"] == "finished"
+        });
         if kill {
             let log = std::fs::read_to_string(deployment.dir.path().join("logs/agent-1.log")).expect("its log");
             assert!(log.contains("training goes on after step"), "{log}");
