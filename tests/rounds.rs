@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_relay::udp::{UdpRelay, Weather};
-use aimass_swarm::{JobTerms, Rig, RigSettings, Settings};
+use aimass_swarm::{Audit, JobTerms, Rig, RigSettings, Settings};
 
 use crate::support::PROGRAM;
 
 const AGENTS: usize = 6;
 /// Updates of three chunks: uploads can be cut in the middle.
 const WEIGHTS: usize = 200_000;
+/// Datagrams of uploads, of some thousand that a round has.
+const UNDER_WAY: u64 = 300;
 const SEED: u64 = 20_251;
 const LONG: Duration = Duration::from_secs(60);
 
@@ -45,12 +47,25 @@ fn rig(relay: impl FnOnce(&str) -> Option<String>) -> (Rig, tempfile::TempDir) {
 }
 
 /// Stops the job; every agent must have been counted exactly once in each round.
-fn check(mut rig: Rig) {
+fn check(mut rig: Rig) -> Audit {
     rig.stop_job().expect("the job stops");
     let audit = rig.audit(LONG).expect("models of whole counts");
     assert!(audit.is_clean(), "{audit:?}");
     assert_eq!(audit.counted, AGENTS as u64 * u64::from(audit.rounds), "{audit:?}");
     rig.stop();
+    audit
+}
+
+/// Agents that know that their update for `round` was accepted.
+fn told(rig: &Rig, round: u64) -> u64 {
+    let accepted = |index| {
+        rig.swarm
+            .tally()
+            .passages(index)
+            .iter()
+            .any(|passage| u64::from(passage.round) == round)
+    };
+    (0..AGENTS).filter(|&index| accepted(index)).count() as u64
 }
 
 #[test]
@@ -59,6 +74,11 @@ fn a_killed_aggregator_goes_on_where_it_was_and_counts_everybody_once() {
     let (mut rig, _dir) = rig(|_| None);
     for (order, phase) in PHASES.into_iter().enumerate() {
         let round = rig.wait_phase(phase, 2, LONG).expect("the phase comes");
+        if phase == "collecting" {
+            rig.wait_until("two updates are accepted", LONG, |rig| Ok(told(rig, round + 1) >= 2))
+                .expect("they are");
+        }
+        let told = told(&rig, round + 1);
         rig.cluster.kill_and_restart_server().expect("it comes up again");
         let after = rig.job().expect("it knows the job");
         let now = PHASES.iter().position(|name| after["phase"] == *name).expect("a phase");
@@ -67,9 +87,13 @@ fn a_killed_aggregator_goes_on_where_it_was_and_counts_everybody_once() {
             after["round"].as_u64() > Some(round) || now >= order,
             "killed while {phase}, then {after}"
         );
+        if after["round"] == round && after["phase"] == "collecting" {
+            assert!(after["received"].as_u64() >= Some(told), "{told} were told, then {after}");
+        }
         rig.wait_round(round + 1, LONG).expect("the round goes on");
     }
-    check(rig);
+    let audit = check(rig);
+    assert_eq!(audit.thrown_back, 0, "what was accepted is in the sum of its round: {audit:?}");
 }
 
 #[test]
@@ -130,11 +154,22 @@ fn an_address_change_in_mid_upload_costs_no_update() {
         Some(address)
     });
     let relay = link.expect("started");
-    for _ in 0..3 {
+    let mut hits = 0;
+    for _ in 0..20 {
         let round = rig.wait_phase("collecting", 0, LONG).expect("uploads begin");
+        let before = relay.stats().received;
+        rig.wait_until("uploads under way", LONG, |_| Ok(relay.stats().received >= before + UNDER_WAY))
+            .expect("they are");
         relay.change_addresses();
+        let view = rig.job().expect("a job");
+        // On a busy machine it may be through by then.
+        hits += usize::from(view["phase"] == "collecting" && view["round"] == round);
         rig.wait_round(round + 1, LONG).expect("the round goes on");
+        if hits == 3 {
+            break;
+        }
     }
+    assert_eq!(hits, 3, "address changes in mid-upload");
     assert_eq!(rig.swarm.tally().disconnects(), 0, "{:?}", rig.swarm.tally().troubles());
     check(rig);
 }

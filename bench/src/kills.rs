@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_swarm::{Audit, JobTerms, Rig, RigSettings, Settings};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -213,6 +213,7 @@ fn end(mut rig: Rig, kills: usize, same_phase: usize, restart_s: Vec<f64>, next_
     rig.stop_job()?;
     let audit = rig.audit(LONG)?;
     eprintln!("troubles: {:?}", rig.swarm.tally().troubles());
+    ensure!(audit.is_clean(), "not everybody was counted once: {audit:?}");
     rig.stop();
     Ok(Found {
         kills,

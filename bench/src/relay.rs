@@ -90,6 +90,9 @@ pub(crate) fn run(args: &RelayArgs) -> Result<()> {
     args.report.show(&header, &rows, &result)
 }
 
+/// So many datagrams into the uploads of a round they are in their middle: they are some thousand.
+const UNDER_WAY: u64 = 300;
+
 const STORM: Weather = Weather {
     loss: 0.0,
     doubled: 0.05,
@@ -171,8 +174,17 @@ fn interrupted(args: &RelayArgs, times: u32, what: impl Fn(&UdpRelay)) -> Result
             let view = rig.job()?;
             Ok(view["phase"] == "collecting" && round_of(&view) > round_of(&before))
         })?;
+        let through = relay.stats().received;
+        rig.wait_until("some of each upload is through", LONG, |_| {
+            Ok(relay.stats().received >= through + UNDER_WAY)
+        })?;
+        let view = rig.job()?;
         let begin = Instant::now();
         what(&relay);
+        ensure!(
+            view["phase"] == "collecting" && view["received"].as_u64() < view["members"].as_u64(),
+            "the uploads were over before anything happened to them (--weights or --delay-ms is too low): {view}"
+        );
         rig.wait_round(round_of(&before) + 2, LONG)?;
         seconds.push(begin.elapsed().as_secs_f64());
     }

@@ -1,4 +1,5 @@
-//! Fault points: every place where a disk can fail asks here first, so that tests can make the n-th call fail, for every n.
+//! Fault points: calls to the disk that ask here first, so that tests can make the n-th of them fail, for every n. Those are the calls that what
+//! is kept over a restart depends on, not all there are.
 //!
 //! Nothing fails unless a test's process has asked for it with [`fail_call`].
 

@@ -18,9 +18,10 @@ const IDLE_TIMEOUT: VarInt = VarInt::from_u32(120_000);
 /// How often a client is heard of when it has nothing to say: below the usual 30 s of a NAT's UDP binding, and soon enough to notice a
 /// restarted server. 10,000 clients at this pace take 4 % of a core.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Shortest pause between stateless resets. Clients of a restarted server ask in bursts (timers count in milliseconds), and one that gets no answer
-/// asks again only after twice the time: with a pause of a millisecond the last of 10,000 heard after 37 s. Nobody else gets a reset: what asks
-/// for one has to carry an id that proves that it is ours.
+/// Shortest pause between stateless resets, of all together: an endpoint sends 20,000 a second at most, whoever asks. Clients of a restarted
+/// server ask in bursts (timers count in milliseconds), and one that gets no answer asks again only after twice the time: with a pause of a
+/// millisecond the last of 10,000 heard after 37 s. What asks for a reset has to carry an id that proves that it is ours; who has seen one on its
+/// way can repeat it, and so use up what the others wait for.
 const RESET_INTERVAL: Duration = Duration::from_micros(50);
 /// Streams that a client may have open at once: one a request. The limit is most of what an idle connection costs.
 const CLIENT_STREAMS: VarInt = VarInt::from_u32(8);

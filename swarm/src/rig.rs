@@ -219,6 +219,7 @@ impl Rig {
                 return Ok(view["round"].as_u64().unwrap_or_default());
             }
             ensure!(begin.elapsed() < within, "no {phase} within {within:?}: {view}");
+            std::thread::sleep(LOOK);
         }
     }
 
