@@ -16,9 +16,9 @@ fn interrupted_training_whose_disk_fails() {
     let mut unkept = 0;
     for n in 1..=5 {
         let device = longer();
-        disk::fail_call(n);
+        aimass_net::disk::fail_call(n);
         let result = train_with(&device, &mut |p| if p.step < 5 { Wish::GoOn } else { Wish::Pause });
-        disk::fail_call(0);
+        aimass_net::disk::fail_call(0);
         let stopped = matches!(result, Err(WorkError::Train(TrainError::Stopped { step: 5 })));
         unkept += usize::from(stopped && !device.state.checkpoint_path().exists());
         assert_eq!(trained(&device), whole, "call {n}");
