@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_relay::udp::{UdpRelay, Weather};
-use aimass_swarm::{Audit, JobTerms, Rig, RigSettings, Settings};
+use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 
 use crate::support::PROGRAM;
 
@@ -34,15 +34,7 @@ fn rig(relay: impl FnOnce(&str) -> Option<String>) -> (Rig, tempfile::TempDir) {
             ..Settings::default()
         },
     };
-    let mut rig = Rig::new(cluster, settings).expect("the agents start");
-    rig.wait_online(LONG).expect("all connect");
-    let terms = JobTerms {
-        weights: WEIGHTS,
-        rounds: 1_000_000,
-        ..JobTerms::all(AGENTS)
-    };
-    rig.submit(&terms).expect("a job");
-    rig.wait_round(1, LONG).expect("the first round");
+    let rig = Rig::in_rounds(cluster, settings, WEIGHTS, LONG).expect("the first round");
     (rig, dir)
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
-use aimass_swarm::{Audit, JobTerms, Rig, RigSettings, Settings};
+use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 use anyhow::{Result, ensure};
 use clap::Args;
 use rand_chacha::ChaCha8Rng;
@@ -146,15 +146,7 @@ fn rig(args: &KillsArgs, dir: &tempfile::TempDir, hosts: usize) -> Result<Rig> {
         swarm,
         ..RigSettings::default()
     };
-    let mut rig = Rig::new(cluster, settings)?;
-    rig.wait_online(LONG)?;
-    rig.submit(&JobTerms {
-        weights: args.weights,
-        rounds: 1_000_000,
-        ..JobTerms::all(args.agents)
-    })?;
-    rig.wait_round(1, LONG)?;
-    Ok(rig)
+    Rig::in_rounds(cluster, settings, args.weights, LONG)
 }
 
 fn kill_server(args: &KillsArgs, phase: &str) -> Result<Found> {

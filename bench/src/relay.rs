@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_relay::udp::{UdpRelay, Weather};
-use aimass_swarm::{Audit, JobTerms, Rig, RigSettings, Settings};
+use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
@@ -121,14 +121,7 @@ fn rig(args: &RelayArgs, dir: &tempfile::TempDir) -> Result<(Rig, UdpRelay)> {
             ..Settings::default()
         },
     };
-    let mut rig = Rig::new(cluster, settings)?;
-    rig.wait_online(LONG)?;
-    rig.submit(&JobTerms {
-        weights: args.weights,
-        rounds: 1_000_000,
-        ..JobTerms::all(args.agents)
-    })?;
-    rig.wait_round(1, LONG)?;
+    let rig = Rig::in_rounds(cluster, settings, args.weights, LONG)?;
     Ok((rig, relay))
 }
 

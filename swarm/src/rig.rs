@@ -189,6 +189,23 @@ impl Rig {
         Ok(())
     }
 
+    /// The same, with all agents in rounds that need each of them, without end; the first one is done.
+    ///
+    /// # Errors
+    /// When that takes longer than `within`.
+    pub fn in_rounds(cluster: Cluster, settings: RigSettings, weights: usize, within: Duration) -> Result<Self> {
+        let agents = settings.agents;
+        let mut rig = Self::new(cluster, settings)?;
+        rig.wait_online(within)?;
+        rig.submit(&JobTerms {
+            weights,
+            rounds: 1_000_000,
+            ..JobTerms::all(agents)
+        })?;
+        rig.wait_round(1, within)?;
+        Ok(rig)
+    }
+
     /// Waits until all agents are connected.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The driver: one task owns the coordinator, tells it what happens and does what it wants done.
 //!
-//! Nothing here waits for an agent, the disk or arithmetic: those run elsewhere and come back as [`Command`]s. Of two open requests of one
+//! Nothing here waits for an agent or arithmetic: those run elsewhere and come back as [`Command`]s. For the disk it waits only where what is said next
+//! has to be durable first (a round that opens, is sealed or dropped, a job that ends). Of two open requests of one
 //! agent and kind the newer gets the answer; the older's stream is closed.
 
 mod clock;
