@@ -21,6 +21,18 @@ pub enum RequestKind {
     Outcome,
     /// "I am so far with my work."
     Progress,
+    /// "These are my keys for the cohort."
+    Advert,
+    /// "This is my part of the draw."
+    Reveal,
+    /// "These are shares of my secrets."
+    Shares,
+    /// "Whose inputs are summed?"
+    Survivors,
+    /// "I agree to that set."
+    Consent,
+    /// "These shares unmask the sum."
+    Unmask,
 }
 
 impl RequestKind {
@@ -33,6 +45,12 @@ impl RequestKind {
             Self::Upload => "upload",
             Self::Outcome => "outcome",
             Self::Progress => "progress",
+            Self::Advert => "advert",
+            Self::Reveal => "reveal",
+            Self::Shares => "shares",
+            Self::Survivors => "survivors",
+            Self::Consent => "consent",
+            Self::Unmask => "unmask",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod messages;
 mod records;
+mod secagg;
 
 use crate::limits::{MAX_ADDRESS_BYTES, MAX_TAG_BYTES};
 
