@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod id;
 pub mod job;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod message;
 pub mod time;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::log::BaseProof;
 use crate::manifest::Manifest;
 use crate::{CohortId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
 
@@ -55,6 +56,9 @@ pub struct CheckIn {
     pub declined: Vec<JobId>,
     /// Work already trained and not yet known to be included, by job and base model: it is not asked to train that again.
     pub held: Vec<Held>,
+    /// Size of the log as this agent last saw it; 0 where it never did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_size: u64,
 }
 
 /// A contribution that an agent holds ready.
@@ -98,6 +102,9 @@ pub struct Task {
     /// Training stops after this time, in milliseconds, and what was done by then counts; none where the round waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_within_ms: Option<u64>,
+    /// Shows that `base` is in the server's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<BaseProof>,
 }
 
 /// When and why to come back.
