@@ -130,5 +130,6 @@ pub(crate) fn check_in() -> CheckIn {
         contracts: vec!["digits".to_owned()],
         declined: Vec::new(),
         held: Vec::new(),
+        log_size: 0,
     }
 }

@@ -3,6 +3,7 @@
 //! [`codec::decode`](crate::codec::decode) applies these rules to what a peer sent, [`codec::encode`](crate::codec::encode) to what
 //! is about to be sent, so a message that exists in encoded form obeys them.
 
+mod log;
 mod messages;
 mod records;
 mod secagg;

@@ -12,6 +12,7 @@ use crate::descriptor::Descriptor;
 use crate::frame::{FrameHeader, HEADER_BYTES};
 use crate::job::{JobFile, Requirement, SignedJob};
 use crate::limits::MAX_REQUIREMENT_BYTES;
+use crate::log::LogEntry;
 use crate::message::Reply;
 use crate::message::agent::{
     AgentRequest, BundleReply, Capabilities, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
@@ -41,6 +42,7 @@ pub fn control_message(bytes: &[u8]) {
     stable::<TrustBundle>(bytes);
     stable::<SignedBundle>(bytes);
     stable::<JoinToken>(bytes);
+    stable::<LogEntry>(bytes);
 }
 
 /// Reads a frame header. What is accepted is within its limit and writes the same bytes.

@@ -56,14 +56,20 @@ pub const MIN_SECURE_MEMBERS: usize = 3;
 pub const MAX_SECURE_MEMBERS: usize = 1024;
 /// Most neighbours of an agent in a cohort with masks: their adverts, certificates of ordinary length included, fit a control message.
 pub const MAX_NEIGHBOURS: usize = 300;
-/// Most draws of a cohort's graph.
-pub const MAX_DRAWS: u8 = 3;
-/// Longest proof about the log, in hashes: for 2^64 entries.
-pub const MAX_LOG_PROOF: usize = 64;
 /// Fewest bits of a rounded value.
 pub const MIN_CODEC_BITS: u8 = 2;
 /// Most bits of a rounded value: with [`MAX_MEMBERS`] of them a sum still fits 63 bits.
 pub const MAX_CODEC_BITS: u8 = 32;
+/// Most draws of a cohort's graph.
+pub const MAX_DRAWS: u8 = 3;
+/// Most entries of a log: a proof within it takes at most [`MAX_PROOF_HASHES`].
+pub const MAX_LOG_SIZE: u64 = 1 << 62;
+/// Longest encoding of a log entry in bytes.
+pub const MAX_LOG_ENTRY_BYTES: usize = 1024;
+/// Longest log checkpoint in bytes, with the signatures of witnesses.
+pub const MAX_CHECKPOINT_BYTES: usize = 4 * 1024;
+/// Most hashes of a proof of inclusion or consistency.
+pub const MAX_PROOF_HASHES: usize = 64;
 /// Most owner keys in a trust bundle.
 pub const MAX_BUNDLE_ENTRIES: usize = 64;
 /// Most roots in a trust bundle.

@@ -241,6 +241,7 @@ impl Session {
                     contracts: self.config.contracts.clone(),
                     declined: self.declined.keys().copied().collect(),
                     held: held.iter().map(|c| Held { job: c.job, base: c.base }).collect(),
+                    log_size: 0,
                 }))
             }
             (Work::Fetch(task), _) => Some(Effect::Fetch {

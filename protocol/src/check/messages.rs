@@ -3,8 +3,8 @@
 use super::{Checked, Violation, at_most, distinct, filled, labels, line, within};
 use crate::limits::{
     MAX_BLOB_BYTES, MAX_BUNDLE_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_DATA_OFFERS, MAX_DECLINED,
-    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_SIGNED_JOB_BYTES, MAX_SPENT, MAX_SPREAD_MS,
-    MAX_TAG_BYTES, MAX_TAGS,
+    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_LOG_SIZE, MAX_SIGNED_JOB_BYTES, MAX_SPENT,
+    MAX_SPREAD_MS, MAX_TAG_BYTES, MAX_TAGS,
 };
 use crate::message::agent::{
     AgentRequest, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply,
@@ -59,7 +59,8 @@ impl Checked for CheckIn {
         at_most("declined", self.declined.len(), MAX_DECLINED)?;
         distinct("declined", &self.declined)?;
         at_most("held", self.held.len(), MAX_HELD)?;
-        at_most("spent", self.spent.len(), MAX_SPENT)
+        at_most("spent", self.spent.len(), MAX_SPENT)?;
+        within("log_size", self.log_size, 0, MAX_LOG_SIZE)
     }
 }
 
@@ -77,7 +78,8 @@ impl Checked for Task {
         filled("signed_job", self.signed_job.len(), MAX_SIGNED_JOB_BYTES)?;
         within("round", self.round.into(), 1, u32::MAX.into())?;
         within("base_bytes", self.base_bytes, 1, MAX_BLOB_BYTES)?;
-        within("finish_within_ms", self.finish_within_ms.unwrap_or(1), 1, MAX_FINISH_WITHIN_MS)
+        within("finish_within_ms", self.finish_within_ms.unwrap_or(1), 1, MAX_FINISH_WITHIN_MS)?;
+        self.log.as_ref().map_or(Ok(()), Checked::check)
     }
 }
 

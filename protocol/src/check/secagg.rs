@@ -3,7 +3,7 @@
 use super::{Checked, Violation, at_most, distinct, filled, violation, within};
 use crate::descriptor::SecAggParams;
 use crate::limits::{
-    MAX_CERTIFICATE_BYTES, MAX_DESCRIPTOR_BYTES, MAX_DRAWS, MAX_LOG_PROOF, MAX_NEIGHBOURS, MAX_SECURE_MEMBERS, MIN_SECURE_MEMBERS,
+    MAX_CERTIFICATE_BYTES, MAX_DESCRIPTOR_BYTES, MAX_DRAWS, MAX_NEIGHBOURS, MAX_PROOF_HASHES, MAX_SECURE_MEMBERS, MIN_SECURE_MEMBERS,
 };
 use crate::message::secagg::{
     Advert, ConsentReply, DrawCall, Opening, Reveal, RevealReply, Roster, SealedShare, Shares, SharesReply, SurvivorsReply, Unmask,
@@ -58,7 +58,7 @@ impl Checked for Opening {
         for neighbour in &self.neighbours {
             filled("certificate", neighbour.certificate.len(), MAX_CERTIFICATE_BYTES)?;
         }
-        at_most("log_consistency", self.log_consistency.len(), MAX_LOG_PROOF)
+        at_most("log_consistency", self.log_consistency.len(), MAX_PROOF_HASHES)
     }
 }
 

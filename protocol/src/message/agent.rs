@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::secagg::{Advert, Consent, DrawCall, Reveal, Shares, SurvivorsQuery, Unmask};
+use crate::log::BaseProof;
 use crate::manifest::Manifest;
 use crate::{CohortId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
 
@@ -71,6 +72,9 @@ pub struct CheckIn {
     /// Models that this agent will not train from again, because an input that stood on them was unmasked: the newest one of each job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spent: Vec<Held>,
+    /// Size of the log as this agent last saw it; 0 where it never did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_size: u64,
 }
 
 /// A contribution that an agent holds ready.
@@ -114,6 +118,9 @@ pub struct Task {
     /// Training stops after this time, in milliseconds, and what was done by then counts; none where the round waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_within_ms: Option<u64>,
+    /// Shows that `base` is in the server's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<BaseProof>,
 }
 
 /// When and why to come back.

@@ -188,6 +188,12 @@ fn rules() -> Vec<Json> {
             &set("check_in_come_back", &["Ok", "ComeBack", field], value),
         )
     };
+    let proof = |name, field, value: Cbor| {
+        let path = ["Ok", "Task", "log", field];
+        bad(name, "Reply<CheckInReply>", "invalid", &set("check_in_task_logged", &path, value))
+    };
+    let entry = |name, of, path: &[&str], value: Cbor| bad(name, "LogEntry", "invalid", &set(of, path, value));
+    let hashes = |n| Cbor::Array(vec![Cbor::Bytes(vec![7; 32]); n]);
     let hurried = |ms| set("check_in_task_hurried", &["Ok", "Task", "finish_within_ms"], Cbor::Integer(ms));
     let descriptor = |name, path: &[&str], value: Cbor| bad(name, "Descriptor", "invalid", &set("descriptor", path, value));
     let bundle = |name, field, value: Cbor| bad(name, "TrustBundle", "invalid", &set("trust_bundle", &[field], value));
@@ -231,6 +237,56 @@ fn rules() -> Vec<Json> {
             "Reply<UploadReply>",
             "invalid",
             &set("upload_resume", &["Ok", "Resume", "next_chunk"], Cbor::Integer(4097)),
+        ),
+        proof("proof_of_too_many_hashes", "inclusion", hashes(65)),
+        proof("consistency_of_too_many_hashes", "consistency", hashes(65)),
+        proof("proof_beyond_the_largest_log", "index", Cbor::Integer(1 << 62)),
+        proof("proof_without_checkpoint", "checkpoint", Cbor::Bytes(vec![])),
+        proof("checkpoint_too_long", "checkpoint", Cbor::Bytes(vec![b'a'; 4097])),
+        proof("log_entry_too_long", "entry", Cbor::Bytes(vec![0; 1025])),
+        bad(
+            "log_size_beyond_the_largest",
+            "AgentRequest",
+            "invalid",
+            &set("check_in_log_seen", &["CheckIn", "log_size"], Cbor::Integer((1 << 62) + 1)),
+        ),
+        entry("log_entry_of_version_2", "log_base", &["version"], Cbor::Integer(2)),
+        entry("log_round_zero", "log_round", &["event", "Round", "round"], Cbor::Integer(0)),
+        entry(
+            "log_round_without_members",
+            "log_round",
+            &["event", "Round", "members"],
+            Cbor::Integer(0),
+        ),
+        entry(
+            "log_round_without_survivors",
+            "log_round",
+            &["event", "Round", "survivors"],
+            Cbor::Integer(0),
+        ),
+        entry(
+            "log_round_of_strangers",
+            "log_round",
+            &["event", "Round", "survivors"],
+            Cbor::Integer(4),
+        ),
+        entry(
+            "log_round_of_four_draws",
+            "log_round",
+            &["event", "Round", "draws"],
+            Cbor::Integer(4),
+        ),
+        entry(
+            "log_abandoned_survivors_without_root",
+            "log_abandoned",
+            &["event", "Abandoned", "survivors"],
+            Cbor::Integer(1),
+        ),
+        entry(
+            "log_abandoned_root_without_survivors",
+            "log_abandoned",
+            &["event", "Abandoned", "survivors_root"],
+            Cbor::Bytes(vec![7; 32]),
         ),
         task("round_zero", "round", Cbor::Integer(0)),
         task("base_without_bytes", "base_bytes", Cbor::Integer(0)),

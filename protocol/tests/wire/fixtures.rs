@@ -3,6 +3,7 @@
 use aimass_protocol::bundle::{RootSignature, SignedBundle, TrustBundle, TrustedOwner};
 use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
 use aimass_protocol::job::{AggregationMode, SignedJob};
+use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, RoundEntry};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::{Capabilities, CheckIn, Fetch, Held, OutcomeQuery, Progress, Ready, SignedDescriptor, Task, Upload};
 use aimass_protocol::message::authority::{CertificateReply, Enrol};
@@ -209,6 +210,7 @@ pub(crate) fn check_in() -> CheckIn {
         declined: vec![JobId::from_bytes([9; 16])],
         held: vec![Held { job: job(), base: base() }],
         spent: vec![],
+        log_size: 0,
     }
 }
 
@@ -223,6 +225,63 @@ pub(crate) fn task() -> Task {
         base: base(),
         base_bytes: MODEL.len() as u64,
         finish_within_ms: None,
+        log: None,
+    }
+}
+
+pub(crate) fn log_entry(event: LogEvent) -> LogEntry {
+    LogEntry {
+        version: LogEntry::VERSION,
+        tenant: tenant(),
+        job: job(),
+        time: time(60),
+        event,
+    }
+}
+
+pub(crate) fn log_base() -> LogEntry {
+    log_entry(LogEvent::Base { model: base() })
+}
+
+pub(crate) fn log_round() -> LogEntry {
+    log_entry(LogEvent::Round(RoundEntry {
+        round: 1,
+        model: sha256(b"the next model"),
+        before: base(),
+        cohort: descriptor().cohort,
+        descriptor: sha256(&signed_descriptor().descriptor),
+        mode: AggregationMode::Secure,
+        members: 3,
+        survivors: 3,
+        survivors_root: sha256(b"stands for a root"),
+        draws: 1,
+    }))
+}
+
+pub(crate) fn log_abandoned() -> LogEntry {
+    log_entry(LogEvent::Abandoned(AbandonedEntry {
+        round: 2,
+        before: sha256(b"the next model"),
+        cohort: descriptor().cohort,
+        descriptor: None,
+        mode: AggregationMode::Secure,
+        members: 3,
+        survivors: 0,
+        survivors_root: None,
+        draws: 3,
+    }))
+}
+
+/// The base as the first of two entries.
+pub(crate) fn base_proof() -> BaseProof {
+    let note =
+        "aimass/default\n2\nEgtE4Nxjq1RZkWCGLLgpQWZX8vQ7pFWIdG9lVmDQ1kE=\n\n\u{2014} aimass/default c3RhbmRzIGZvciBhIHNpZ25hdHVyZQ==\n";
+    BaseProof {
+        checkpoint: ByteBuf::from(note.as_bytes()),
+        entry: ByteBuf::from(codec::encode(&log_base()).expect("a valid entry")),
+        index: 0,
+        inclusion: vec![sha256(b"stands for a hash")],
+        consistency: vec![],
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use aimass_protocol::frame::{FrameHeader, FrameKind};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleQuery, BundleReply, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, Task, UploadReply,
+    AgentRequest, BundleQuery, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, Task,
+    UploadReply,
 };
 use aimass_protocol::message::authority::{EnrolRequest, Renew, RenewRequest, RevocationReply, SetRevoked};
 use aimass_protocol::message::{Refusal, Reply};
@@ -63,6 +64,14 @@ pub(crate) fn messages() -> Vec<Vector> {
         finish_within_ms: Some(90_000),
         ..fix::task()
     };
+    let logged = Task {
+        log: Some(fix::base_proof()),
+        ..fix::task()
+    };
+    let saw_the_log = CheckIn {
+        log_size: 2,
+        ..fix::check_in()
+    };
     let refused: Reply<CheckInReply> = Reply::Refused(Refusal::new(ErrorCode::Pending, "wait until the operator accepts this agent"));
     let newer: Reply<CheckInReply> = Reply::Refused(Refusal::new(ErrorCode::from(999), "a code of a newer version"));
     let revoke = SetRevoked {
@@ -78,6 +87,8 @@ pub(crate) fn messages() -> Vec<Vector> {
     };
     vec![
         vector("check_in", "AgentRequest", AgentRequest::CheckIn(fix::check_in())),
+        vector("check_in_log_seen", "AgentRequest", AgentRequest::CheckIn(saw_the_log)),
+        vector("check_in_task_logged", "Reply<CheckInReply>", Reply::Ok(CheckInReply::Task(logged))),
         vector("fetch", "AgentRequest", AgentRequest::Fetch(fix::fetch())),
         vector("ready", "AgentRequest", AgentRequest::Ready(fix::ready())),
         vector("upload", "AgentRequest", AgentRequest::Upload(fix::upload())),
@@ -150,6 +161,9 @@ pub(crate) fn records() -> Vec<Vector> {
         vector("trust_bundle", "TrustBundle", fix::bundle()),
         vector("signed_bundle", "SignedBundle", fix::signed_bundle()),
         vector("join_token", "JoinToken", fix::token()),
+        vector("log_base", "LogEntry", fix::log_base()),
+        vector("log_round", "LogEntry", fix::log_round()),
+        vector("log_abandoned", "LogEntry", fix::log_abandoned()),
     ]
 }
 

@@ -63,6 +63,11 @@ proptest! {
     }
 
     #[test]
+    fn log_entries_survive(message in any_of::log_entry()) {
+        survives(&message);
+    }
+
+    #[test]
     fn bundle_replies_survive(message in any_of::bundle_reply()) {
         survives(&message);
     }

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use aimass_protocol::bundle::{RootSignature, SignedBundle, TrustBundle, TrustedOwner};
 use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor, MaskSuite, Profile, SecAggParams};
 use aimass_protocol::job::{AggregationMode, SignedJob};
-use aimass_protocol::limits::{CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_FINISH_WITHIN_MS, MAX_SPREAD_MS};
-use aimass_protocol::log::LogHead;
+use aimass_protocol::limits::{
+    CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_FINISH_WITHIN_MS, MAX_LOG_SIZE, MAX_SPREAD_MS,
+};
+use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, LogHead, RoundEntry};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleQuery, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, Fetch, FetchReply, Held, OutcomeQuery,
@@ -67,13 +69,16 @@ fn check_in() -> impl Strategy<Value = CheckIn> {
     let held = vec((bytes_of(), bytes_of()).prop_map(|(job, base)| Held { job, base }), 0..4);
     let declined = btree_set(bytes_of(), 0..4).prop_map(|set| set.into_iter().collect());
     let spent = vec((bytes_of(), bytes_of()).prop_map(|(job, base)| Held { job, base }), 0..4);
-    (capabilities, labels(), declined, held, spent).prop_map(|(capabilities, contracts, declined, held, spent)| CheckIn {
-        capabilities,
-        contracts,
-        declined,
-        held,
-        spent,
-    })
+    (capabilities, labels(), declined, held, spent, 0..=MAX_LOG_SIZE).prop_map(
+        |(capabilities, contracts, declined, held, spent, log_size)| CheckIn {
+            capabilities,
+            contracts,
+            declined,
+            held,
+            spent,
+            log_size,
+        },
+    )
 }
 
 pub(crate) fn agent_request() -> impl Strategy<Value = AgentRequest> {
@@ -112,19 +117,23 @@ pub(crate) fn check_in_reply() -> impl Strategy<Value = Reply<CheckInReply>> {
         bytes_of(),
         1..=MAX_BLOB_BYTES,
         prop::option::of(1..=MAX_FINISH_WITHIN_MS),
+        prop::option::of(base_proof()),
     )
-        .prop_map(|(job, signed_job, owner, signature, round, base, base_bytes, finish_within_ms)| {
-            CheckInReply::Task(Task {
-                job,
-                signed_job,
-                owner,
-                signature,
-                round,
-                base,
-                base_bytes,
-                finish_within_ms,
-            })
-        });
+        .prop_map(
+            |(job, signed_job, owner, signature, round, base, base_bytes, finish_within_ms, log)| {
+                CheckInReply::Task(Task {
+                    job,
+                    signed_job,
+                    owner,
+                    signature,
+                    round,
+                    base,
+                    base_bytes,
+                    finish_within_ms,
+                    log,
+                })
+            },
+        );
     let come_back = (0..=MAX_COME_BACK_MS, line(), 0..=MAX_SPREAD_MS).prop_map(|(after_ms, reason, spread_ms)| {
         CheckInReply::ComeBack(ComeBack {
             after_ms,
@@ -266,6 +275,90 @@ pub(crate) fn descriptor() -> impl Strategy<Value = Descriptor> {
             secagg,
         },
     )
+}
+
+fn base_proof() -> impl Strategy<Value = BaseProof> {
+    (
+        blob(4096),
+        blob(1024),
+        0..MAX_LOG_SIZE,
+        vec(bytes_of(), 0..=64),
+        vec(bytes_of(), 0..=64),
+    )
+        .prop_map(|(checkpoint, entry, index, inclusion, consistency)| BaseProof {
+            checkpoint,
+            entry,
+            index,
+            inclusion,
+            consistency,
+        })
+}
+
+pub(crate) fn log_entry() -> impl Strategy<Value = LogEntry> {
+    let mode = || prop_oneof![Just(AggregationMode::Plain), Just(AggregationMode::Secure)];
+    let counts = || (1..=65_536_u32).prop_flat_map(|members| (Just(members), 1..=members));
+    let round = (
+        1..=u32::MAX,
+        bytes_of(),
+        bytes_of(),
+        bytes_of(),
+        bytes_of(),
+        mode(),
+        counts(),
+        bytes_of(),
+        0..=3_u8,
+    )
+        .prop_map(
+            |(round, model, before, cohort, descriptor, mode, (members, survivors), survivors_root, draws)| {
+                LogEvent::Round(RoundEntry {
+                    round,
+                    model,
+                    before,
+                    cohort,
+                    descriptor,
+                    mode,
+                    members,
+                    survivors,
+                    survivors_root,
+                    draws,
+                })
+            },
+        );
+    let descriptor = prop::option::of(bytes_of());
+    let survivors_root = prop::option::of(bytes_of());
+    let abandoned = (
+        1..=u32::MAX,
+        bytes_of(),
+        bytes_of(),
+        descriptor,
+        mode(),
+        counts(),
+        survivors_root,
+        0..=3_u8,
+    )
+        .prop_map(
+            |(round, before, cohort, descriptor, mode, (members, survivors), survivors_root, draws)| {
+                LogEvent::Abandoned(AbandonedEntry {
+                    round,
+                    before,
+                    cohort,
+                    descriptor,
+                    mode,
+                    members,
+                    survivors: if survivors_root.is_some() { survivors } else { 0 },
+                    survivors_root,
+                    draws,
+                })
+            },
+        );
+    let event = prop_oneof![bytes_of().prop_map(|model| LogEvent::Base { model }), round, abandoned];
+    (tenant(), bytes_of(), time(), event).prop_map(|(tenant, job, time, event)| LogEntry {
+        version: LogEntry::VERSION,
+        tenant,
+        job,
+        time,
+        event,
+    })
 }
 
 pub(crate) fn trust_bundle() -> impl Strategy<Value = TrustBundle> {

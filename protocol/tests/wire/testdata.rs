@@ -6,6 +6,7 @@ use aimass_protocol::bundle::{SignedBundle, TrustBundle};
 use aimass_protocol::codec::{self, DecodeError};
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::job::SignedJob;
+use aimass_protocol::log::LogEntry;
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
@@ -100,6 +101,7 @@ pub(crate) fn recode(type_name: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeErr
         "TrustBundle" => TrustBundle,
         "SignedBundle" => SignedBundle,
         "JoinToken" => JoinToken,
+        "LogEntry" => LogEntry,
     }
 }
 

@@ -34,6 +34,7 @@ impl JobEntry {
             base,
             base_bytes,
             finish_within_ms: finish_within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_FINISH_WITHIN_MS)),
+            log: None,
         }
     }
 }

@@ -86,6 +86,7 @@ impl Device {
             contracts: vec!["digits".to_owned()],
             declined: Vec::new(),
             held: Vec::new(),
+            log_size: 0,
         };
         Ok(self.ask(&AgentRequest::CheckIn(check_in)).await?.0)
     }
