@@ -7,18 +7,37 @@ use crate::fixed::levels;
 use crate::stream::{Blocks, ContributionError};
 use crate::{FixedCodec, Slot, SumPlan};
 
+mod unmask;
+
+pub use unmask::MaskedPart;
+
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A running sum of contributions: one `u64` a value, whatever the number of clients. It can't overflow, because the plan's widths
 /// hold `members` of the largest residues and no more contributions are taken. `Debug` shows no values.
+///
+/// A masked sum ([`Accumulator::masked`]) is taken modulo 2^64, of which the slots' 2^sum_bits are divisors, and is reduced when its masks come off:
+/// see [`Accumulator::unmask`]. A plain one is a masked one without masks, and both decode to the same bits.
 #[derive(Clone, PartialEq)]
 pub struct Accumulator {
     plan: SumPlan,
     /// Sums of all slots, one after the other.
     sums: Vec<u64>,
     count: u32,
+    masks: Masks,
     poisoned: bool,
+}
+
+/// Whether masks are in a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Masks {
+    /// There never were any.
+    None,
+    /// They are.
+    Laid,
+    /// They were.
+    Removed,
 }
 
 /// A contribution or sum that was not added.
@@ -34,9 +53,12 @@ pub enum AddError {
         /// Most contributions.
         members: u32,
     },
-    /// A sum of another plan.
+    /// A sum of another plan, or a masked one and a plain one.
     #[error("the sums are of different plans; merge sums of one cohort only")]
     OtherPlan,
+    /// The masks are off: what comes now would not be masked.
+    #[error("the masks are off the sum already; nothing can be added any more")]
+    Unmasked,
     /// The bytes could not be read.
     #[error("the contribution can't be read: {0}")]
     Read(#[from] io::Error),
@@ -65,6 +87,19 @@ pub enum DecodeError {
     /// See [`AddError::Poisoned`].
     #[error("the sum is damaged by a contribution that broke off; start the cohort again")]
     Poisoned,
+    /// Masks are in the sum.
+    #[error("the sum is masked; unmask it first")]
+    Masked,
+    /// No sum of honest contributions: a mask was wrong or missing, or a client sent garbage under its mask.
+    #[error(
+        "the sum of value {index} of the slot `{slot}` is one that no honest clients make: a mask is wrong, or a client sent garbage; the round is lost"
+    )]
+    OutOfRange {
+        /// Name of the slot.
+        slot: &'static str,
+        /// Position in the slot.
+        index: usize,
+    },
 }
 
 /// What comes out of a sum. `Debug` shows no values of the mean.
@@ -87,7 +122,16 @@ impl Accumulator {
             plan: plan.clone(),
             sums: vec![0; plan.n_values()],
             count: 0,
+            masks: Masks::None,
             poisoned: false,
+        }
+    }
+
+    /// An empty sum of contributions that have masks over them. Their residues look uniform, so only their length and padding are checked.
+    pub fn masked(plan: &SumPlan) -> Self {
+        Self {
+            masks: Masks::Laid,
+            ..Self::new(plan)
         }
     }
 
@@ -160,7 +204,7 @@ impl Accumulator {
     /// # Errors
     /// [`AddError`]; the sum is [`AddError::Poisoned`] then.
     pub fn take_out(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
-        if self.poisoned || self.count == 0 {
+        if self.poisoned || self.count == 0 || self.masks == Masks::Removed {
             self.poisoned = true;
             return Err(AddError::Poisoned);
         }
@@ -180,7 +224,7 @@ impl Accumulator {
     /// Puts the first `most` values of a contribution into the sums with `put`; says how many that were. Blocks come in order, are checked, and are
     /// no more than the plan has.
     fn pass(&mut self, reader: &mut impl Read, most: usize, put: impl Fn(&mut [u64], &[u64])) -> (usize, Result<(), AddError>) {
-        let mut blocks = Blocks::new(&self.plan);
+        let mut blocks = Blocks::new(&self.plan, self.masks != Masks::None);
         let (sums, mut n_done) = (&mut self.sums, 0);
         let result = read_blocks(reader, |bytes| {
             blocks.push(bytes, &mut |_, values| {
@@ -198,7 +242,7 @@ impl Accumulator {
     /// # Errors
     /// [`AddError`]; the sum is then as it was.
     pub fn merge(&mut self, other: &Self) -> Result<(), AddError> {
-        if other.plan != self.plan {
+        if other.plan != self.plan || other.masks != self.masks {
             return Err(AddError::OtherPlan);
         }
         if other.poisoned {
@@ -220,6 +264,9 @@ impl Accumulator {
         }
         if self.poisoned {
             return Err(DecodeError::Poisoned);
+        }
+        if self.masks == Masks::Laid {
+            return Err(DecodeError::Masked);
         }
         let [delta_slot, loss_slot, ..] = self.plan.slots() else {
             return Err(DecodeError::OtherPlan);
@@ -254,6 +301,9 @@ impl Accumulator {
         if self.poisoned {
             return Err(AddError::Poisoned);
         }
+        if self.masks == Masks::Removed {
+            return Err(AddError::Unmasked);
+        }
         if self.plan.members() - self.count < more {
             return Err(AddError::Full {
                 members: self.plan.members(),
@@ -263,7 +313,7 @@ impl Accumulator {
     }
 }
 
-/// Adds `values` to the front of `sums`. It can't overflow (see [`Accumulator`]), and a loop without checks is vectorized.
+/// Adds `values` to the front of `sums`. It overflows only where masks are in the sum (see [`Accumulator`]), and a loop without checks is vectorized.
 fn add_to(sums: &mut [u64], values: &[u64]) {
     sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_add(value));
 }
@@ -291,6 +341,7 @@ impl fmt::Debug for Accumulator {
         f.debug_struct("Accumulator")
             .field("values", &self.sums.len())
             .field("count", &self.count)
+            .field("masks", &self.masks)
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
     }

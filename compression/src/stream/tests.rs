@@ -127,7 +127,7 @@ proptest! {
         let plan = plan(words.len(), bits);
         let residues: Vec<u64> = words.iter().map(|word| word >> (64 - bits)).collect();
         let packed = contribution(&plan, [&residues, &[7], &[3], &[1]]);
-        let mut blocks = Blocks::new(&plan);
+        let mut blocks = Blocks::new(&plan, false);
         let mut seen = vec![Vec::new(); 4];
         let mut rest = packed.as_slice();
         for piece in pieces.iter().cycle() {
