@@ -4,5 +4,6 @@
 
 pub mod cert;
 pub mod hash;
+pub mod log;
 pub mod sign;
 pub mod subject;
