@@ -10,6 +10,7 @@ mod contribution;
 mod event;
 mod hands;
 mod held;
+pub mod log;
 mod policy;
 mod secure;
 mod session;

@@ -106,7 +106,7 @@ impl Session {
             }
             Ok(None) => {}
             Err(error) => {
-                if error.shows_cheating() {
+                if shows_cheating(&error) {
                     out.push(Effect::Report(Report {
                         job,
                         cohort: None,
@@ -225,4 +225,9 @@ impl Session {
             out.push(Effect::Discard { contribution: id });
         }
     }
+}
+
+/// Whether only a server that cheats explains this, and not one that is older or newer than this program.
+fn shows_cheating(error: &LogError) -> bool {
+    !matches!(error, LogError::Missing | LogError::Entry { .. })
 }
