@@ -168,7 +168,10 @@ pub(super) fn spend(spent: &mut BTreeMap<JobId, Spent>, job: JobId, model: Spent
         *newest = model;
     }
     while spent.len() > MAX_SPENT {
-        let oldest = spent.iter().filter(|(other, _)| **other != job).min_by_key(|(_, model)| model.log_index);
+        let oldest = spent
+            .iter()
+            .filter(|(other, _)| **other != job)
+            .min_by_key(|(_, model)| model.log_index);
         let Some(oldest) = oldest.map(|(other, _)| *other) else { return };
         spent.remove(&oldest);
     }

@@ -375,7 +375,11 @@ impl fmt::Display for Warning {
             Self::Failed { request, reason } => write!(f, "a {request} request failed: {reason}"),
             Self::Declined { job, reason } => write!(f, "job {job} is declined: {reason}"),
             Self::UnreadableShares { cohort, from } => {
-                write!(f, "in cohort {cohort}, {} member(s) sealed shares that can't be opened:", from.len())?;
+                write!(
+                    f,
+                    "in cohort {cohort}, {} member(s) sealed shares that can't be opened:",
+                    from.len()
+                )?;
                 from.iter().try_for_each(|agent| write!(f, " {agent}"))
             }
         }

@@ -121,7 +121,13 @@ impl Session {
 
     /// The server says that the contribution is in no sum. What was spent is not offered again whatever it says: it may be in one.
     pub(super) fn not_included(&mut self, out: &mut Vec<Effect>) {
-        if matches!(&self.held, Some(Contribution { stage: Stage::Spent { .. }, .. })) {
+        if matches!(
+            &self.held,
+            Some(Contribution {
+                stage: Stage::Spent { .. },
+                ..
+            })
+        ) {
             self.discard(out);
             self.go(Work::CheckIn);
         } else {

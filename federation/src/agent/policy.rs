@@ -64,7 +64,9 @@ pub enum PolicyError {
         min_survivors: u32,
     },
     /// The job was signed with masks and the cohort has none.
-    #[error("the signed job says mode \"secure\", and the server formed a cohort without masks (plain mode smuggled in): it wants to read this update")]
+    #[error(
+        "the signed job says mode \"secure\", and the server formed a cohort without masks (plain mode smuggled in): it wants to read this update"
+    )]
     Smuggled,
     /// The cohort's deadline can't be met, or the clocks differ.
     #[error("the server's cohort descriptor {problem}; compare the clocks of device and server")]
@@ -178,7 +180,10 @@ fn masks_of(consent: &Consent, descriptor: &Descriptor, masks: &SecAggParams) ->
     });
     [
         (consent.mode == AggregationMode::Plain, "has masks, and the signed job has none"),
-        (n as usize > MAX_SECURE_MEMBERS, "has more members than a cohort with masks may have"),
+        (
+            n as usize > MAX_SECURE_MEMBERS,
+            "has more members than a cohort with masks may have",
+        ),
         (
             consent.profile == Profile::Hardened && masks.profile == Profile::Standard,
             "has a weaker profile than the signed job",

@@ -141,9 +141,14 @@ impl Session {
     }
 
     fn see_roster(&mut self, shown: &Roster, out: &mut Vec<Effect>) {
-        let (Some(cohort), Some(held)) = (&mut self.cohort, &self.held) else { return };
+        let (Some(cohort), Some(held)) = (&mut self.cohort, &self.held) else {
+            return;
+        };
         let floor = self.config.policy.least_survivors(&held.consent);
-        let members = shown.members.iter().map(|member| (*member.agent.as_bytes(), *member.draw_commitment.as_bytes()));
+        let members = shown
+            .members
+            .iter()
+            .map(|member| (*member.agent.as_bytes(), *member.draw_commitment.as_bytes()));
         let seen = secagg::Roster::new(*cohort.id.as_bytes(), cohort.draw, members.collect());
         let nonce = seen.map_err(Cheat::from).and_then(|roster| {
             cohort.members = roster.len();
@@ -293,7 +298,10 @@ impl Session {
         let (Some(cohort), Work::Consent(consent)) = (&mut self.cohort, &self.work) else {
             return;
         };
-        let signed: Vec<_> = agreements.iter().map(|Agreement { agent, signature }| (*agent.as_bytes(), *signature.as_bytes())).collect();
+        let signed: Vec<_> = agreements
+            .iter()
+            .map(|Agreement { agent, signature }| (*agent.as_bytes(), *signature.as_bytes()))
+            .collect();
         let shares = match cohort.client.unmask(&signed) {
             Ok(shares) => shares,
             Err(cheat) => return self.cheated(RequestKind::Consent, None, cheat.to_string(), out),
@@ -316,7 +324,9 @@ impl Session {
     /// Notes that the contribution may be told from two sums from now on, should it be in a second one.
     fn spend(&mut self, out: &mut Vec<Effect>) {
         let Some(held) = &mut self.held else { return };
-        let Some(descriptor) = held.stage.descriptor().cloned() else { return };
+        let Some(descriptor) = held.stage.descriptor().cloned() else {
+            return;
+        };
         held.stage = Stage::Spent { descriptor };
         let (base, log_index) = (held.base, held.log_index.unwrap_or(0));
         spend(&mut self.spent, held.job, Spent { base, log_index });

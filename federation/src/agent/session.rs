@@ -196,7 +196,14 @@ impl Session {
                     contracts: self.config.contracts.clone(),
                     declined: self.declined.keys().copied().collect(),
                     held: held.iter().map(|c| Held { job: c.job, base: c.base }).collect(),
-                    spent: self.spent.iter().map(|(job, spent)| Held { job: *job, base: spent.base }).collect(),
+                    spent: self
+                        .spent
+                        .iter()
+                        .map(|(job, spent)| Held {
+                            job: *job,
+                            base: spent.base,
+                        })
+                        .collect(),
                     log_size: self.log.size,
                 })
             }

@@ -1,8 +1,8 @@
 //! What may be wrong with an opening, beyond what the crypto crate's client sees.
 
 use aimass_crypto::cert;
-use aimass_crypto::secagg::{self, Cheat, Terms};
 use aimass_crypto::secagg::mask::Suite;
+use aimass_crypto::secagg::{self, Cheat, Terms};
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::{Descriptor, MaskSuite, SecAggParams};
 use aimass_protocol::message::secagg::{NeighbourAdvert, Opening};
@@ -34,7 +34,9 @@ pub(super) enum Breach {
     #[error("the server's descriptor is of another draw, or names another number of members than the roster that was shown before")]
     OtherDraw,
     /// A neighbour that nobody vouches for.
-    #[error("neighbour {agent} shows no certificate of a trusted root ({reason}): it may be a puppet of the server, whose masks hide nothing")]
+    #[error(
+        "neighbour {agent} shows no certificate of a trusted root ({reason}): it may be a puppet of the server, whose masks hide nothing"
+    )]
     Puppet {
         /// Who it is said to be.
         agent: AgentId,
@@ -52,7 +54,10 @@ pub(super) fn check_opening<'a>(
     date: Timestamp,
 ) -> Result<secagg::Opening<'a>, Breach> {
     let neighbours = opening.neighbours.iter().map(|shown| {
-        let key = certified(shown, identity, date).map_err(|reason| Breach::Puppet { agent: shown.agent, reason })?;
+        let key = certified(shown, identity, date).map_err(|reason| Breach::Puppet {
+            agent: shown.agent,
+            reason,
+        })?;
         let advert = secagg::Advert {
             cohort: *descriptor.cohort.as_bytes(),
             draw: masks.draw,
