@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use aimass_crypto::secagg::Server;
+use aimass_crypto::secagg::{self, Server};
 use aimass_crypto::secagg::mask::Suite;
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::{MaskSuite, SecAggParams};
@@ -40,7 +40,7 @@ pub(super) struct Joining {
     /// Those who are in it still.
     members: BTreeMap<AgentId, ContributionId>,
     adverts: BTreeMap<AgentId, Advert>,
-    roster: Option<Roster>,
+    roster: Option<secagg::Roster>,
 }
 
 impl Joining {
@@ -134,7 +134,7 @@ impl Joining {
             None => self.secure.asks(agent, REQUEST),
             Some(roster) => {
                 self.secure.waits.heard(agent);
-                cx.reply(agent, AgentReply::Roster(roster.clone()));
+                cx.reply(agent, AgentReply::Roster(wire_roster(roster)));
             }
         }
     }
@@ -178,7 +178,7 @@ impl Joining {
         cx: &mut Context<'_, R>,
         agent: AgentId,
         request: RequestKind,
-        fault: &aimass_crypto::secagg::Fault,
+        fault: &secagg::Fault,
     ) {
         at_fault(cx, agent, request, fault);
         job.barred.insert(agent, aimass_protocol::ErrorCode::SecAgg);
@@ -248,21 +248,14 @@ impl Joining {
         let Ok(roster) = self.secure.server.close_adverts() else {
             return Some(self.give_up(cx));
         };
-        let entry = |(member, commitment): &([u8; 16], [u8; 32])| RosterEntry {
-            agent: AgentId::from_bytes(*member),
-            draw_commitment: secure::digest(*commitment),
-        };
-        let roster = Roster {
-            members: roster.members().iter().map(entry).collect(),
-        };
-        self.members.retain(|agent, _| roster.members.iter().any(|entry| entry.agent == *agent));
+        self.members.retain(|agent, _| roster.index_of(&id(*agent)).is_some());
         if self.members.len() < job.need() {
             return Some(self.give_up(cx));
         }
         self.step = Step::Reveals;
         self.secure.waits.begin(cx.now);
         for agent in self.secure.take_asking(RequestKind::Advert) {
-            cx.reply(agent, AgentReply::Roster(roster.clone()));
+            cx.reply(agent, AgentReply::Roster(wire_roster(&roster)));
         }
         self.roster = Some(roster);
         None
@@ -279,12 +272,12 @@ impl Joining {
         let Some(roster) = &self.roster else {
             return Some(self.give_up(cx));
         };
-        let members = u32::try_from(roster.members.len()).unwrap_or(u32::MAX);
+        let (members, digest) = (roster.len(), roster.digest());
         let Ok(params) = secure::graph_params(members, job.file.aggregation.profile) else {
             return Some(self.give_up(cx));
         };
         let (degree, threshold) = (params.degree, params.threshold);
-        let (Ok(seed), Ok(digest)) = (self.secure.server.close_reveals(params), self.secure.server.roster_digest()) else {
+        let Ok(seed) = self.secure.server.close_reveals(params) else {
             return Some(self.give_up(cx));
         };
         self.terms.members = members;
@@ -358,4 +351,14 @@ impl Joining {
 
 fn server(cohort: CohortId, draw: u8, members: &BTreeMap<AgentId, ContributionId>) -> Server {
     Server::new(*cohort.as_bytes(), draw, members.keys().map(|agent| id(*agent)))
+}
+
+fn wire_roster(roster: &secagg::Roster) -> Roster {
+    let entry = |(member, commitment): &([u8; 16], [u8; 32])| RosterEntry {
+        agent: AgentId::from_bytes(*member),
+        draw_commitment: secure::digest(*commitment),
+    };
+    Roster {
+        members: roster.members().iter().map(entry).collect(),
+    }
 }
