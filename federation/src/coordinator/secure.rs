@@ -7,7 +7,7 @@ use aimass_crypto::secagg::params::{GraphParams, Model, for_cohort};
 use aimass_crypto::secagg::{self, MemberId, SealedShare, Server};
 use aimass_protocol::descriptor::Profile;
 use aimass_protocol::message::secagg as wire;
-use aimass_protocol::{AgentId, CohortId, Digest, ErrorCode, SignatureBytes, Timestamp};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, SignatureBytes, Timestamp};
 use serde_bytes::ByteBuf;
 
 use super::job::Context;
@@ -97,8 +97,12 @@ impl Secure {
     ///
     /// # Errors
     /// What is wrong with the record, for people.
-    pub(super) fn restore(record: &SecAggRecord) -> Result<Self, String> {
-        let server = Server::restore(record.to_record()?).map_err(|error| error.to_string())?;
+    pub(super) fn restore(record: &SecAggRecord, survivors: Option<&[(AgentId, ContributionId)]>) -> Result<Self, String> {
+        let mut server = Server::restore(record.to_record()).map_err(|error| error.to_string())?;
+        if let Some(survivors) = survivors {
+            let survivors = survivors.iter().map(|(agent, _)| id(*agent)).collect();
+            server.seal(&survivors).map_err(|error| error.to_string())?;
+        }
         Ok(Self::new(server))
     }
 
