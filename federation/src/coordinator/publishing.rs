@@ -7,7 +7,7 @@ use super::cohort::Cohort;
 use super::entry::Phase;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
-use super::{AgentReply, Effect, JobEnd, RoundOutcome};
+use super::{Effect, JobEnd, RoundOutcome};
 use crate::RequestKind;
 
 #[derive(Debug, Clone, PartialEq)]

@@ -163,7 +163,7 @@ impl UnmaskingRecord {
                     survivors: target.survivors.iter().map(|(agent, key)| (*agent.as_bytes(), *key.as_bytes())).collect(),
                 },
             };
-            let share = |(holder, x, share): &(AgentId, u32, ShareBytes)| Some((*holder.as_bytes(), *x, Share::from_bytes(*share.as_bytes())?));
+            let share = |(holder, x, share): &(AgentId, u32, ShareBytes)| Some((*holder.as_bytes(), *x, Share::from_bytes(share.as_bytes())?));
             Some(Target {
                 member: *target.agent.as_bytes(),
                 mask_key: *target.mask_key.as_bytes(),
