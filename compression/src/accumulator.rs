@@ -135,6 +135,19 @@ impl Accumulator {
         }
     }
 
+    /// An empty sum of the same plan, masked if this one was when it was new.
+    pub fn emptied(&self) -> Self {
+        match self.masks {
+            Masks::None => Self::new(&self.plan),
+            Masks::Laid | Masks::Removed => Self::masked(&self.plan),
+        }
+    }
+
+    /// Whether masks are in it, which have to come off before it is decoded.
+    pub fn is_masked(&self) -> bool {
+        self.masks == Masks::Laid
+    }
+
     /// The plan.
     pub fn plan(&self) -> &SumPlan {
         &self.plan

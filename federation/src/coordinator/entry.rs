@@ -227,7 +227,11 @@ impl Entry {
 
     /// An upload into a sum that nothing goes into any more: good if it is a repeat of one that is in it.
     fn upload_again<R>(&self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        match self.cohort().and_then(|cohort| cohort.member(agent, contribution)).map(|m| m.progress()) {
+        match self
+            .cohort()
+            .and_then(|cohort| cohort.member(agent, contribution))
+            .map(|m| m.progress())
+        {
             Some(MemberProgress::Added) => cx.reply(agent, AgentReply::Accepted),
             Some(_) => late(cx, agent),
             None => not_a_member(cx, agent),

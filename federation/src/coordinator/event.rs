@@ -8,7 +8,8 @@ use aimass_protocol::job::{AggregationMode, JobFile};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready};
 use aimass_protocol::message::secagg::{
-    Advert, Consent, ConsentReply, DrawCall, NeighbourAdvert, Reveal, Roster, Shares, SharesReply, SurvivorsQuery, SurvivorsReply, Unmask, UnmaskReply,
+    Advert, Consent, ConsentReply, DrawCall, NeighbourAdvert, Reveal, Roster, Shares, SharesReply, SurvivorsQuery, SurvivorsReply, Unmask,
+    UnmaskReply,
 };
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 use serde::{Deserialize, Serialize};

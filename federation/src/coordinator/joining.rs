@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use aimass_crypto::secagg::{self, Server};
 use aimass_crypto::secagg::mask::Suite;
+use aimass_crypto::secagg::{self, Server};
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::{MaskSuite, SecAggParams};
 use aimass_protocol::limits::MAX_DRAWS;
@@ -172,14 +172,7 @@ impl Joining {
     }
 
     /// Drops an agent that breaks the protocol: the others go on.
-    fn is_at_fault<R>(
-        &mut self,
-        job: &mut Job,
-        cx: &mut Context<'_, R>,
-        agent: AgentId,
-        request: RequestKind,
-        fault: &secagg::Fault,
-    ) {
+    fn is_at_fault<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, request: RequestKind, fault: &secagg::Fault) {
         at_fault(cx, agent, request, fault);
         job.barred.insert(agent, aimass_protocol::ErrorCode::SecAgg);
         self.leaves(agent);

@@ -132,7 +132,8 @@ impl UnmaskingRecord {
                         .collect(),
                 ),
             };
-            let share = |(holder, x, share): &([u8; 16], u32, Share)| (AgentId::from_bytes(*holder), *x, ShareBytes::from_bytes(*share.as_bytes()));
+            let share =
+                |(holder, x, share): &([u8; 16], u32, Share)| (AgentId::from_bytes(*holder), *x, ShareBytes::from_bytes(*share.as_bytes()));
             TargetRecord {
                 agent: AgentId::from_bytes(target.member),
                 mask_key: Digest::from_bytes(target.mask_key),
@@ -160,10 +161,15 @@ impl UnmaskingRecord {
                     commitment: *commitment.as_bytes(),
                 },
                 None => TargetSecret::Pairwise {
-                    survivors: target.survivors.iter().map(|(agent, key)| (*agent.as_bytes(), *key.as_bytes())).collect(),
+                    survivors: target
+                        .survivors
+                        .iter()
+                        .map(|(agent, key)| (*agent.as_bytes(), *key.as_bytes()))
+                        .collect(),
                 },
             };
-            let share = |(holder, x, share): &(AgentId, u32, ShareBytes)| Some((*holder.as_bytes(), *x, Share::from_bytes(share.as_bytes())?));
+            let share =
+                |(holder, x, share): &(AgentId, u32, ShareBytes)| Some((*holder.as_bytes(), *x, Share::from_bytes(share.as_bytes())?));
             Some(Target {
                 member: *target.agent.as_bytes(),
                 mask_key: *target.mask_key.as_bytes(),
@@ -197,5 +203,9 @@ pub(super) fn suite(suite: MaskSuite) -> Suite {
 }
 
 fn suite_of(number: u8) -> MaskSuite {
-    if number == Suite::ChaCha20 as u8 { MaskSuite::ChaCha20 } else { MaskSuite::Aes256Ctr }
+    if number == Suite::ChaCha20 as u8 {
+        MaskSuite::ChaCha20
+    } else {
+        MaskSuite::Aes256Ctr
+    }
 }

@@ -114,7 +114,10 @@ impl Secure {
 
     /// Those who wait for an answer to `request`; they are not waiting any more.
     pub(super) fn take_asking(&mut self, request: RequestKind) -> Vec<AgentId> {
-        self.asking.extract_if(.., |_, asked| *asked == request).map(|(agent, _)| agent).collect()
+        self.asking
+            .extract_if(.., |_, asked| *asked == request)
+            .map(|(agent, _)| agent)
+            .collect()
     }
 
     pub(super) fn is_asking(&self, agent: AgentId, request: RequestKind) -> bool {

@@ -69,7 +69,11 @@ impl Cohort {
         let Some(secure) = &mut self.secure else {
             return given_up(cx, agent, REQUEST);
         };
-        let shares: Vec<_> = unmask.shares.iter().map(|share| (id(share.agent), *share.share.as_bytes())).collect();
+        let shares: Vec<_> = unmask
+            .shares
+            .iter()
+            .map(|share| (id(share.agent), *share.share.as_bytes()))
+            .collect();
         let consent = secure.server.consent(id(agent), *unmask.consent.as_bytes());
         match consent.and_then(|()| secure.server.unmask(id(agent), &shares)) {
             Ok(()) => secure.asks(agent, REQUEST),
@@ -84,7 +88,9 @@ impl Cohort {
 
     /// Whether the sum of what is in it could be unmasked; always where there are no masks.
     pub(super) fn is_unmaskable(&self) -> bool {
-        self.secure.as_ref().is_none_or(|secure| secure.server.can_unmask(&self.survivor_ids()))
+        self.secure
+            .as_ref()
+            .is_none_or(|secure| secure.server.can_unmask(&self.survivor_ids()))
     }
 }
 
