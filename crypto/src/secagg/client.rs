@@ -12,8 +12,6 @@
 
 mod opening;
 mod round;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 

@@ -261,6 +261,9 @@ pub enum Fault {
         /// For whom.
         peer: MemberId,
     },
+    /// Consent or shares of one who is not among the survivors.
+    #[error("it is not among the survivors")]
+    NotSurvivor,
     /// A signature under the survivors that does not hold.
     #[error("it did not sign the survivors of this cohort")]
     ForgedConsent,
@@ -275,5 +278,61 @@ pub enum Fault {
     BadUnmask {
         /// Whose.
         peer: MemberId,
+    },
+}
+
+/// What a step that the server takes itself lacks. It has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// Too few members are left for the cohort to go on.
+    #[error("{have} members are left and at least {need} are needed")]
+    TooFew {
+        /// How many.
+        have: usize,
+        /// How many there must be.
+        need: usize,
+    },
+    /// More members than a roster may have.
+    #[error("{have} members are there and at most {most} may be")]
+    TooMany {
+        /// How many.
+        have: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Somebody did not reveal its nonce: draw again without them.
+    #[error("{} members did not reveal their nonces", .members.len())]
+    Unrevealed {
+        /// Who.
+        members: Vec<MemberId>,
+    },
+    /// Degree and threshold that do not fit the roster.
+    #[error("degree {degree} and threshold {threshold} do not fit {members} members")]
+    BadParams {
+        /// Neighbours of each.
+        degree: u32,
+        /// Shares that give a secret.
+        threshold: u32,
+        /// Members of the roster.
+        members: u32,
+    },
+    /// Survivors that did not deal and receive shares, or too few of somebody's holders.
+    #[error("the survivors do not suffice to unmask their sum")]
+    NotUnmaskable,
+    /// Another set of survivors is sealed.
+    #[error("another set of survivors is sealed already")]
+    OtherSurvivors,
+    /// A step before its turn, or after it.
+    #[error("{step} is not the cohort's next step")]
+    OutOfTurn {
+        /// Which.
+        step: &'static str,
+    },
+    /// A record that is no cohort's.
+    #[error("the record of the cohort is damaged: {reason}")]
+    BadRecord {
+        /// What is wrong.
+        reason: &'static str,
     },
 }

@@ -1,13 +1,15 @@
 //! Who is in a cohort, and the seed of its graph.
 
-use super::advert::draw_commitment;
 use super::MemberId;
+use super::advert::draw_commitment;
+use super::graph::Graph;
+use super::params::{self, GraphParams};
 use crate::hash::{Sha256, sha256};
 
 /// Fewest members of a cohort.
-pub const MIN_MEMBERS: usize = 3;
+pub const MIN_MEMBERS: u32 = 3;
 /// Most members of a cohort.
-pub const MAX_MEMBERS: usize = 1024;
+pub const MAX_MEMBERS: u32 = 1024;
 
 /// The members of one draw of a cohort, ascending, each with its commitment to a nonce. A member's place is its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Roster {
     /// # Errors
     /// [`RosterError::Size`], [`RosterError::Order`] unless ids are strictly ascending.
     pub fn new(cohort: [u8; 16], draw: u8, members: Vec<(MemberId, [u8; 32])>) -> Result<Self, RosterError> {
-        if !(MIN_MEMBERS..=MAX_MEMBERS).contains(&members.len()) {
+        if !(MIN_MEMBERS as usize..=MAX_MEMBERS as usize).contains(&members.len()) {
             return Err(RosterError::Size { members: members.len() });
         }
         match members.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
@@ -132,5 +134,22 @@ impl Roster {
             }
         }
         Ok(sha256(&[&b"aimass graph v1"[..], &self.digest(), &nonces.concat()].concat()))
+    }
+
+    /// The graph of this seed over the members. `None` for a degree that no graph has, or a threshold that does not fit it: in the
+    /// complete graph at least floor(2n/3) + 1 and at most n, else from 2 to the degree.
+    pub fn graph(&self, seed: [u8; 32], params: GraphParams) -> Option<Graph> {
+        let graph = Graph::new(seed, self.len(), params.degree).ok()?;
+        let (least, most) = if graph.is_complete() {
+            (params::complete(self.len()).threshold, self.len())
+        } else {
+            (2, params.degree)
+        };
+        (least..=most).contains(&params.threshold).then_some(graph)
+    }
+
+    /// The members at these indices.
+    pub(super) fn at(&self, indices: &[u32]) -> Vec<MemberId> {
+        indices.iter().filter_map(|index| self.member(*index)).collect()
     }
 }

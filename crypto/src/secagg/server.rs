@@ -1,248 +1,241 @@
-//! The server's side of one draw of a cohort. It holds no secret of its own.
+//! The server's side of one draw of a cohort. It holds no secret of its own, and what an agent does wrong changes nothing.
+//!
+//! ```text
+//! advert* -> close_adverts -> reveal* -> close_reveals -> describe -> shares* -> close_shares [durable] -> seal [durable]
+//!              the roster                 the graph                                U2: record               U3: bitmap
+//!                                                                           -> consent*, unmask* -> unmasking -> solve
+//! ```
+//!
+//! # Source
+//! Bonawitz et al. 2017, figure 4; Bell et al. 2020, section 4.
 
-use std::collections::BTreeSet;
+mod draw;
+mod record;
+mod survivors;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::record::{MemberRecord, ServerRecord};
+use super::graph::Graph;
 use super::mask::Suite;
 use super::params::GraphParams;
-use super::{Advert, Bitmap, Fault, MemberId, Roster, RosterError, SealedShare, Unmasking};
+use super::roster::MIN_MEMBERS;
+use super::shamir::Share;
+use super::{Advert, Bitmap, Fault, MemberId, Roster, SealedShare, StepError};
 use crate::sign::PublicKey;
-
-/// What a step that the server takes itself lacks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StepError {
-    /// Too few members are left for the cohort to go on.
-    #[error("{have} members are left and at least {need} are needed")]
-    TooFew {
-        /// How many.
-        have: usize,
-        /// How many there must be.
-        need: usize,
-    },
-    /// Somebody did not reveal its nonce: draw again without them.
-    #[error("{} members did not reveal their nonces", .members.len())]
-    Unrevealed {
-        /// Who.
-        members: Vec<MemberId>,
-    },
-    /// Degree and threshold that do not fit the roster.
-    #[error("degree {degree} and threshold {threshold} do not fit {members} members")]
-    BadParams {
-        /// Neighbours of each.
-        degree: u32,
-        /// Shares that give a secret.
-        threshold: u32,
-        /// Members of the roster.
-        members: u32,
-    },
-    /// Survivors that did not deal and receive shares, or too few of somebody's holders.
-    #[error("the survivors do not suffice to unmask their sum")]
-    NotUnmaskable,
-    /// Another set of survivors is sealed.
-    #[error("another set of survivors is sealed already")]
-    OtherSurvivors,
-    /// A step before its turn, or after it.
-    #[error("{step} is not the cohort's next step")]
-    OutOfTurn {
-        /// Which.
-        step: &'static str,
-    },
-    /// A record that is no cohort's.
-    #[error("the record of the cohort is damaged: {reason}")]
-    BadRecord {
-        /// What is wrong.
-        reason: &'static str,
-    },
-}
-
-/// What a restarted server needs from the moment that shares are closed: public data alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerRecord {
-    /// The cohort.
-    pub cohort: [u8; 16],
-    /// Which of its draws.
-    pub draw: u8,
-    /// [`Suite`]'s number.
-    pub suite: u8,
-    /// SHA-256 of the descriptor.
-    pub salt: [u8; 32],
-    /// Of the graph.
-    pub graph_seed: [u8; 32],
-    /// Neighbours of each member.
-    pub degree: u32,
-    /// Shares that give a secret.
-    pub threshold: u32,
-    /// Fewest survivors.
-    pub floor: u32,
-    /// The roster, ascending.
-    pub members: Vec<MemberRecord>,
-    /// The sealed shares among those who dealt. They may be left out: then who has not had its own yet can't go on.
-    pub shares: Vec<SealedShare>,
-    /// The survivors, when they are sealed.
-    pub survivors: Option<Vec<u8>>,
-}
-
-/// A member in a [`ServerRecord`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberRecord {
-    /// Its id.
-    pub member: MemberId,
-    /// Its identity key.
-    pub identity: [u8; 32],
-    /// As in its advert.
-    pub mask_key: [u8; 32],
-    /// As in its advert.
-    pub self_commitment: [u8; 32],
-    /// As in its advert.
-    pub draw_commitment: [u8; 32],
-    /// Whether it is among those whose shares were closed.
-    pub dealt: bool,
-}
 
 /// A cohort in one draw, as its server sees it. A [`Fault`] changes nothing; the caller drops who made it ([`Self::leave`]).
 ///
-/// What a member sends twice the same is taken as one.
-pub struct Server {}
+/// What a member sends twice the same is taken as one, at any time, so that a broken connection harms nobody.
+#[derive(Debug)]
+pub struct Server {
+    cohort: [u8; 16],
+    draw: u8,
+    invited: BTreeSet<MemberId>,
+    left: BTreeSet<MemberId>,
+    /// Who has sent an advert.
+    parties: BTreeMap<MemberId, Party>,
+    adverts: BTreeMap<MemberId, (Advert, [u8; 64])>,
+    roster: Option<Roster>,
+    nonces: BTreeMap<MemberId, [u8; 32]>,
+    drawn: Option<Drawn>,
+    described: Option<([u8; 32], Suite)>,
+    /// Each dealer's shares, ascending by holder.
+    dealt: BTreeMap<MemberId, Vec<SealedShare>>,
+    closed: Option<Closed>,
+    survivors: Option<Bitmap>,
+    consents: BTreeMap<MemberId, [u8; 64]>,
+    /// What each survivor gave, ascending by whose secret it is a share of.
+    unmasks: BTreeMap<MemberId, Vec<(MemberId, Share)>>,
+}
+
+/// What is needed of a member to the end.
+#[derive(Debug)]
+struct Party {
+    identity: PublicKey,
+    mask_key: [u8; 32],
+    self_commitment: [u8; 32],
+}
+
+#[derive(Debug)]
+struct Drawn {
+    seed: [u8; 32],
+    params: GraphParams,
+    graph: Graph,
+}
+
+/// U2: those whose shares are in.
+#[derive(Debug)]
+struct Closed {
+    members: BTreeSet<MemberId>,
+    floor: u32,
+}
 
 impl Server {
     /// A draw of a cohort among `members`.
     pub fn new(cohort: [u8; 16], draw: u8, members: impl IntoIterator<Item = MemberId>) -> Self {
-        todo!()
+        Self {
+            cohort,
+            draw,
+            invited: members.into_iter().collect(),
+            left: BTreeSet::new(),
+            parties: BTreeMap::new(),
+            adverts: BTreeMap::new(),
+            roster: None,
+            nonces: BTreeMap::new(),
+            drawn: None,
+            described: None,
+            dealt: BTreeMap::new(),
+            closed: None,
+            survivors: None,
+            consents: BTreeMap::new(),
+            unmasks: BTreeMap::new(),
+        }
     }
 
-    /// Forgets a member as far as that is still possible: before the roster its advert, before the shares are closed its shares.
+    /// A member goes, or is made to. What can still be done without it forgets it: before [`Self::close_adverts`] its advert, before
+    /// [`Self::close_reveals`] its nonce, before [`Self::close_shares`] its shares. Afterwards it is one who dropped out, or one whose
+    /// unmask shares are there. It is not heard any more.
     pub fn leave(&mut self, member: &MemberId) {
-        todo!()
+        self.left.insert(*member);
+        if self.roster.is_none() {
+            self.parties.remove(member);
+            self.adverts.remove(member);
+        }
+        if self.drawn.is_none() {
+            self.nonces.remove(member);
+        }
+        if self.closed.is_none() {
+            self.dealt.remove(member);
+        }
     }
 
-    /// A member's advert, with the key of its certificate.
-    pub fn advert(&mut self, member: MemberId, advert: Advert, identity: PublicKey, signature: [u8; 64]) -> Result<(), Fault> {
-        todo!()
-    }
-
-    /// Who has sent no advert.
-    pub fn missing_adverts(&self) -> Vec<MemberId> {
-        todo!()
-    }
-
-    /// Ends the adverts; who sent none is out. Again: the same roster.
-    pub fn close_adverts(&mut self) -> Result<Roster, StepError> {
-        todo!()
-    }
-
-    /// A member's nonce.
-    pub fn reveal(&mut self, member: MemberId, nonce: [u8; 32]) -> Result<(), Fault> {
-        todo!()
-    }
-
-    /// Who of the roster has not revealed its nonce.
-    pub fn missing_reveals(&self) -> Vec<MemberId> {
-        todo!()
-    }
-
-    /// Draws the graph and gives its seed. Again: the same one.
-    pub fn close_reveals(&mut self, params: GraphParams) -> Result<[u8; 32], StepError> {
-        todo!()
-    }
-
-    /// Nonces in the roster's order, when all are there.
-    pub fn nonces(&self) -> Vec<[u8; 32]> {
-        todo!()
-    }
-
-    /// Says what the descriptor's SHA-256 is, and with what masks are made. From here on shares are taken.
-    pub fn describe(&mut self, salt: [u8; 32], suite: Suite) -> Result<(), StepError> {
-        todo!()
-    }
-
-    /// Adverts and signatures of a member's neighbours, ascending.
-    pub fn opening_for(&self, member: &MemberId) -> Vec<(Advert, [u8; 64])> {
-        todo!()
+    /// The roster, when adverts are closed.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_ref()
     }
 
     /// A member's sealed shares, one for each neighbour.
-    pub fn shares(&mut self, member: MemberId, shares: Vec<SealedShare>) -> Result<(), Fault> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Fault::StrayShare`], [`Fault::MissingShare`], [`Fault::ForgedShare`]; [`Fault::Changed`]; [`Fault::OutOfTurn`],
+    /// [`Fault::NotMember`].
+    pub fn shares(&mut self, member: MemberId, mut shares: Vec<SealedShare>) -> Result<(), Fault> {
+        let step = "its shares";
+        shares.sort_by_key(|share| share.to);
+        let party = self.party(&member)?;
+        if let Some(before) = self.dealt.get(&member) {
+            return if *before == shares { Ok(()) } else { Err(Fault::Changed { step }) };
+        }
+        let (Some((salt, _)), None) = (self.described, &self.closed) else {
+            return Err(Fault::OutOfTurn { step });
+        };
+        let mut neighbours = BTreeSet::from_iter(self.neighbours(&member));
+        for share in &shares {
+            let peer = share.to;
+            if share.from != member || !neighbours.remove(&peer) {
+                return Err(Fault::StrayShare { peer });
+            }
+        }
+        if let Some(peer) = neighbours.first() {
+            return Err(Fault::MissingShare { peer: *peer });
+        }
+        if let Some(forged) = shares.iter().find(|share| !share.is_signed_by(&party.identity, &salt)) {
+            return Err(Fault::ForgedShare { peer: forged.to });
+        }
+        self.dealt.insert(member, shares);
+        Ok(())
     }
 
-    /// Who of the roster has dealt no shares.
+    /// Who of the roster has dealt no shares, and has not left.
     pub fn missing_shares(&self) -> Vec<MemberId> {
-        todo!()
+        self.of_roster(|member| !self.dealt.contains_key(member))
     }
 
     /// Ends the shares and gives those who are in, U2: who has fewer than `threshold` holders among them is out, until that holds for
-    /// all of them.
+    /// all of them. Again: the same set.
+    ///
+    /// # Errors
+    /// [`StepError::TooFew`] when fewer than `floor` (at least 3) are left; [`StepError::OutOfTurn`] before [`Self::describe`].
     pub fn close_shares(&mut self, floor: u32) -> Result<BTreeSet<MemberId>, StepError> {
-        todo!()
+        if let Some(closed) = &self.closed {
+            return Ok(closed.members.clone());
+        }
+        let (Some(drawn), Some(_)) = (&self.drawn, &self.described) else {
+            return Err(StepError::OutOfTurn {
+                step: "closing the shares",
+            });
+        };
+        let mut members: BTreeSet<MemberId> = self.dealt.keys().copied().collect();
+        loop {
+            let enough = |member: &&MemberId| self.count_holders(member, |holder| members.contains(holder)) >= drawn.params.threshold;
+            let kept: BTreeSet<MemberId> = members.iter().filter(enough).copied().collect();
+            if kept.len() == members.len() {
+                break;
+            }
+            members = kept;
+        }
+        let floor = floor.max(MIN_MEMBERS);
+        if members.len() < floor as usize {
+            return Err(StepError::TooFew {
+                have: members.len(),
+                need: floor as usize,
+            });
+        }
+        self.closed = Some(Closed {
+            members: members.clone(),
+            floor,
+        });
+        Ok(members)
     }
 
-    /// The sealed shares for a member of U2, by ascending dealer.
+    /// The sealed shares for a member of U2, by ascending dealer; none before [`Self::close_shares`].
     pub fn shares_for(&self, member: &MemberId) -> Vec<SealedShare> {
-        todo!()
+        let Some(closed) = self.closed.as_ref().filter(|closed| closed.members.contains(member)) else {
+            return Vec::new();
+        };
+        let dealers = self.neighbours(member).into_iter().filter(|dealer| closed.members.contains(dealer));
+        let share_of = |dealer| {
+            let dealt: &Vec<SealedShare> = self.dealt.get(&dealer)?;
+            let found = dealt.binary_search_by_key(member, |share| share.to).ok()?;
+            dealt.get(found).cloned()
+        };
+        dealers.filter_map(share_of).collect()
     }
 
-    /// What a restarted server needs, from [`Self::close_shares`] on.
-    pub fn record(&self) -> Option<ServerRecord> {
-        todo!()
+    fn party(&self, member: &MemberId) -> Result<&Party, Fault> {
+        if self.left.contains(member) {
+            return Err(Fault::NotMember);
+        }
+        self.parties.get(member).ok_or(Fault::NotMember)
     }
 
-    /// A server that goes on where the record was made. Consents and unmask shares have to be sent again, or replayed.
-    pub fn restore(record: ServerRecord) -> Result<Self, StepError> {
-        todo!()
+    /// Members of the roster that have not left and of whom this holds.
+    fn of_roster(&self, holds: impl Fn(&MemberId) -> bool) -> Vec<MemberId> {
+        let members = self.roster.iter().flat_map(Roster::members).map(|(member, _)| *member);
+        members.filter(|member| !self.left.contains(member) && holds(member)).collect()
     }
 
-    /// Whether these could be unmasked: each of U2 has `threshold` holders among them, and there are as many as the floor.
-    pub fn can_unmask(&self, survivors: &BTreeSet<MemberId>) -> bool {
-        todo!()
+    /// A member's neighbours, ascending; none before the graph is drawn.
+    fn neighbours(&self, member: &MemberId) -> Vec<MemberId> {
+        self.around(member, Graph::neighbours)
     }
 
-    /// Fixes the survivors, once. Again: the same bitmap. The caller stores it before anybody is shown it.
-    pub fn seal(&mut self, survivors: &BTreeSet<MemberId>) -> Result<Bitmap, StepError> {
-        todo!()
+    /// Who holds shares of a member's secrets, ascending: its neighbours, in the complete graph itself too.
+    fn holders(&self, member: &MemberId) -> Vec<MemberId> {
+        self.around(member, Graph::holders)
     }
 
-    /// The survivors, when they are sealed.
-    pub fn bitmap(&self) -> Option<&Bitmap> {
-        todo!()
+    fn around(&self, member: &MemberId, of: impl Fn(&Graph, u32) -> Vec<u32>) -> Vec<MemberId> {
+        let (Some(roster), Some(drawn)) = (&self.roster, &self.drawn) else {
+            return Vec::new();
+        };
+        let indices = roster.index_of(member).map(|index| of(&drawn.graph, index));
+        roster.at(&indices.unwrap_or_default())
     }
 
-    /// A survivor's signature under the survivors.
-    pub fn consent(&mut self, member: MemberId, signature: [u8; 64]) -> Result<(), Fault> {
-        todo!()
-    }
-
-    /// Survivors who have not signed.
-    pub fn missing_consents(&self) -> Vec<MemberId> {
-        todo!()
-    }
-
-    /// What a survivor's neighbours signed, by ascending member.
-    pub fn consents_for(&self, member: &MemberId) -> Vec<(MemberId, [u8; 64])> {
-        todo!()
-    }
-
-    /// Whether at least `threshold` of a survivor's holders signed.
-    pub fn has_consents(&self, member: &MemberId) -> bool {
-        todo!()
-    }
-
-    /// A survivor's shares: one of each neighbour in U2 (and of its own in the complete graph); those it could not read are missing.
-    pub fn unmask(&mut self, member: MemberId, shares: &[(MemberId, [u8; 32])]) -> Result<(), Fault> {
-        todo!()
-    }
-
-    /// Survivors who have given no shares.
-    pub fn missing_unmasks(&self) -> Vec<MemberId> {
-        todo!()
-    }
-
-    /// Whether there are `threshold` shares of every secret that is needed. Wrong ones among them need more.
-    pub fn is_unmaskable(&self) -> bool {
-        todo!()
-    }
-
-    /// What the masks are computed from, when the survivors are sealed.
-    pub fn unmasking(&self) -> Option<Unmasking> {
-        todo!()
+    fn count_holders(&self, member: &MemberId, is_so: impl Fn(&MemberId) -> bool) -> u32 {
+        let count = self.holders(member).iter().filter(|holder| is_so(holder)).count();
+        u32::try_from(count).expect("at most 1024 members")
     }
 }

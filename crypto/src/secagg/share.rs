@@ -56,7 +56,11 @@ impl SealKeys {
     pub(super) fn agree(key: &PrivateKey, own: MemberId, peer: MemberId, peer_key: &[u8; 32], salt: [u8; 32]) -> Option<Self> {
         let shared = key.agree(peer_key)?;
         let own_key = key.public_key();
-        let (low, high) = if own_key <= *peer_key { (&own_key, peer_key) } else { (peer_key, &own_key) };
+        let (low, high) = if own_key <= *peer_key {
+            (&own_key, peer_key)
+        } else {
+            (peer_key, &own_key)
+        };
         let one_way = |from: &MemberId, to: &MemberId| hkdf(&*shared, &salt, &[b"share", from, to, low, high]);
         Some(Self {
             salt,

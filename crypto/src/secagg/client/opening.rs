@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Keys;
 use super::round::{Neighbour, Round};
 use crate::hash::{Sha256, sha256};
-use crate::secagg::graph::Graph;
 use crate::secagg::mask::{Suite, pair_key, self_key};
-use crate::secagg::params;
+use crate::secagg::params::GraphParams;
 use crate::secagg::share::SealKeys;
 use crate::secagg::{Advert, Cheat, MemberId, Roster};
 use crate::sign::PublicKey;
@@ -88,9 +87,16 @@ pub(super) fn check(opening: &Opening<'_>, own: &Advert, keys: Keys, roster: Ros
             own: floor,
         });
     }
-    let graph = graph(opening, &roster)?;
+    let Terms { degree, threshold, .. } = opening.terms;
+    let graph = roster
+        .graph(opening.graph_seed, GraphParams { degree, threshold })
+        .ok_or(Cheat::BadTerms {
+            degree,
+            threshold,
+            members: roster.len(),
+        })?;
     let me = roster.index_of(&own.member).ok_or(Cheat::NotInRoster)?;
-    check_neighbours(opening, own, &roster, &graph.neighbours(me))?;
+    check_neighbours(opening, own, &roster, roster.at(&graph.neighbours(me)))?;
 
     let salt = opening.salt();
     let mask = keys.mask.private_key();
@@ -102,24 +108,20 @@ pub(super) fn check(opening: &Opening<'_>, own: &Advert, keys: Keys, roster: Ros
     });
     let neighbours = neighbours.collect::<Result<BTreeMap<_, _>, Cheat>>()?;
     let own_mask = self_key(&keys.own.seed(), &own.mask_key, &salt);
-    Ok(Round::new(opening, graph.is_complete(), own.member, keys, roster, own_mask, neighbours))
-}
-
-/// The graph, if degree and threshold can be.
-fn graph(opening: &Opening<'_>, roster: &Roster) -> Result<Graph, Cheat> {
-    let Terms { degree, threshold, .. } = opening.terms;
-    let bad = Cheat::BadTerms {
-        degree,
-        threshold,
-        members: roster.len(),
-    };
-    let graph = Graph::new(opening.graph_seed, roster.len(), degree).map_err(|_| bad.clone())?;
-    if fits(&graph, threshold) { Ok(graph) } else { Err(bad) }
+    Ok(Round::new(
+        opening,
+        graph.is_complete(),
+        own.member,
+        keys,
+        roster,
+        own_mask,
+        neighbours,
+    ))
 }
 
 /// Neighbours are exactly those of the graph, each in its own name, for this draw, with a mask key of its own.
-fn check_neighbours(opening: &Opening<'_>, own: &Advert, roster: &Roster, indices: &[u32]) -> Result<(), Cheat> {
-    let mut expected: BTreeSet<MemberId> = indices.iter().filter_map(|index| roster.member(*index)).collect();
+fn check_neighbours(opening: &Opening<'_>, own: &Advert, roster: &Roster, expected: Vec<MemberId>) -> Result<(), Cheat> {
+    let mut expected = BTreeSet::from_iter(expected);
     let mut mask_keys = BTreeSet::from([own.mask_key]);
     for (advert, identity, signature) in &opening.neighbours {
         let peer = advert.member;
