@@ -19,6 +19,8 @@ mod kdf;
 pub mod mask;
 pub mod params;
 pub mod shamir;
+#[cfg(test)]
+mod vectors;
 
 /// Who takes part: the first half of the SHA-256 of an agent's Ed25519 identity key, as [`crate::sign::PublicKey::fingerprint`] gives it.
 pub type MemberId = [u8; 16];
