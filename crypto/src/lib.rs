@@ -6,5 +6,6 @@
 pub mod cert;
 pub mod hash;
 pub mod secagg;
+pub mod log;
 pub mod sign;
 pub mod subject;

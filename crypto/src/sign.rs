@@ -50,6 +50,30 @@ impl Context {
     }
 }
 
+/// What a signed note says (C2SP signed-note), and may be signed without a [`Context`]: one line or more of UTF-8 without control characters.
+///
+/// A signature over a note is none over anything else that this key signs, and none of those is one over a note:
+/// - what is signed with a context holds the NUL byte after it, and a note none;
+/// - so does what TLS 1.3 signs, after its own context (RFC 8446, section 4.4.3);
+/// - certificates and signing requests are DER, whose tag of an integer, 0x02, is there for their version, serial number or key usage; a note has no
+///   such control character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoteText<'a>(&'a str);
+
+impl<'a> NoteText<'a> {
+    /// The text, if it is one.
+    pub fn new(text: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let is_lines = text.ends_with('\n') && !text.contains(|c: char| c.is_control() && c != '\n');
+        is_lines.then_some(Self(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
 /// A private key. `Debug` shows the public half; the seed is zeroized on drop.
 pub struct SigningKey {
     seed: Zeroizing<[u8; 32]>,
@@ -130,7 +154,12 @@ impl SigningKey {
         self.sign_raw(&context.wrap(message))
     }
 
-    /// Signs without a context: for X.509, which has its own structure.
+    /// Signs a note, by C2SP signed-note without a context: [`NoteText`] says why that is safe.
+    pub fn sign_note(&self, text: NoteText<'_>) -> [u8; 64] {
+        self.sign_raw(text.as_str().as_bytes())
+    }
+
+    /// Signs without a context: for X.509 and notes, which have structures of their own.
     pub(crate) fn sign_raw(&self, message: &[u8]) -> [u8; 64] {
         // ring's key pair does not wipe itself, so it lives only as long as the signature takes (its set-up is one more scalar multiplication).
         let mut out = [0; 64];
@@ -199,6 +228,14 @@ impl PublicKey {
     /// [`SignError::BadSignature`].
     pub fn verify(&self, context: Context, message: &[u8], signature: &[u8]) -> Result<(), SignError> {
         self.verify_raw(&context.wrap(message), signature)
+    }
+
+    /// Checks a signature over a note.
+    ///
+    /// # Errors
+    /// [`SignError::BadSignature`].
+    pub fn verify_note(&self, text: NoteText<'_>, signature: &[u8]) -> Result<(), SignError> {
+        self.verify_raw(text.as_str().as_bytes(), signature)
     }
 
     pub(crate) fn verify_raw(&self, message: &[u8], signature: &[u8]) -> Result<(), SignError> {

@@ -5,6 +5,7 @@
 mod backoff;
 mod contribution;
 mod event;
+pub mod log;
 mod policy;
 mod session;
 mod work;

@@ -658,7 +658,7 @@ fn should_spread_the_first_reconnect_after_a_lost_connection_as_the_server_asked
     assert!(all.iter().all(|pause| *pause <= spread));
     for quarter in 0..4 {
         let within = spread / 4 * quarter..spread / 4 * (quarter + 1);
-        let n = all.iter().filter(|pause| within.contains(pause)).count();
+        let n = all.iter().filter(|pause| within.contains(*pause)).count();
         assert!((90..210).contains(&n), "{n} of 600 in quarter {quarter}");
     }
     assert!(lose(1, 0)[0] <= Duration::from_secs(1), "nothing was asked");

@@ -79,7 +79,7 @@ impl Checked for Task {
         within("round", self.round.into(), 1, u32::MAX.into())?;
         within("base_bytes", self.base_bytes, 1, MAX_BLOB_BYTES)?;
         within("finish_within_ms", self.finish_within_ms.unwrap_or(1), 1, MAX_FINISH_WITHIN_MS)?;
-        self.log.as_ref().map_or(Ok(()), Checked::check)
+        self.log.as_ref().map_or(Ok(()), |log| log.check())
     }
 }
 

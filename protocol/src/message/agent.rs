@@ -120,7 +120,7 @@ pub struct Task {
     pub finish_within_ms: Option<u64>,
     /// Shows that `base` is in the server's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<BaseProof>,
+    pub log: Option<Box<BaseProof>>,
 }
 
 /// When and why to come back.

@@ -65,7 +65,7 @@ pub(crate) fn messages() -> Vec<Vector> {
         ..fix::task()
     };
     let logged = Task {
-        log: Some(fix::base_proof()),
+        log: Some(Box::new(fix::base_proof())),
         ..fix::task()
     };
     let saw_the_log = CheckIn {

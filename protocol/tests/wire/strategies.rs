@@ -130,7 +130,7 @@ pub(crate) fn check_in_reply() -> impl Strategy<Value = Reply<CheckInReply>> {
                     base,
                     base_bytes,
                     finish_within_ms,
-                    log,
+                    log: log.map(Box::new),
                 })
             },
         );
