@@ -5,7 +5,7 @@
 
 pub mod cert;
 pub mod hash;
-pub mod secagg;
 pub mod log;
+pub mod secagg;
 pub mod sign;
 pub mod subject;
