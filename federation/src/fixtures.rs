@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aimass_protocol::descriptor::{CodecName, CodecParams};
+use aimass_protocol::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use aimass_protocol::job::{
     AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundMode, RoundSection,
     StrategyName, StrategySection, TrainSection,
@@ -85,6 +85,8 @@ pub(crate) fn job_file(name: &str) -> JobFile {
         aggregation: AggregationSection {
             mode: AggregationMode::Plain,
             floor: 2,
+            profile: Profile::Standard,
+            suite: MaskSuite::Aes256Ctr,
         },
         update: CodecParams {
             codec: CodecName::Fixed,
@@ -130,6 +132,7 @@ pub(crate) fn check_in() -> CheckIn {
         contracts: vec!["digits".to_owned()],
         declined: Vec::new(),
         held: Vec::new(),
+        spent: Vec::new(),
         log_size: 0,
     }
 }
