@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::fixed::levels;
+use crate::mask::{Block, Sign, blocks};
+use crate::pack::{Adder, unpack};
 use crate::stream::{Blocks, ContributionError};
 use crate::{FixedCodec, Slot, SumPlan};
 
@@ -14,16 +16,16 @@ pub use unmask::MaskedPart;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A running sum of contributions: one `u64` a value, whatever the number of clients. It can't overflow, because the plan's widths
-/// hold `members` of the largest residues and no more contributions are taken. `Debug` shows no values.
+/// A running sum of contributions, as long as one of them, whatever the number of clients: it is packed as they are, and they are added as they are.
+/// It can't overflow, because the plan's widths hold `members` of the largest residues and no more contributions are taken. `Debug` shows no values.
 ///
-/// A masked sum ([`Accumulator::masked`]) is taken modulo 2^64, of which the slots' 2^sum_bits are divisors, and is reduced when its masks come off:
-/// see [`Accumulator::unmask`]. A plain one is a masked one without masks, and both decode to the same bits.
+/// A masked sum ([`Accumulator::masked`]) is one modulo 2^sum_bits of each slot until its masks come off ([`Accumulator::unmask`]). A plain one is a
+/// masked one without masks, and both decode to the same bits.
 #[derive(Clone, PartialEq)]
 pub struct Accumulator {
     plan: SumPlan,
-    /// Sums of all slots, one after the other.
-    sums: Vec<u64>,
+    /// Sums of all slots, packed as a contribution.
+    sums: Vec<u8>,
     count: u32,
     masks: Masks,
     poisoned: bool,
@@ -120,7 +122,7 @@ impl Accumulator {
     pub fn new(plan: &SumPlan) -> Self {
         Self {
             plan: plan.clone(),
-            sums: vec![0; plan.n_values()],
+            sums: vec![0; plan.packed_bytes()],
             count: 0,
             masks: Masks::None,
             poisoned: false,
@@ -133,6 +135,19 @@ impl Accumulator {
             masks: Masks::Laid,
             ..Self::new(plan)
         }
+    }
+
+    /// An empty sum of the same plan, masked if this one was when it was new.
+    pub fn emptied(&self) -> Self {
+        match self.masks {
+            Masks::None => Self::new(&self.plan),
+            Masks::Laid | Masks::Removed => Self::masked(&self.plan),
+        }
+    }
+
+    /// Whether masks are in it, which have to come off before it is decoded.
+    pub fn is_masked(&self) -> bool {
+        self.masks == Masks::Laid
     }
 
     /// The plan.
@@ -152,7 +167,7 @@ impl Accumulator {
 
     /// Bytes of memory that the sums take.
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.sums.as_slice())
+        self.sums.len()
     }
 
     /// Adds a contribution that is in memory.
@@ -171,14 +186,14 @@ impl Accumulator {
     pub fn add_checked(&mut self, reader: &mut (impl Read + Seek)) -> Result<(), AddError> {
         self.check_room(1)?;
         let start = reader.stream_position()?;
-        let (n_added, result) = self.pass(reader, usize::MAX, add_to);
+        let (n_added, result) = self.pass(reader, usize::MAX, Sign::Plus);
         let Err(error) = result else {
             self.count += 1;
             return Ok(());
         };
         self.poisoned = n_added > 0;
         if self.poisoned && reader.seek(SeekFrom::Start(start)).is_ok() {
-            let (n_taken, _) = self.pass(reader, n_added, subtract_from);
+            let (n_taken, _) = self.pass(reader, n_added, Sign::Minus);
             self.poisoned = n_taken != n_added;
         }
         Err(error)
@@ -191,7 +206,7 @@ impl Accumulator {
     /// added to it or decoded from it.
     pub fn add_stream(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
         self.check_room(1)?;
-        let (n_added, result) = self.pass(reader, usize::MAX, add_to);
+        let (n_added, result) = self.pass(reader, usize::MAX, Sign::Plus);
         match result {
             Ok(()) => self.count += 1,
             Err(_) => self.poisoned = n_added > 0,
@@ -208,7 +223,7 @@ impl Accumulator {
             self.poisoned = true;
             return Err(AddError::Poisoned);
         }
-        let (_, result) = self.pass(reader, usize::MAX, subtract_from);
+        let (_, result) = self.pass(reader, usize::MAX, Sign::Minus);
         match result {
             Ok(()) => self.count -= 1,
             Err(_) => self.poisoned = true,
@@ -221,16 +236,16 @@ impl Accumulator {
         self.poisoned = true;
     }
 
-    /// Puts the first `most` values of a contribution into the sums with `put`; says how many that were. Blocks come in order, are checked, and are
-    /// no more than the plan has.
-    fn pass(&mut self, reader: &mut impl Read, most: usize, put: impl Fn(&mut [u64], &[u64])) -> (usize, Result<(), AddError>) {
+    /// Adds the first `most` bytes of a contribution to the sums, or takes them out; says how many that were. Pieces come in order, are checked, are no
+    /// more than the plan has, and end with a value whenever they are cut.
+    fn pass(&mut self, reader: &mut impl Read, most: usize, sign: Sign) -> (usize, Result<(), AddError>) {
         let mut blocks = Blocks::new(&self.plan, self.masks != Masks::None);
-        let (sums, mut n_done) = (&mut self.sums, 0);
+        let (sums, mut n_done, mut adder) = (&mut self.sums, 0, Adder::default());
         let result = read_blocks(reader, |bytes| {
-            blocks.push(bytes, &mut |_, values| {
-                let values = &values[..values.len().min(most - n_done)];
-                put(&mut sums[n_done..], values);
-                n_done += values.len();
+            blocks.push(bytes, &mut |slot, packed| {
+                let packed = &packed[..packed.len().min(most - n_done)];
+                adder.add(slot.sum_bits, &mut sums[n_done..][..packed.len()], packed, sign);
+                n_done += packed.len();
             })
         })
         .and_then(|()| Ok(blocks.finish()?));
@@ -249,7 +264,11 @@ impl Accumulator {
             return Err(AddError::Poisoned);
         }
         self.check_room(other.count)?;
-        add_to(&mut self.sums, &other.sums);
+        let mut adder = Adder::default();
+        for block in blocks(&self.plan) {
+            let bytes = block.offset..block.offset + block.packed_bytes();
+            adder.add(block.width, &mut self.sums[bytes.clone()], &other.sums[bytes], Sign::Plus);
+        }
         self.count += other.count;
         Ok(())
     }
@@ -271,10 +290,7 @@ impl Accumulator {
         let [delta_slot, loss_slot, ..] = self.plan.slots() else {
             return Err(DecodeError::OtherPlan);
         };
-        let (delta, rest) = self.sums.split_at(delta_slot.len);
-        let &[train_loss, weight, clipped] = rest else {
-            return Err(DecodeError::OtherPlan);
-        };
+        let [train_loss, weight, clipped] = [1, 2, 3].map(|slot| self.scalar(slot));
         if self.count == 0 {
             return Err(DecodeError::Empty);
         }
@@ -285,16 +301,37 @@ impl Accumulator {
             let zero = u64::from(self.count) * slot.most;
             let unit = f64::from(slot.bound) / slot.most as f64 * per_weight;
             // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
-            move |&sum: &u64| ((sum as i64 - (zero - sum) as i64) as f64 * unit) as f32
+            move |sum: u64| ((sum as i64 - (zero - sum) as i64) as f64 * unit) as f32
         };
         debug_assert_eq!(delta_slot.most, levels(codec.params().bits));
+        let mut mean_delta = Vec::with_capacity(delta_slot.len);
+        let (mean_of_delta, mut sums) = (mean(delta_slot), Vec::new());
+        for block in blocks(&self.plan).take_while(|block| block.slot == 0) {
+            self.unpack(block, &mut sums);
+            mean_delta.extend(sums.iter().map(|&sum| mean_of_delta(sum)));
+        }
         Ok(DecodedSum {
-            mean_delta: delta.iter().map(mean(delta_slot)).collect(),
+            mean_delta,
             weight: ((weight + scale / 2) / scale).max(1),
-            train_loss: mean(loss_slot)(&train_loss),
+            train_loss: mean(loss_slot)(train_loss),
             // At most `members`, which is a u32.
             clipped: clipped as u32,
         })
+    }
+
+    /// The sums of a block.
+    fn unpack(&self, block: Block, sums: &mut Vec<u64>) {
+        sums.resize(block.len, 0);
+        unpack(&self.sums[block.offset..], block.width, sums);
+    }
+
+    /// The first sum of a slot; 0 if it has none.
+    fn scalar(&self, slot: usize) -> u64 {
+        let mut sums = Vec::new();
+        if let Some(block) = blocks(&self.plan).find(|block| block.slot == slot) {
+            self.unpack(block, &mut sums);
+        }
+        sums.first().copied().unwrap_or(0)
     }
 
     fn check_room(&self, more: u32) -> Result<(), AddError> {
@@ -313,16 +350,6 @@ impl Accumulator {
     }
 }
 
-/// Adds `values` to the front of `sums`. It overflows only where masks are in the sum (see [`Accumulator`]), and a loop without checks is vectorized.
-fn add_to(sums: &mut [u64], values: &[u64]) {
-    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_add(value));
-}
-
-/// Takes `values` out of the front of `sums` again.
-fn subtract_from(sums: &mut [u64], values: &[u64]) {
-    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_sub(value));
-}
-
 /// Reads to the end, giving every piece to `take`.
 fn read_blocks(reader: &mut impl Read, mut take: impl FnMut(&[u8]) -> Result<(), ContributionError>) -> Result<(), AddError> {
     let mut buffer = vec![0; READ_BYTES];
@@ -339,7 +366,7 @@ fn read_blocks(reader: &mut impl Read, mut take: impl FnMut(&[u8]) -> Result<(),
 impl fmt::Debug for Accumulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accumulator")
-            .field("values", &self.sums.len())
+            .field("packed_bytes", &self.sums.len())
             .field("count", &self.count)
             .field("masks", &self.masks)
             .field("poisoned", &self.poisoned)

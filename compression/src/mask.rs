@@ -13,7 +13,7 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::pack::{pack, packed_len, unpack};
+use crate::pack::{pack, packed_len, repeated, unpack};
 use crate::{ContributionError, SumPlan};
 
 /// Masks that are added at once.
@@ -39,19 +39,25 @@ pub enum Sign {
 /// [`ContributionError`] when `packed` is not as long as the plan says; it is then as it was.
 pub fn apply<S: FnMut(&mut [u8])>(plan: &SumPlan, packed: &mut [u8], streams: &mut [(Sign, S)]) -> Result<(), ContributionError> {
     check_length(plan, packed.len())?;
+    lay(blocks(plan), packed, streams);
+    Ok(())
+}
+
+/// Adds the next values of every stream to some blocks of a plan, which are `packed`.
+pub(crate) fn lay<S: FnMut(&mut [u8])>(blocks: impl Iterator<Item = Block>, mut packed: &mut [u8], streams: &mut [(Sign, S)]) {
     let mut layer = Layer::default();
     let mut values = Zeroizing::new(Vec::new());
     let mut masked = Vec::new();
-    for block in blocks(plan) {
-        let packed = &mut packed[block.offset..][..block.packed_bytes()];
+    for block in blocks {
+        let (now, later) = packed.split_at_mut(block.packed_bytes());
+        packed = later;
         values.resize(block.len, 0);
-        unpack(packed, block.width, &mut values);
+        unpack(now, block.width, &mut values);
         layer.lay(block.width, &mut values, streams);
         masked.clear();
         pack(&values, block.width, &mut masked);
-        packed.copy_from_slice(&masked);
+        now.copy_from_slice(&masked);
     }
-    Ok(())
 }
 
 fn check_length(plan: &SumPlan, found_bytes: usize) -> Result<(), ContributionError> {
@@ -69,10 +75,12 @@ fn check_length(plan: &SumPlan, found_bytes: usize) -> Result<(), ContributionEr
     }
 }
 
-/// A run of values of one slot, masked at once.
+/// A run of values of one slot, worked on at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Block {
-    /// Where its values begin among those of all slots.
+    /// Index of the slot.
+    pub(crate) slot: usize,
+    /// Where its values begin in the slot.
     pub(crate) first: usize,
     /// Values.
     pub(crate) len: usize,
@@ -83,7 +91,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    fn packed_bytes(self) -> usize {
+    pub(crate) fn packed_bytes(self) -> usize {
         packed_len(self.len, self.width)
     }
 }
@@ -96,22 +104,22 @@ fn block_len(width: u8) -> usize {
 
 /// The blocks of a plan in order.
 pub(crate) fn blocks(plan: &SumPlan) -> impl Iterator<Item = Block> {
-    let (mut first, mut offset) = (0, 0);
-    plan.slots().iter().flat_map(move |slot| {
-        let (slot_first, slot_offset) = (first, offset);
-        first += slot.len;
+    let mut offset = 0;
+    plan.slots().iter().enumerate().flat_map(move |(index, slot)| {
+        let slot_offset = offset;
         offset += slot.packed_bytes();
         let (width, most) = (slot.sum_bits, block_len(slot.sum_bits));
-        (0..slot.len).step_by(most).map(move |done| Block {
-            first: slot_first + done,
-            len: most.min(slot.len - done),
+        (0..slot.len).step_by(most).map(move |first| Block {
+            slot: index,
+            first,
+            len: most.min(slot.len - first),
             width,
-            offset: slot_offset + packed_len(done, width),
+            offset: slot_offset + packed_len(first, width),
         })
     })
 }
 
-/// Adds masks to values, and the memory that this takes. Everything in it is erased when it is dropped.
+/// Adds masks to values, and the memory that this takes. All that comes from masks is erased when it is dropped.
 #[derive(Default)]
 pub(crate) struct Layer {
     tables: Tables,
@@ -209,19 +217,12 @@ impl Tables {
             return;
         }
         (self.width, self.n_values) = (width, n_values);
-        let width = usize::from(width);
-        let n_words = packed_len(n_values, self.width).div_ceil(8);
-        (self.even, self.front) = (vec![0; n_words], vec![0; n_words]);
-        for (index, (even, front)) in self.even.iter_mut().zip(&mut self.front).enumerate() {
-            let field = |bit: usize| (64 * index + bit) / width;
-            let goes_on = field(63) == field(64);
-            for bit in 0..64 {
-                *even |= u64::from(field(bit) % 2 == 0) << bit;
-                if goes_on && field(bit) == field(63) {
-                    *front |= 1 << (bit - 32);
-                }
-            }
-        }
+        let n_words = packed_len(n_values, width).div_ceil(8);
+        self.even = repeated((1 << width) - 1, 2 * width, n_words);
+        let tops = repeated(1 << (width - 1), width, n_words);
+        // What is above the last field that ends in the word.
+        let front = |tops: &u64| u64::MAX.checked_shl(u64::BITS - tops.leading_zeros()).unwrap_or(0) >> 32;
+        self.front = tops.iter().map(front).collect();
     }
 }
 

@@ -30,6 +30,8 @@ mod server;
 pub mod shamir;
 mod share;
 mod unmasking;
+#[cfg(test)]
+mod vectors;
 
 pub use self::advert::{Advert, draw_commitment};
 pub use self::bitmap::Bitmap;

@@ -36,6 +36,22 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::CheckIn,
+        Self::Fetch,
+        Self::Ready,
+        Self::Upload,
+        Self::Outcome,
+        Self::Progress,
+        Self::Advert,
+        Self::Reveal,
+        Self::Shares,
+        Self::Survivors,
+        Self::Consent,
+        Self::Unmask,
+    ];
+
     /// A stable word for logs and counters.
     pub fn name(self) -> &'static str {
         match self {

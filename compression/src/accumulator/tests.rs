@@ -60,7 +60,7 @@ fn a_one_hot_update_shows_up_once() {
     }
     let decoded = sum.decode(&codec).expect("three contributions");
     assert_eq!((sum.count(), decoded.weight, decoded.clipped), (3, 30, 0));
-    assert_eq!(sum.memory_bytes(), 8 * (N + 3));
+    assert_eq!(sum.memory_bytes(), codec.plan().packed_bytes());
     for (i, mean) in decoded.mean_delta.iter().enumerate() {
         let expected = if i < 3 { 1.0 / 3.0 } else { 0.0 };
         assert!((mean - expected).abs() < 1e-4, "{i}: {mean}");

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Accumulator, DecodeError, Masks};
 use crate::SumPlan;
-use crate::mask::{Layer, Sign, blocks};
+use crate::mask::{Block, Sign, blocks, lay};
 
 /// A part of a masked sum, about as long as the others, that a thread can take the masks off while other threads do the others.
 pub struct MaskedPart<'a> {
@@ -13,8 +13,8 @@ pub struct MaskedPart<'a> {
     /// Its blocks among [`blocks`].
     blocks: Range<usize>,
     offset: usize,
-    first: usize,
-    sums: &'a mut [u64],
+    /// Packed.
+    sums: &'a mut [u8],
     done: &'a mut bool,
 }
 
@@ -27,10 +27,7 @@ impl MaskedPart<'_> {
     /// Adds the streams to the sum with their signs; each begins at [`MaskedPart::offset`] and is asked for its bytes in order, in pieces. All streams
     /// give their piece for one block of values before the next block, so they stay alive together; besides them it takes some 60 KiB.
     pub fn unmask<S: FnMut(&mut [u8])>(self, streams: &mut [(Sign, S)]) {
-        let mut layer = Layer::default();
-        for block in blocks(self.plan).take(self.blocks.end).skip(self.blocks.start) {
-            layer.lay(block.width, &mut self.sums[block.first - self.first..][..block.len], streams);
-        }
+        lay(blocks(self.plan).take(self.blocks.end).skip(self.blocks.start), self.sums, streams);
         *self.done = true;
     }
 }
@@ -66,14 +63,13 @@ impl Accumulator {
             let blocks = part * n_blocks / n_parts..(part + 1) * n_blocks / n_parts;
             let mut mine = of_plan.by_ref().take(blocks.len());
             let Some(front) = mine.next() else { break };
-            let len = front.len + mine.map(|block| block.len).sum::<usize>();
-            let (part_sums, rest) = sums.split_at_mut(len);
+            let n_bytes = front.packed_bytes() + mine.map(Block::packed_bytes).sum::<usize>();
+            let (part_sums, rest) = sums.split_at_mut(n_bytes);
             sums = rest;
             parts.push(MaskedPart {
                 plan: &self.plan,
                 blocks,
                 offset: front.offset,
-                first: front.first,
                 sums: part_sums,
                 done,
             });
@@ -91,13 +87,14 @@ impl Accumulator {
 
     /// That every sum is within what the contributions can make.
     fn check_range(&self) -> Result<(), DecodeError> {
-        let mut rest = self.sums.as_slice();
-        for slot in self.plan.slots() {
-            let (sums, later) = rest.split_at(slot.len);
-            rest = later;
+        let mut sums = Vec::new();
+        for block in blocks(&self.plan) {
+            let slot = &self.plan.slots()[block.slot];
             // No overflow: the plan's widths hold `members` of the largest.
             let range = u64::from(self.count) * slot.least..=u64::from(self.count) * slot.most;
-            if let Some(index) = sums.iter().position(|sum| !range.contains(sum)) {
+            self.unpack(block, &mut sums);
+            if let Some(at) = sums.iter().position(|sum| !range.contains(sum)) {
+                let index = block.first + at;
                 return Err(DecodeError::OutOfRange { slot: slot.name, index });
             }
         }
@@ -109,7 +106,7 @@ impl fmt::Debug for MaskedPart<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MaskedPart")
             .field("offset", &self.offset)
-            .field("values", &self.sums.len())
+            .field("packed_bytes", &self.sums.len())
             .finish_non_exhaustive()
     }
 }

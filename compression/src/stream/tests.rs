@@ -132,7 +132,13 @@ proptest! {
         let mut rest = packed.as_slice();
         for piece in pieces.iter().cycle() {
             let (now, later) = rest.split_at((*piece).min(rest.len()));
-            blocks.push(now, &mut |slot, values| seen[slot].extend_from_slice(values)).expect("sound");
+            blocks.push(now, &mut |slot, packed| {
+                let index = plan.slots().iter().position(|other| other == slot).expect("of the plan");
+                let n = (8 * packed.len() / usize::from(slot.sum_bits)).min(slot.len - seen[index].len());
+                let mut values = vec![0; n];
+                unpack(packed, slot.sum_bits, &mut values);
+                seen[index].extend(values);
+            }).expect("sound");
             rest = later;
             if rest.is_empty() {
                 break;

@@ -27,7 +27,7 @@ use crate::sign::PublicKey;
 /// A cohort in one draw, as its server sees it. A [`Fault`] changes nothing; the caller drops who made it ([`Self::leave`]).
 ///
 /// What a member sends twice the same is taken as one, at any time, so that a broken connection harms nobody.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     cohort: [u8; 16],
     draw: u8,
@@ -50,14 +50,14 @@ pub struct Server {
 }
 
 /// What is needed of a member to the end.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Party {
     identity: PublicKey,
     mask_key: [u8; 32],
     self_commitment: [u8; 32],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Drawn {
     seed: [u8; 32],
     params: GraphParams,
@@ -65,7 +65,7 @@ struct Drawn {
 }
 
 /// U2: those whose shares are in.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Closed {
     members: BTreeSet<MemberId>,
     floor: u32,

@@ -6,15 +6,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
-use aimass_federation::coordinator::{CohortTerms, Event, OpenRound};
+use aimass_federation::coordinator::{Event, OpenRound, UnmaskingRecord};
 use aimass_net::blob::update_digest;
-use aimass_protocol::descriptor::Descriptor;
-use aimass_protocol::message::agent::SignedDescriptor;
-use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, SignatureBytes, codec};
-use serde_bytes::ByteBuf;
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 use tokio::sync::Mutex;
 
-use super::{Answer, Command, Driver, Ticket, unavailable};
+use super::{Command, Driver, Ticket};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::journal::Journal;
 use crate::store::{AggregatorStore, JournalRecord};
@@ -151,7 +148,10 @@ impl Driver {
         Ok(Sum {
             job,
             packed_bytes: codec.plan().packed_bytes() as u64,
-            accumulator: Arc::new(std::sync::Mutex::new(Accumulator::new(codec.plan()))),
+            accumulator: Arc::new(std::sync::Mutex::new(match open.secagg {
+                Some(_) => Accumulator::masked(codec.plan()),
+                None => Accumulator::new(codec.plan()),
+            })),
             codec: Arc::new(codec),
             is_sealed: open.survivors.is_some(),
             open,
@@ -169,6 +169,11 @@ impl Driver {
     pub(super) async fn seal(&mut self, cohort: CohortId, survivors: Vec<(AgentId, ContributionId)>) {
         let Some(sum) = self.sums.get_mut(&cohort) else { return };
         sum.open.survivors = Some(survivors);
+        self.store_sealed(cohort).await;
+    }
+
+    async fn store_sealed(&mut self, cohort: CohortId) {
+        let Some(sum) = self.sums.get_mut(&cohort) else { return };
         let (store, sealed) = (self.shared.store.clone(), sum.open.clone());
         let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed).map_err(|e| e.to_string()));
         match stored.await.unwrap_or_else(|e| Err(e.to_string())) {
@@ -177,47 +182,12 @@ impl Driver {
         }
     }
 
-    /// The cohort's descriptor: made and signed once, so that every member gets the same bytes. After a restart they are the same again.
-    pub(super) fn descriptor(&mut self, terms: CohortTerms) -> Answer {
-        if let Some(made) = self.descriptors.get(&terms.cohort) {
-            return Answer::Cohort(made.clone());
-        }
-        if !self.sums.contains_key(&terms.cohort) {
-            return unavailable("the round could not be opened; offer the contribution again");
-        }
-        let work = self.jobs.get(&terms.job).and_then(|entry| entry.job.work.as_ref());
-        let Some(work) = work else {
-            return unavailable("the job is over; check in again");
-        };
-        let descriptor = Descriptor {
-            version: Descriptor::VERSION,
-            tenant: self.shared.tenant.clone(),
-            job: terms.job,
-            round: terms.round,
-            cohort: terms.cohort,
-            bases: terms.bases,
-            layout_digest: work.layout_digest,
-            codec: terms.codec,
-            mode: terms.mode,
-            members: terms.members,
-            floor: terms.floor,
-            deadline: terms.deadline,
-        };
-        match codec::encode(&descriptor) {
-            Ok(bytes) => {
-                let signature = SignatureBytes::from_bytes(self.shared.trust.sign_descriptor(&bytes));
-                let made = SignedDescriptor {
-                    descriptor: ByteBuf::from(bytes),
-                    signature,
-                };
-                self.descriptors.insert(terms.cohort, made.clone());
-                Answer::Cohort(made)
-            }
-            Err(error) => {
-                tracing::error!(job = %terms.job, round = terms.round, %error, "the cohort's descriptor can't be made");
-                unavailable("the cohort's descriptor can't be made; the server's log says why")
-            }
-        }
+    /// Keeps durably what takes the masks off a sum. If that fails now, it is tried again before the sum is published.
+    pub(super) async fn keep_unmasking(&mut self, cohort: CohortId, unmasking: UnmaskingRecord) {
+        let Some(sum) = self.sums.get_mut(&cohort) else { return };
+        sum.open.unmasking = Some(unmasking);
+        sum.is_sealed = false;
+        self.store_sealed(cohort).await;
     }
 
     /// Queues a whole update.
@@ -447,7 +417,7 @@ pub(super) fn remake(
     agents: impl IntoIterator<Item = AgentId>,
     accumulator: &mut Accumulator,
 ) -> Result<(), AddError> {
-    let mut made = Accumulator::new(accumulator.plan());
+    let mut made = accumulator.emptied();
     for agent in agents {
         made.add_checked(&mut journal.read_update(cohort, agent)?)?;
     }
