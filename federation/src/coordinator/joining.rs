@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use aimass_crypto::secagg::mask::Suite;
-use aimass_crypto::secagg::{self, Server};
+use aimass_crypto::secagg::{self, Server, StepError};
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::{MaskSuite, SecAggParams};
 use aimass_protocol::limits::MAX_DRAWS;
@@ -255,13 +255,6 @@ impl Joining {
     }
 
     fn close_reveals<R>(&mut self, job: &Job, cx: &mut Context<'_, R>) -> Option<Phase> {
-        let missing = self.secure.server.missing_reveals();
-        if !missing.is_empty() {
-            for member in missing {
-                self.leaves(AgentId::from_bytes(member));
-            }
-            return self.draw_again(job, cx);
-        }
         let Some(roster) = &self.roster else {
             return Some(self.give_up(cx));
         };
@@ -270,10 +263,18 @@ impl Joining {
             return Some(self.give_up(cx));
         };
         let (degree, threshold) = (params.degree, params.threshold);
-        let Ok(seed) = self.secure.server.close_reveals(params) else {
-            return Some(self.give_up(cx));
+        let seed = match self.secure.server.close_reveals(params) {
+            Ok(seed) => seed,
+            Err(StepError::Unrevealed { members }) => {
+                for member in members {
+                    self.leaves(AgentId::from_bytes(member));
+                }
+                return self.draw_again(job, cx);
+            }
+            Err(_) => return Some(self.give_up(cx)),
         };
         self.terms.members = members;
+        self.terms.deadline = cx.now.after(job.max_time());
         self.terms.secagg = Some(SecAggParams {
             suite: job.file.aggregation.suite,
             profile: job.file.aggregation.profile,
