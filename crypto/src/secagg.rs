@@ -20,7 +20,6 @@ mod advert;
 mod bitmap;
 mod client;
 mod error;
-
 pub mod graph;
 mod kdf;
 pub mod mask;
@@ -30,6 +29,8 @@ mod server;
 pub mod shamir;
 mod share;
 mod unmasking;
+#[cfg(test)]
+mod vectors;
 
 pub use self::advert::{Advert, draw_commitment};
 pub use self::bitmap::Bitmap;

@@ -17,6 +17,9 @@ use self::tail::quantile;
 /// Most agents of a cohort that parameters are computed for.
 pub const MAX_CLIENTS: u32 = 1_000_000;
 
+/// Smaller cohorts have the complete graph, whatever the theory says: a share of so few agents is rounded down to none.
+pub const COMPLETE_BELOW: u32 = 32;
+
 /// -log2 of the probability that a cohort's privacy fails.
 const SIGMA: f64 = 40.0;
 /// -log2 of the probability that a cohort's sum is lost.
@@ -118,23 +121,25 @@ pub fn find(n: u32, adversarial: f64, dropout: f64, model: Model) -> Result<Grap
     Err(ParamsError::NoGraph { n })
 }
 
-/// [`find`], or the complete graph with threshold floor(2n/3) + 1 where no other is good enough. There an agent holds a share of its own
-/// secrets too.
+/// [`find`], or the complete graph with threshold floor(2n/3) + 1: where the cohort is smaller than [`COMPLETE_BELOW`] or no other graph
+/// is good enough. There an agent holds a share of its own secrets too.
 ///
 /// # Errors
 /// Those of [`find`] but [`ParamsError::NoGraph`]; [`ParamsError::TooManyCorrupt`] where the complete graph is not good enough either.
 pub fn for_cohort(n: u32, adversarial: f64, dropout: f64, model: Model) -> Result<GraphParams, ParamsError> {
-    match find(n, adversarial, dropout, model) {
-        Err(ParamsError::NoGraph { n }) => {
-            let params = complete(n);
-            let corrupt = share_of(n, adversarial);
-            if params.threshold < lowest_threshold(n, corrupt, model) {
-                return Err(ParamsError::TooManyCorrupt { n, corrupt });
-            }
-            Ok(params)
+    check(n, adversarial, dropout, model)?;
+    if n >= COMPLETE_BELOW {
+        match find(n, adversarial, dropout, model) {
+            Err(ParamsError::NoGraph { .. }) => {}
+            found => return found,
         }
-        found => found,
     }
+    let params = complete(n);
+    let corrupt = share_of(n, adversarial);
+    if params.threshold < lowest_threshold(n, corrupt, model) {
+        return Err(ParamsError::TooManyCorrupt { n, corrupt });
+    }
+    Ok(params)
 }
 
 /// The complete graph of `n` agents and its threshold.

@@ -9,8 +9,8 @@ use ctr::Ctr128BE;
 
 use super::MaskKey;
 
-/// Where a stream ends: ChaCha20 counts its 64-byte blocks in 32 bits.
-const END: u64 = 1 << 38;
+/// Where a stream ends: at 128 GiB, well before ChaCha20, which counts its 64-byte blocks in 32 bits.
+pub(super) const END: u64 = 1 << 37;
 
 /// Which cipher makes the masks of a cohort. The number is the one on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,10 +72,10 @@ impl MaskStream {
     /// Overwrites `out` with the next bytes of the stream.
     ///
     /// # Panics
-    /// Beyond 2^38 bytes (256 GiB) of one stream, where ChaCha20 ends; no contribution is that long.
+    /// Beyond 2^37 bytes (128 GiB) of one stream; no contribution is that long.
     pub fn fill(&mut self, out: &mut [u8]) {
         self.next += out.len() as u64;
-        assert!(self.next <= END, "a mask stream has 2^38 bytes");
+        assert!(self.next <= END, "a mask stream has 2^37 bytes");
         match &mut self.cipher {
             Cipher::ChaCha20(cipher) => cipher.write_keystream(out),
             Cipher::Aes256Ctr(cipher) => cipher.write_keystream(out),
@@ -85,16 +85,13 @@ impl MaskStream {
     /// Goes to the byte at `offset`, forth or back.
     ///
     /// # Panics
-    /// Beyond 2^38 bytes.
+    /// Beyond 2^37 bytes.
     pub fn seek(&mut self, offset: u64) {
-        assert!(offset <= END, "a mask stream has 2^38 bytes");
+        assert!(offset <= END, "a mask stream has 2^37 bytes");
         self.next = offset;
-        // At the very end there is no block to seek to, and nothing to read either.
-        if offset < END {
-            match &mut self.cipher {
-                Cipher::ChaCha20(cipher) => cipher.seek(offset),
-                Cipher::Aes256Ctr(cipher) => cipher.seek(offset),
-            }
+        match &mut self.cipher {
+            Cipher::ChaCha20(cipher) => cipher.seek(offset),
+            Cipher::Aes256Ctr(cipher) => cipher.seek(offset),
         }
     }
 }

@@ -1,0 +1,5 @@
+//! Both machines of secure aggregation against each other: exact sums in spite of drop-outs, and every kind of cheating.
+
+mod cohort;
+
+mod sums;
