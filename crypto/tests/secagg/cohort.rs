@@ -201,8 +201,8 @@ impl Cohort {
         }
     }
 
-    /// Everything from the start to the survivors' sealing; `gone` have dropped out before they uploaded.
-    pub(crate) fn run_to_seal(&mut self, gone: &[MemberId]) -> BTreeSet<MemberId> {
+    /// Everything from the start until each agent has its shares; nobody drops out.
+    pub(crate) fn run_to_shares(&mut self) {
         let all = self.ids();
         let params = self.params;
         self.advertise(&all);
@@ -211,7 +211,16 @@ impl Cohort {
         self.deal(&all);
         self.server.close_shares(self.floor).expect("all are there");
         self.receive(&all);
-        let survivors: BTreeSet<MemberId> = all.into_iter().filter(|id| !gone.contains(id)).collect();
+    }
+
+    /// Everything from the start to the survivors' sealing; `gone` drop out before they upload.
+    pub(crate) fn run_to_seal(&mut self, gone: &[MemberId]) -> BTreeSet<MemberId> {
+        self.run_to_shares();
+        self.seal_without(gone)
+    }
+
+    pub(crate) fn seal_without(&mut self, gone: &[MemberId]) -> BTreeSet<MemberId> {
+        let survivors: BTreeSet<MemberId> = self.ids().into_iter().filter(|id| !gone.contains(id)).collect();
         self.upload(&survivors);
         self.server.seal(&survivors).expect("enough survived");
         survivors
