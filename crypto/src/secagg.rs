@@ -20,7 +20,6 @@ mod advert;
 mod bitmap;
 mod client;
 mod error;
-
 pub mod graph;
 mod kdf;
 pub mod mask;
