@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::fixed::levels;
 use crate::mask::{Block, Sign, blocks};
 use crate::pack::{Adder, unpack};
+use crate::rotation::{rotate_back, runs};
 use crate::stream::{Blocks, ContributionError};
 use crate::{FixedCodec, Slot, SumPlan};
 
@@ -297,23 +298,33 @@ impl Accumulator {
         let params = codec.params();
         let per_weight = params.largest_weight() as f64 / weight as f64;
         let scale = u64::from(params.weight_scale);
-        let mean = |slot: &Slot| {
+        let mean = |slot: &Slot, bound: f64| {
             let zero = u64::from(self.count) * slot.most;
-            let unit = f64::from(slot.bound) / slot.most as f64 * per_weight;
+            let unit = bound / slot.most as f64 * per_weight;
             // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
             move |sum: u64| ((sum as i64 - (zero - sum) as i64) as f64 * unit) as f32
         };
         debug_assert_eq!(delta_slot.most, levels(codec.params().bits));
         let mut mean_delta = Vec::with_capacity(delta_slot.len);
-        let (mean_of_delta, mut sums) = (mean(delta_slot), Vec::new());
+        // A rotated update has bounds by the run, and is rotated back in units of the clip.
+        let bound = if params.rotation.is_some() { 1.0 } else { delta_slot.bound.into() };
+        let (mean_of_delta, mut sums) = (mean(delta_slot, bound), Vec::new());
         for block in blocks(&self.plan).take_while(|block| block.slot == 0) {
             self.unpack(block, &mut sums);
             mean_delta.extend(sums.iter().map(|&sum| mean_of_delta(sum)));
         }
+        if let Some(seed) = params.rotation {
+            for run in runs(mean_delta.len()) {
+                let bound = run.bound() as f32;
+                mean_delta[run.start..][..run.len].iter_mut().for_each(|value| *value *= bound);
+            }
+            rotate_back(&mut mean_delta, seed);
+            mean_delta.iter_mut().for_each(|value| *value *= params.clip);
+        }
         Ok(DecodedSum {
             mean_delta,
             weight: ((weight + scale / 2) / scale).max(1),
-            train_loss: mean(loss_slot)(train_loss),
+            train_loss: mean(loss_slot, loss_slot.bound.into())(train_loss),
             // At most `members`, which is a u32.
             clipped: clipped as u32,
         })

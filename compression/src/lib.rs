@@ -11,6 +11,7 @@ mod fixed;
 pub mod mask;
 pub mod pack;
 mod plan;
+mod rotation;
 mod stream;
 
 pub use accumulator::{Accumulator, AddError, DecodeError, DecodedSum, MaskedPart};

@@ -121,5 +121,6 @@ pub(crate) fn codec(n_weights: usize, file: &JobFile, members: u32) -> Result<Fi
         weight_cap: file.update.weight_cap,
         weight_scale: file.round.mode.weight_scale(),
         members,
+        rotation: None,
     })
 }

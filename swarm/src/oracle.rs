@@ -70,6 +70,7 @@ impl Oracle {
             weight_cap: descriptor.codec.weight_cap,
             weight_scale: 1,
             members: descriptor.members,
+            rotation: None,
         })?;
         let mut delta = vec![0.0; self.layout.n_weights()];
         if let Some(own) = delta.get_mut(index) {
@@ -159,6 +160,7 @@ mod tests {
             weight_cap: 1,
             weight_scale: 1,
             members: descriptor.members,
+            rotation: None,
         })
         .expect("a plan");
         let mut sum = Accumulator::new(codec.plan());

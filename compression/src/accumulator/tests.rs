@@ -15,6 +15,7 @@ fn codec(members: u32) -> FixedCodec {
         weight_cap: 10,
         weight_scale: 1,
         members,
+        rotation: None,
     })
     .expect("possible parameters")
 }
@@ -138,6 +139,7 @@ fn the_largest_residues_of_all_members_fit_the_widest_sum() {
         weight_cap: u32::MAX,
         weight_scale: 1,
         members: 3,
+        rotation: None,
     };
     let codec = FixedCodec::new(params).expect("possible parameters");
     let update = ClientUpdate {

@@ -130,6 +130,7 @@ fn codec(n_weights: usize, bits: u8, members: u32) -> FixedCodec {
         weight_cap: 10,
         weight_scale: 1,
         members,
+        rotation: None,
     })
     .expect("possible parameters")
 }

@@ -219,6 +219,7 @@ pub(super) fn codec_of(descriptor: &Descriptor, n_weights: usize) -> FixedCodec 
         weight_cap,
         weight_scale: 1,
         members: descriptor.members,
+        rotation: None,
     })
     .expect("a plan")
 }
