@@ -203,7 +203,7 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         weight_cap: descriptor.codec.weight_cap,
         weight_scale: trained.round_mode.weight_scale(),
         members: descriptor.members,
-        rotation: None,
+        rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
     })?;
     let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
     let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;

@@ -175,7 +175,7 @@ impl Job {
         })?;
         let Recipe { layout, heads, wanted } = recipe;
         let codec = self
-            .codec(&layout, self.file.round.max)
+            .codec(&layout, self.file.round.max, None)
             .map_err(|e| self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"))?;
         let packed_bytes = codec.plan().packed_bytes() as u64;
         if packed_bytes > MAX_BLOB_BYTES {
@@ -246,7 +246,7 @@ impl Job {
         let codec = self
             .work
             .as_ref()
-            .and_then(|work| self.codec(&work.layout, self.file.round.max).ok());
+            .and_then(|work| self.codec(&work.layout, self.file.round.max, None).ok());
         let packed_bytes = codec.map_or(0, |codec| codec.plan().packed_bytes() as u64);
         packed_bytes.saturating_mul(self.file.round.max.into())
     }
@@ -260,11 +260,11 @@ impl Job {
         ))
     }
 
-    /// How updates of this job become integers, in a sum of `members`.
+    /// How updates of this job become integers, in a sum of `members`. The rotation changes no lengths.
     ///
     /// # Errors
     /// [`PlanError`].
-    pub(crate) fn codec(&self, layout: &ParamLayout, members: u32) -> Result<FixedCodec, PlanError> {
+    pub(crate) fn codec(&self, layout: &ParamLayout, members: u32, rotation: Option<Digest>) -> Result<FixedCodec, PlanError> {
         let update = self.file.update;
         FixedCodec::new(FixedParams {
             n_weights: layout.n_weights(),
@@ -273,7 +273,7 @@ impl Job {
             weight_scale: self.file.round.mode.weight_scale(),
             weight_cap: update.weight_cap,
             members,
-            rotation: None,
+            rotation: rotation.map(|seed| *seed.as_bytes()),
         })
     }
 }

@@ -120,7 +120,10 @@ impl Driver {
         let entry = self.jobs.get(&job).ok_or("the job is gone")?;
         let work = entry.job.work.as_ref().ok_or("the job is over")?;
         // It was tried when the job was taken.
-        let codec = entry.job.codec(&work.layout, open.terms.members).map_err(|e| e.to_string())?;
+        let codec = entry
+            .job
+            .codec(&work.layout, open.terms.members, Some(entry.job.rotation(&open.terms)))
+            .map_err(|e| e.to_string())?;
         let (journal, store, written) = (self.shared.journal.clone(), self.shared.store.clone(), open.clone());
         let is_restored = self.restored.contains_key(&cohort);
         let open_now = move || {
