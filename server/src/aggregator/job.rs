@@ -272,6 +272,7 @@ impl Job {
             weight_scale: self.file.round.mode.weight_scale(),
             weight_cap: update.weight_cap,
             members,
+            evaluation: false,
             rotation: None,
         })
     }
