@@ -3,12 +3,10 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use crate::fixed::levels;
 use crate::mask::{Block, Sign, blocks};
 use crate::pack::{Adder, unpack};
-use crate::rotation::{rotate_back, runs};
 use crate::stream::{Blocks, ContributionError};
-use crate::{FixedCodec, Slot, SumPlan};
+use crate::{DecodedSum, FixedCodec, Slot, SlotSum, SumPlan};
 
 mod unmask;
 
@@ -90,6 +88,12 @@ pub enum DecodeError {
     /// See [`AddError::Poisoned`].
     #[error("the sum is damaged by a contribution that broke off; start the cohort again")]
     Poisoned,
+    /// The plan has no such slot.
+    #[error("the sum has no slot `{slot}`")]
+    NoSlot {
+        /// The name asked for.
+        slot: &'static str,
+    },
     /// Masks are in the sum.
     #[error("the sum is masked; unmask it first")]
     Masked,
@@ -103,19 +107,6 @@ pub enum DecodeError {
         /// Position in the slot.
         index: usize,
     },
-}
-
-/// What comes out of a sum. `Debug` shows no values of the mean.
-#[derive(Clone, PartialEq)]
-pub struct DecodedSum {
-    /// Weighted mean of the deltas, `[n_weights]`.
-    pub mean_delta: Vec<f32>,
-    /// Sum of weights, in examples: stale updates count for less, the sum is rounded, and at least 1.
-    pub weight: u64,
-    /// Weighted mean training loss.
-    pub train_loss: f32,
-    /// Clients whose update was clipped.
-    pub clipped: u32,
 }
 
 impl Accumulator {
@@ -279,70 +270,62 @@ impl Accumulator {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(&self, codec: &FixedCodec) -> Result<DecodedSum, DecodeError> {
-        if *codec.plan() != self.plan {
-            return Err(DecodeError::OtherPlan);
-        }
-        if self.poisoned {
-            return Err(DecodeError::Poisoned);
-        }
-        if self.masks == Masks::Laid {
-            return Err(DecodeError::Masked);
-        }
-        let [delta_slot, loss_slot, ..] = self.plan.slots() else {
-            return Err(DecodeError::OtherPlan);
-        };
-        let [train_loss, weight, clipped] = [1, 2, 3].map(|slot| self.scalar(slot));
-        if self.count == 0 {
-            return Err(DecodeError::Empty);
-        }
-        let params = codec.params();
-        let per_weight = params.largest_weight() as f64 / weight as f64;
-        let scale = u64::from(params.weight_scale);
-        let mean = |slot: &Slot, bound: f64| {
-            let zero = u64::from(self.count) * slot.most;
-            let unit = bound / slot.most as f64 * per_weight;
-            // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
-            move |sum: u64| ((sum as i64 - (zero - sum) as i64) as f64 * unit) as f32
-        };
-        debug_assert_eq!(delta_slot.most, levels(codec.params().bits));
-        let mut mean_delta = Vec::with_capacity(delta_slot.len);
-        // A rotated update has bounds by the run, and is rotated back in units of the clip.
-        let bound = if params.rotation.is_some() { 1.0 } else { delta_slot.bound.into() };
-        let (mean_of_delta, mut sums) = (mean(delta_slot, bound), Vec::new());
-        for block in blocks(&self.plan).take_while(|block| block.slot == 0) {
-            self.unpack(block, &mut sums);
-            mean_delta.extend(sums.iter().map(|&sum| mean_of_delta(sum)));
-        }
-        if let Some(seed) = params.rotation {
-            for run in runs(mean_delta.len()) {
-                let bound = run.bound() as f32;
-                mean_delta[run.start..][..run.len].iter_mut().for_each(|value| *value *= bound);
-            }
-            rotate_back(&mut mean_delta, seed);
-            mean_delta.iter_mut().for_each(|value| *value *= params.clip);
-        }
-        Ok(DecodedSum {
-            mean_delta,
-            weight: ((weight + scale / 2) / scale).max(1),
-            train_loss: mean(loss_slot, loss_slot.bound.into())(train_loss),
-            // At most `members`, which is a u32.
-            clipped: clipped as u32,
+        codec.decode(self)
+    }
+
+    /// The sum of a slot.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn slot(&self, name: &'static str) -> Result<SlotSum, DecodeError> {
+        self.check_open()?;
+        let position = self.plan.slots().iter().position(|slot| slot.name == name);
+        let position = position.ok_or(DecodeError::NoSlot { slot: name })?;
+        let slot = &self.plan.slots()[position];
+        Ok(if slot.exact {
+            let mut all = Vec::with_capacity(slot.len);
+            self.for_slot(position, |sums| all.extend_from_slice(sums));
+            SlotSum::Exact(all)
+        } else {
+            let mut all = Vec::with_capacity(slot.len);
+            let unit = f64::from(slot.bound) / slot.most as f64;
+            self.for_slot(position, |sums| all.extend(sums.iter().map(|&sum| self.signed(slot, sum) * unit)));
+            SlotSum::Stochastic(all)
         })
+    }
+
+    /// That the sum can be decoded.
+    pub(crate) fn check_open(&self) -> Result<(), DecodeError> {
+        match self.masks {
+            _ if self.poisoned => Err(DecodeError::Poisoned),
+            Masks::Laid => Err(DecodeError::Masked),
+            _ if self.count == 0 => Err(DecodeError::Empty),
+            Masks::None | Masks::Removed => Ok(()),
+        }
+    }
+
+    /// Gives the sums of a slot, in blocks.
+    pub(crate) fn for_slot(&self, position: usize, mut take: impl FnMut(&[u64])) {
+        let mut sums = Vec::new();
+        let before = |block: &Block| block.slot < position;
+        for block in blocks(&self.plan).skip_while(before).take_while(|block| block.slot == position) {
+            self.unpack(block, &mut sums);
+            take(&sums);
+        }
+    }
+
+    /// What a sum of residues stands for, in half levels: 0 is the middle of a slot whose values are rounded.
+    #[inline(always)]
+    pub(crate) fn signed(&self, slot: &Slot, sum: u64) -> f64 {
+        let zero = u64::from(self.count) * slot.most;
+        // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
+        (sum as i64 - (zero - sum) as i64) as f64
     }
 
     /// The sums of a block.
     fn unpack(&self, block: Block, sums: &mut Vec<u64>) {
         sums.resize(block.len, 0);
         unpack(&self.sums[block.offset..], block.width, sums);
-    }
-
-    /// The first sum of a slot; 0 if it has none.
-    fn scalar(&self, slot: usize) -> u64 {
-        let mut sums = Vec::new();
-        if let Some(block) = blocks(&self.plan).find(|block| block.slot == slot) {
-            self.unpack(block, &mut sums);
-        }
-        sums.first().copied().unwrap_or(0)
     }
 
     fn check_room(&self, more: u32) -> Result<(), AddError> {
@@ -382,17 +365,6 @@ impl fmt::Debug for Accumulator {
             .field("masks", &self.masks)
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DecodedSum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DecodedSum")
-            .field("n_values", &self.mean_delta.len())
-            .field("weight", &self.weight)
-            .field("train_loss", &self.train_loss)
-            .field("clipped", &self.clipped)
-            .finish()
     }
 }
 

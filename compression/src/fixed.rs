@@ -33,15 +33,15 @@ use std::fmt;
 
 use rand_core::Rng;
 
-use crate::pack::pack;
-use crate::plan::sum_bits;
 use crate::rotation::{rotate, runs};
-use crate::{Slot, SumPlan};
+use crate::slots::{Coding, Values};
+use crate::{EncodeError, PlanError, Slot, SumPlan};
 
-mod rounding;
+mod decode;
+pub(crate) mod rounding;
 
-pub(crate) use rounding::levels;
-use rounding::{Rounding, l2_norm, largest_magnitude};
+pub use decode::{DecodedSum, PooledEvaluation};
+use rounding::{Rounding, l2_norm, largest_magnitude, levels};
 
 /// Largest magnitude of a training loss.
 pub const MAX_TRAIN_LOSS: f32 = 1024.0;
@@ -63,69 +63,10 @@ pub struct FixedParams {
     pub weight_scale: u32,
     /// Most clients in one sum.
     pub members: u32,
+    /// Whether the sum also holds how good the base model is on the clients' held-out examples.
+    pub evaluation: bool,
     /// Seed of the rotation that all clients of the cohort share (drawn after they have trained); `None`: updates are rounded as they are.
     pub rotation: Option<[u8; 32]>,
-}
-
-/// Parameters that can't work together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// A model without weights.
-    #[error("the model has no weights to sum; make some of its parameters trainable")]
-    NoWeights,
-    /// Bits out of range.
-    #[error("bits = {bits} is not possible; use 2 to 32")]
-    Bits {
-        /// Given.
-        bits: u8,
-    },
-    /// A clip that is no positive number.
-    #[error("clip must be a positive number; use the length that a usual update has, for instance 1.0")]
-    Clip,
-    /// A weight cap of 0.
-    #[error("weight_cap must be at least 1; use the largest number of examples that counts")]
-    WeightCap,
-    /// A weight scale of 0.
-    #[error("weight_scale must be at least 1")]
-    WeightScale,
-    /// No members.
-    #[error("members must be at least 1")]
-    Members,
-    /// Sums wider than 63 bits.
-    #[error("a sum of {members} values of the slot `{slot}` does not fit 63 bits; lower bits, weight_cap or the number of members")]
-    TooWide {
-        /// Name of the slot.
-        slot: &'static str,
-        /// Most clients in one sum.
-        members: u32,
-    },
-}
-
-/// An update that can't be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// NaN or infinity.
-    #[error("the update holds a value that is not finite at index {index}; training diverged: lower the learning rate")]
-    NonFinite {
-        /// First bad index.
-        index: usize,
-    },
-    /// Wrong length.
-    #[error("the update has {found} values, the plan {expected}")]
-    Length {
-        /// By the plan.
-        expected: usize,
-        /// Given.
-        found: usize,
-    },
-    /// Trained on nothing.
-    #[error("the update was trained on no examples; check the agent's data")]
-    NoExamples,
-    /// A loss that is NaN, infinite or beyond [`MAX_TRAIN_LOSS`].
-    #[error("the training loss is not within -1024 and 1024; training diverged: lower the learning rate")]
-    Loss,
 }
 
 /// One client's contribution, packed. `Debug` shows no values.
@@ -148,6 +89,20 @@ pub struct ClientUpdate<'a> {
     pub staleness: u32,
     /// Mean training loss over the last pass.
     pub train_loss: f32,
+    /// How good the base model is on the client's held-out examples. It is left out where the parameters ask for none; where they do, none counts
+    /// as no examples.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// How good a model is on one client's held-out examples. `Debug` shows no values.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss.
+    pub loss: f32,
+    /// Examples that the model gets right; 0 where that means nothing.
+    pub correct: u64,
+    /// Examples. More than W count as W, of which as large a part is correct.
+    pub examples: u64,
 }
 
 impl FixedParams {
@@ -165,6 +120,24 @@ impl FixedParams {
         let discounted = full as f64 / (1.0 + f64::from(update.staleness)).sqrt();
         (discounted.round() as u64).max(1)
     }
+
+    /// Examples that count, those of them that are correct, and the loss. Where not all examples count, the correct ones are rounded up or down at random.
+    fn evaluation_of(&self, evaluation: Option<Evaluation>, rng: &mut impl Rng) -> Result<(u64, u64, f32), EncodeError> {
+        let Some(Evaluation { loss, correct, examples }) = evaluation else {
+            return Ok((0, 0, 0.0));
+        };
+        if correct > examples || !(-MAX_TRAIN_LOSS..=MAX_TRAIN_LOSS).contains(&loss) {
+            return Err(EncodeError::Evaluation);
+        }
+        let cap = u64::from(self.weight_cap);
+        if examples <= cap {
+            return Ok((examples, correct, loss));
+        }
+        let random = rng.next_u64() % examples;
+        let correct = (u128::from(correct) * u128::from(cap) + u128::from(random)) / u128::from(examples);
+        // At most the cap.
+        Ok((cap, correct as u64, loss))
+    }
 }
 
 /// The codec for one set of parameters.
@@ -175,7 +148,8 @@ pub struct FixedCodec {
 }
 
 impl FixedCodec {
-    /// Checks the parameters and lays out the slots: `delta`, `train_loss`, `weight`, `clipped`.
+    /// Checks the parameters and lays out the slots: `delta`, `train_loss`, `weight`, `clipped`, and with evaluation `eval_loss`, `eval_correct`,
+    /// `eval_examples`.
     ///
     /// # Errors
     /// [`PlanError`].
@@ -187,6 +161,7 @@ impl FixedCodec {
             weight_cap,
             weight_scale,
             members,
+            evaluation,
             rotation,
         } = params;
         match params {
@@ -198,28 +173,37 @@ impl FixedCodec {
             _ if members == 0 => return Err(PlanError::Members),
             _ => {}
         }
-        let slot = |name, len, (least, most), bound, weighted| {
-            let sum_bits = sum_bits(members, most).ok_or(PlanError::TooWide { slot: name, members })?;
-            Ok(Slot {
-                name,
-                len,
-                least,
-                most,
-                sum_bits,
-                bound,
-                weighted,
-            })
-        };
         let bound = match rotation {
             None => clip,
             Some(_) => (f64::from(clip) * runs(n_weights).map(|run| run.bound()).fold(0.0, f64::max)) as f32,
         };
-        let slots = vec![
-            slot("delta", n_weights, (0, levels(bits)), bound, true)?,
-            slot("train_loss", 1, (0, levels(LOSS_BITS)), MAX_TRAIN_LOSS, true)?,
-            slot("weight", 1, (1, params.largest_weight()), weight_cap as f32, false)?,
-            slot("clipped", 1, (0, 1), 1.0, false)?,
+        let delta = Coding::Stochastic {
+            bits,
+            bound,
+            weighted: true,
+        };
+        let loss = Coding::Stochastic {
+            bits: LOSS_BITS,
+            bound: MAX_TRAIN_LOSS,
+            weighted: true,
+        };
+        let exact = |least, most| Coding::Exact { least, most };
+        let examples = exact(0, weight_cap.into());
+        let mut slots = vec![
+            ("delta", n_weights, delta),
+            ("train_loss", 1, loss),
+            ("weight", 1, exact(1, params.largest_weight())),
+            ("clipped", 1, exact(0, 1)),
         ];
+        if evaluation {
+            slots.extend([
+                ("eval_loss", 1, loss),
+                ("eval_correct", 1, examples),
+                ("eval_examples", 1, examples),
+            ]);
+        }
+        let slots = slots.into_iter().map(|(name, len, coding)| Slot::new(name, len, coding, members));
+        let slots = slots.collect::<Result<_, _>>()?;
         Ok(Self {
             params,
             plan: SumPlan::new(slots, members),
@@ -271,24 +255,39 @@ impl FixedCodec {
         let share = weight as f64 / self.params.largest_weight() as f64;
 
         let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
-        let [delta, train_loss, weight_slot, clipped_slot] = self.plan.slots() else {
-            unreachable!("the codec's plan has four slots");
+        let [delta, train_loss, weight_slot, clipped_slot, evaluation @ ..] = self.plan.slots() else {
+            unreachable!("the codec's plan has four slots or more");
         };
+        let most = levels(bits);
         match rotation {
-            None => Rounding::new(bits, clip.into(), scale * share).pack(update.delta, delta.sum_bits, rng, &mut packed),
+            None => Rounding::new(most, clip.into(), scale * share).pack(update.delta, delta.sum_bits, rng, &mut packed),
             Some(seed) => {
                 let rotated = rotated(update.delta, scale / f64::from(clip), seed);
                 let fit = fit(&rotated);
                 clipped |= fit < 1.0;
                 for run in runs(n_weights) {
                     let values = &rotated[run.start..][..run.len];
-                    Rounding::new(bits, run.bound(), fit * share).pack(values, delta.sum_bits, rng, &mut packed);
+                    Rounding::new(most, run.bound(), fit * share).pack(values, delta.sum_bits, rng, &mut packed);
                 }
             }
         }
-        Rounding::new(LOSS_BITS, MAX_TRAIN_LOSS.into(), share).pack(&[update.train_loss], train_loss.sum_bits, rng, &mut packed);
-        pack(&[weight], weight_slot.sum_bits, &mut packed);
-        pack(&[clipped.into()], clipped_slot.sum_bits, &mut packed);
+        let values = Values::Stochastic {
+            values: &[update.train_loss],
+            factor: share,
+        };
+        train_loss.encode(values, rng, &mut packed)?;
+        weight_slot.encode(Values::Exact(&[weight]), rng, &mut packed)?;
+        clipped_slot.encode(Values::Exact(&[clipped.into()]), rng, &mut packed)?;
+        if let [loss_slot, correct_slot, examples_slot] = evaluation {
+            let (examples, correct, loss) = self.params.evaluation_of(update.evaluation, rng)?;
+            let values = Values::Stochastic {
+                values: &[loss],
+                factor: examples as f64 / f64::from(self.params.weight_cap),
+            };
+            loss_slot.encode(values, rng, &mut packed)?;
+            correct_slot.encode(Values::Exact(&[correct]), rng, &mut packed)?;
+            examples_slot.encode(Values::Exact(&[examples]), rng, &mut packed)?;
+        }
         Ok(Encoded { packed, clipped })
     }
 }
@@ -318,6 +317,12 @@ impl fmt::Debug for Encoded {
             .field("packed_bytes", &self.packed.len())
             .field("clipped", &self.clipped)
             .finish()
+    }
+}
+
+impl fmt::Debug for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluation").finish_non_exhaustive()
     }
 }
 

@@ -15,9 +15,11 @@ pub struct Slot {
     pub most: u64,
     /// Bits a residue takes in the sum: the modulus is 2^bits.
     pub sum_bits: u8,
-    /// Largest magnitude of a value before rounding, in its own units.
+    /// Whether residues are whole numbers as they are; else they are levels within +-`bound`, `least` being -`bound` and `most` +`bound`.
+    pub exact: bool,
+    /// Largest magnitude of a value before rounding, in its own units; of an exact one `most`.
     pub bound: f32,
-    /// Whether the value is multiplied by the client's weight share w/W before rounding.
+    /// Whether the value is multiplied by the client's weight share w/W, or another share of at most 1, before rounding.
     pub weighted: bool,
 }
 

@@ -15,6 +15,7 @@ fn codec(members: u32) -> FixedCodec {
         weight_cap: 10,
         weight_scale: 1,
         members,
+        evaluation: false,
         rotation: None,
     })
     .expect("possible parameters")
@@ -27,6 +28,7 @@ fn contribution(codec: &FixedCodec, seed: u64) -> Vec<u8> {
         examples: seed % 20 + 1,
         staleness: 0,
         train_loss: 1.0,
+        evaluation: None,
     };
     codec.encode(update, &mut ChaCha8Rng::seed_from_u64(seed)).expect("finite").packed
 }
@@ -55,6 +57,7 @@ fn a_one_hot_update_shows_up_once() {
             examples: 10,
             staleness: 0,
             train_loss: 2.0,
+            evaluation: None,
         };
         let encoded = codec.encode(update, &mut ChaCha8Rng::seed_from_u64(hot as u64)).expect("finite");
         sum.add(&encoded.packed).expect("honest");
@@ -139,6 +142,7 @@ fn the_largest_residues_of_all_members_fit_the_widest_sum() {
         weight_cap: u32::MAX,
         weight_scale: 1,
         members: 3,
+        evaluation: false,
         rotation: None,
     };
     let codec = FixedCodec::new(params).expect("possible parameters");
@@ -147,6 +151,7 @@ fn the_largest_residues_of_all_members_fit_the_widest_sum() {
         examples: u64::MAX,
         staleness: 0,
         train_loss: 1024.0,
+        evaluation: None,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::seed_from_u64(1)).expect("at the bounds");
     let mut sum = Accumulator::new(codec.plan());

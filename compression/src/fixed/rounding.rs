@@ -2,7 +2,7 @@
 
 use rand_core::Rng;
 
-use super::EncodeError;
+use crate::EncodeError;
 use crate::pack::pack;
 
 /// Values encoded at once; a multiple of 8, so that blocks end at a byte.
@@ -15,16 +15,16 @@ pub(crate) fn levels(bits: u8) -> u64 {
 
 /// From values to residues: q = round((x factor / bound + 1) / 2 * (2^bits - 1) + r) with r uniform in [-1/2, 1/2), so that q is
 /// one of the two whole numbers around its argument and right on average.
-pub(super) struct Rounding {
+pub(crate) struct Rounding {
     factor: f64,
     offset: f64,
     most: f64,
 }
 
 impl Rounding {
-    /// Of values within `bound`, times `factor`.
-    pub(super) fn new(bits: u8, bound: f64, factor: f64) -> Self {
-        let most = levels(bits) as f64;
+    /// To 0..=`most`, which is below 2^32, of values that are within `bound` when they are multiplied by `factor`.
+    pub(crate) fn new(most: u64, bound: f64, factor: f64) -> Self {
+        let most = most as f64;
         Self {
             factor: factor / bound * (most / 2.0),
             offset: most / 2.0,
@@ -32,7 +32,7 @@ impl Rounding {
         }
     }
 
-    pub(super) fn pack(&self, values: &[f32], width: u8, rng: &mut impl Rng, out: &mut Vec<u8>) {
+    pub(crate) fn pack(&self, values: &[f32], width: u8, rng: &mut impl Rng, out: &mut Vec<u8>) {
         let mut random = [0u8; 4 * BLOCK];
         let mut residues = [0u64; BLOCK];
         for values in values.chunks(BLOCK) {

@@ -15,6 +15,7 @@ fn params(n_weights: usize, bits: u8) -> FixedParams {
         weight_cap: 100,
         weight_scale: 1,
         members: 10,
+        evaluation: false,
         rotation: None,
     }
 }
@@ -29,6 +30,7 @@ fn update(delta: &[f32], examples: u64) -> ClientUpdate<'_> {
         examples,
         staleness: 0,
         train_loss: 0.5,
+        evaluation: None,
     }
 }
 
@@ -197,6 +199,79 @@ fn losses_may_be_negative_and_count_by_weight() {
     assert!((sum.train_loss - (-3.0 * 25.0 + 75.0) / 200.0).abs() < 1e-3, "{}", sum.train_loss);
 }
 
+fn evaluating() -> FixedCodec {
+    codec(FixedParams {
+        evaluation: true,
+        ..params(3, 8)
+    })
+}
+
+fn evaluated(loss: f32, correct: u64, examples: u64) -> ClientUpdate<'static> {
+    ClientUpdate {
+        evaluation: Some(Evaluation { loss, correct, examples }),
+        ..update(&[0.0; 3], 1)
+    }
+}
+
+#[test]
+fn evaluations_are_pooled_by_examples() {
+    let (asked, silent) = (evaluating(), codec(params(3, 8)));
+    let names: Vec<_> = asked.plan().slots().iter().map(|slot| slot.name).collect();
+    assert_eq!(
+        names,
+        [
+            "delta",
+            "train_loss",
+            "weight",
+            "clipped",
+            "eval_loss",
+            "eval_correct",
+            "eval_examples"
+        ]
+    );
+    let encode = |update| asked.encode(update, &mut rng(1)).expect("in bounds");
+    let none = update(&[0.0; 3], 1);
+    let sum = decode_all(
+        &asked,
+        &[encode(evaluated(0.5, 60, 80)), encode(evaluated(2.0, 1, 20)), encode(none)],
+    );
+    let pooled = sum.evaluation.expect("two clients evaluated");
+    assert_eq!((pooled.correct, pooled.examples, pooled.accuracy()), (61, 100, 0.61));
+    assert!((pooled.loss - 0.8).abs() < 1e-3, "{}", pooled.loss);
+    assert_eq!(decode_all(&asked, &[encode(none)]).evaluation, None);
+    // Nobody asked.
+    let encoded = silent.encode(evaluated(0.5, 60, 80), &mut rng(1)).expect("in bounds");
+    assert_eq!(encoded, silent.encode(none, &mut rng(1)).expect("in bounds"));
+    assert_eq!(decode_all(&silent, &[encoded]).evaluation, None);
+}
+
+#[test]
+fn impossible_evaluations_are_refused() {
+    for (loss, correct, examples) in [(f32::NAN, 1, 2), (1024.1, 1, 2), (0.0, 3, 2)] {
+        let error = evaluating().encode(evaluated(loss, correct, examples), &mut rng(1)).map(|_| ());
+        assert_eq!(error, Err(EncodeError::Evaluation), "{loss} {correct} {examples}");
+    }
+}
+
+/// 1000 examples of which 100 count: a third of them is 33 or 34, and a third on average.
+#[test]
+fn of_more_examples_than_count_the_same_part_is_correct() {
+    let codec = codec(FixedParams {
+        evaluation: true,
+        members: 3000,
+        ..params(3, 8)
+    });
+    let mut rng = rng(2);
+    let contributions: Vec<_> = (0..3000)
+        .map(|_| codec.encode(evaluated(1.0, 333, 999), &mut rng).expect("in bounds"))
+        .collect();
+    let pooled = decode_all(&codec, &contributions).evaluation.expect("all evaluated");
+    assert_eq!(pooled.examples, 300_000);
+    // One is off by 0.47 as its standard deviation; five of the sum's are 130.
+    assert!(pooled.correct.abs_diff(100_000) < 130, "{}", pooled.correct);
+    assert!((pooled.loss - 1.0).abs() < 1e-3);
+}
+
 /// One example each: a discount that was rounded to whole examples would be none.
 #[test]
 fn a_discount_of_few_examples_is_not_rounded_away() {
@@ -359,7 +434,7 @@ proptest! {
         let (mut exact, mut total, mut exact_loss) = ([0.0f64; 11], 0.0, 0.0);
         let mut n_clipped = 0;
         for (delta, examples, train_loss) in &clients {
-            let encoded = codec.encode(ClientUpdate { delta, examples: *examples, staleness: 0, train_loss: *train_loss }, &mut rng).expect("finite");
+            let encoded = codec.encode(ClientUpdate { delta, examples: *examples, staleness: 0, train_loss: *train_loss, evaluation: None }, &mut rng).expect("finite");
             let norm = delta.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             prop_assert_eq!(encoded.clipped, norm > 2.0);
             n_clipped += u32::from(encoded.clipped);
@@ -417,7 +492,7 @@ proptest! {
         let mut contributions = Vec::new();
         let (mut exact, mut total, mut exact_loss) = ([0.0f64; 11], 0.0, 0.0);
         for (delta, examples, staleness, train_loss) in &clients {
-            let update = ClientUpdate { delta, examples: *examples, staleness: *staleness, train_loss: *train_loss };
+            let update = ClientUpdate { delta, examples: *examples, staleness: *staleness, train_loss: *train_loss, evaluation: None };
             contributions.push(codec.encode(update, &mut rng).expect("finite"));
             let norm = delta.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             // The weight as it should be, not rounded.

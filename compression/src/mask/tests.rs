@@ -23,6 +23,7 @@ fn plan(slots: &[(usize, u8)]) -> SumPlan {
         least: 0,
         most: (1 << sum_bits) - 1,
         sum_bits,
+        exact: true,
         bound: 1.0,
         weighted: false,
     };
@@ -130,6 +131,7 @@ fn codec(n_weights: usize, bits: u8, members: u32) -> FixedCodec {
         weight_cap: 10,
         weight_scale: 1,
         members,
+        evaluation: false,
         rotation: None,
     })
     .expect("possible parameters")
@@ -143,6 +145,7 @@ fn contribution(codec: &FixedCodec, seed: u64) -> Vec<u8> {
         examples: seed % 20 + 1,
         staleness: 0,
         train_loss: 1.0,
+        evaluation: None,
     };
     codec.encode(update, &mut ChaCha8Rng::seed_from_u64(seed)).expect("finite").packed
 }

@@ -12,6 +12,7 @@ fn plan(n_weights: usize, bits: u8) -> SumPlan {
         weight_cap: 100,
         weight_scale: 1,
         members: 5,
+        evaluation: false,
         rotation: None,
     };
     FixedCodec::new(params).expect("possible parameters").plan().clone()

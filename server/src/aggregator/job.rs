@@ -274,6 +274,7 @@ impl Job {
             weight_cap: update.weight_cap,
             members,
             rotation: rotation.map(|seed| *seed.as_bytes()),
+            evaluation: false,
         })
     }
 }
