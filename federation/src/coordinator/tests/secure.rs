@@ -434,7 +434,7 @@ fn should_go_on_without_those_who_drop_out_at_any_step() {
         world.all(who(4), World::consent);
         world.wait(31);
         world.all(who(5), World::unmask);
-        world.wait(2);
+        world.wait(31);
         assert_eq!(world.phase(), PhaseName::Publishing, "missing from step {missing_from}");
         assert_eq!(world.unmasked(), world.expected(who(2)), "missing from step {missing_from}");
         assert!(!left.is_empty());
@@ -611,7 +611,7 @@ fn should_drop_an_agent_that_breaks_the_protocol_and_go_on() {
     world.all(&rest[1..], World::consent);
     world.wait(31);
     world.all(&rest[1..], World::unmask);
-    world.wait(2);
+    world.wait(31);
     assert_eq!(world.phase(), PhaseName::Publishing);
     assert_eq!(world.unmasked(), world.expected(rest), "its input stays in the sum");
 }
