@@ -419,11 +419,16 @@ fn should_go_on_without_those_who_drop_out_at_any_step() {
         let all = world.agents();
         let (left, stayed) = (&all[..2], &all[2..]);
         let who = |step: usize| if missing_from <= step { stayed } else { &all[..] };
+        let wait_for = |world: &mut World, step: usize| {
+            if who(step).len() < all.len() {
+                world.wait(31);
+            }
+        };
         world.all(who(0), World::advert);
-        world.wait(31);
+        wait_for(&mut world, 0);
         world.all(who(0), World::reveal);
         world.all(who(1), World::shares);
-        world.wait(31);
+        wait_for(&mut world, 1);
         assert_eq!(world.phase(), PhaseName::Collecting, "missing from step {missing_from}");
         world.all(who(2), World::upload);
         if world.phase() == PhaseName::Collecting {
