@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     restored: HashMap<CohortId, Vec<JournalRecord>>,
     clock: Clock,
     waiting: Waiting,
+    /// How much of the log the agents that check in now have seen.
+    log_seen: HashMap<AgentId, u64>,
     events: VecDeque<Event>,
     /// For what runs elsewhere and comes back.
     commands: mpsc::UnboundedSender<Command>,
@@ -74,6 +76,7 @@ impl Driver {
             restored: HashMap::new(),
             clock: Clock::start(),
             waiting: Waiting::default(),
+            log_seen: HashMap::new(),
             events: VecDeque::new(),
             commands,
             changes,
@@ -123,6 +126,7 @@ impl Driver {
             }
             Command::Gone { agent } => {
                 self.waiting.forget(agent);
+                self.log_seen.remove(&agent);
                 self.event(Event::Gone { agent }).await;
             }
             Command::Revoked { agent } => {
@@ -153,7 +157,10 @@ impl Driver {
         }
         self.waiting.wait(agent, ask.kind(), ask.cohort(), answers);
         let event = match ask {
-            Ask::CheckIn(check_in) => Event::CheckIn { agent, check_in },
+            Ask::CheckIn(check_in) => {
+                self.log_seen.insert(agent, check_in.log_size);
+                Event::CheckIn { agent, check_in }
+            }
             Ask::Ready(ready) => Event::Ready { agent, ready },
             Ask::Outcome(query) => Event::Outcome { agent, query },
             Ask::Progress(progress) => Event::Progress { agent, progress },
@@ -216,6 +223,10 @@ impl Driver {
 
     fn reply(&mut self, agent: AgentId, reply: AgentReply) {
         let kind = reply.kind();
+        let log_seen = match kind {
+            RequestKind::CheckIn => self.log_seen.remove(&agent).unwrap_or(0),
+            _ => 0,
+        };
         let answer = match reply {
             AgentReply::Task {
                 job,
@@ -226,7 +237,11 @@ impl Driver {
             } => match self.jobs.get(&job) {
                 Some(entry) => {
                     self.shared.counters.count(Counter::Tasks);
-                    Answer::Task(entry.task(round, base, base_bytes, finish_within))
+                    let log = self.shared.log.base_proof(job, base, log_seen);
+                    if log.is_none() {
+                        tracing::error!(%job, round, "the job's model is not in the log: agents will not train from it");
+                    }
+                    Answer::Task(entry.task(round, base, base_bytes, finish_within, log))
                 }
                 None => unavailable("the job is gone; ask again"),
             },

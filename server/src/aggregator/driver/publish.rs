@@ -7,6 +7,8 @@ use aimass_federation::coordinator::{Event, OpenRound};
 use aimass_federation::strategy;
 use aimass_learning::Evaluation;
 use aimass_onnx::Model;
+use aimass_protocol::job::AggregationMode;
+use aimass_protocol::log::{LogEvent, RoundEntry};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 use axum::body::Bytes;
 
@@ -15,6 +17,7 @@ use super::sums::remake;
 use super::{Command, Driver, now};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::job::{Job, Work};
+use crate::aggregator::log::Survivors;
 use crate::aggregator::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{RoundRecord, StoreError};
@@ -40,6 +43,8 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error("the work was cut short: {0}")]
     Cut(#[from] tokio::task::JoinError),
+    #[error("the cohort's descriptor can't be made again")]
+    Descriptor,
     #[error("the sum could not be sealed: {0}")]
     Seal(String),
     #[error("the sum could not be made again: {0}")]
@@ -51,7 +56,14 @@ impl PublishError {
     fn is_storage(&self) -> bool {
         match self {
             Self::Blob(_) | Self::Store(_) | Self::Seal(_) | Self::Sum(_) => true,
-            Self::NoSum | Self::Base(_) | Self::Layout(_) | Self::Decode(_) | Self::Step(_) | Self::Evaluate(_) | Self::Cut(_) => false,
+            Self::NoSum
+            | Self::Descriptor
+            | Self::Base(_)
+            | Self::Layout(_)
+            | Self::Decode(_)
+            | Self::Step(_)
+            | Self::Evaluate(_)
+            | Self::Cut(_) => false,
         }
     }
 }
@@ -76,6 +88,10 @@ struct Round {
     /// What has to be stored first, if that failed before.
     unsealed: Option<OpenRound>,
     survivors: Vec<(AgentId, ContributionId)>,
+    /// SHA-256 of the cohort's descriptor.
+    descriptor: Option<Digest>,
+    mode: AggregationMode,
+    members: u32,
     began_ms: u64,
     remembered: u32,
 }
@@ -89,6 +105,7 @@ struct Made {
 
 impl Driver {
     pub(super) fn aggregate(&mut self, job: JobId, cohort: CohortId, round: u32, base: Digest, survivors: Vec<(AgentId, ContributionId)>) {
+        let descriptor = self.descriptor_digest(cohort);
         let taken = self.jobs.get(&job).zip(self.sums.get(&cohort)).map(|(entry, sum)| Round {
             job: Arc::clone(&entry.job),
             cohort,
@@ -98,6 +115,9 @@ impl Driver {
             accumulator: Arc::clone(&sum.accumulator),
             unsealed: (!sum.is_sealed).then(|| sum.open.clone()),
             survivors,
+            descriptor,
+            mode: sum.open.terms.mode,
+            members: sum.open.terms.members,
             began_ms: entry.round_began.as_ms(),
             remembered: u32::try_from(self.config.remembered_rounds).unwrap_or(u32::MAX),
         });
@@ -161,6 +181,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed)).await?;
         stored.map_err(|e| PublishError::Seal(e.to_string()))?;
     }
+    let descriptor = round.descriptor.ok_or(PublishError::Descriptor)?;
     let base = shared.blobs.read(round.base).await?;
     let Some(work) = round.job.work.clone() else {
         return Err(PublishError::NoSum);
@@ -198,10 +219,27 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
         ended_at_ms,
     };
-    let (store, written) = (shared.store.clone(), record.clone());
-    let finished = tokio::task::spawn_blocking(move || store.finish_round(&written, &round.survivors, round.remembered)).await;
-    match finished.map_err(PublishError::from).and_then(|stored| Ok(stored?)) {
-        Ok(()) => Ok(record),
+    let (store, log, written) = (shared.store.clone(), shared.log.clone(), record.clone());
+    let finished = tokio::task::spawn_blocking(move || {
+        let survivors = Survivors::salted(&round.survivors)?;
+        let event = LogEvent::Round(RoundEntry {
+            round: round.round,
+            model: written.model,
+            before: round.base,
+            cohort: round.cohort,
+            descriptor,
+            mode: round.mode,
+            members: round.members,
+            survivors: written.contributions,
+            survivors_root: survivors.root(),
+            draws: 0,
+        });
+        log.append(written.job, event, survivors, |entry| {
+            store.finish_round(&written, &round.survivors, round.remembered, entry)
+        })
+    });
+    match finished.await.map_err(PublishError::from).and_then(|stored| Ok(stored?)) {
+        Ok(_) => Ok(record),
         Err(error) => {
             // The bytes belong to the round that will be tried again.
             shared.traffic.add(record.job, traffic.up, traffic.down);

@@ -6,9 +6,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
+use aimass_crypto::hash::sha256;
 use aimass_federation::coordinator::{CohortTerms, Event, OpenRound};
 use aimass_net::blob::update_digest;
 use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::log::{AbandonedEntry, LogEvent};
 use aimass_protocol::message::agent::SignedDescriptor;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, SignatureBytes, codec};
 use serde_bytes::ByteBuf;
@@ -17,6 +19,7 @@ use tokio::sync::Mutex;
 use super::{Answer, Command, Driver, Ticket, unavailable};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::journal::Journal;
+use crate::aggregator::log::Survivors;
 use crate::store::{AggregatorStore, JournalRecord};
 
 /// Updates that go on record together: one flush of the store for all of them.
@@ -220,6 +223,15 @@ impl Driver {
         }
     }
 
+    /// SHA-256 of the cohort's descriptor, as its members got it.
+    pub(super) fn descriptor_digest(&mut self, cohort: CohortId) -> Option<Digest> {
+        let terms = self.sums.get(&cohort)?.open.terms.clone();
+        match self.descriptor(terms) {
+            Answer::Cohort(signed) => Some(Digest::from_bytes(sha256(&signed.descriptor))),
+            _ => None,
+        }
+    }
+
     /// Queues a whole update.
     pub(super) fn add(&mut self, cohort: CohortId, agent: AgentId, contribution: ContributionId) {
         let refuse = |code| Event::AddFailed { agent, cohort, code };
@@ -298,11 +310,33 @@ impl Driver {
     }
 
     /// Forgets a round durably: what its members are told next must not be undone by a restart.
+    /// One whose survivors were settled is in the log: nobody can have it run again without some of them unseen.
     pub(super) async fn drop_round(&mut self, cohort: CohortId) {
+        let descriptor = self.descriptor_digest(cohort);
         if let Some(sum) = self.sums.get(&cohort) {
-            let (store, job) = (self.shared.store.clone(), sum.job);
-            let dropped = tokio::task::spawn_blocking(move || store.drop_open_round(job).map_err(|e| e.to_string()));
-            if let Err(reason) = dropped.await.unwrap_or_else(|e| Err(e.to_string())) {
+            let (store, log, job) = (self.shared.store.clone(), self.shared.log.clone(), sum.job);
+            let (terms, settled) = (sum.open.terms.clone(), sum.open.survivors.clone());
+            let dropped = tokio::task::spawn_blocking(move || {
+                let Some((survivors, before)) = settled.filter(|list| !list.is_empty()).zip(terms.bases.first()) else {
+                    return store.drop_open_round(job);
+                };
+                let salted = Survivors::salted(&survivors)?;
+                let event = LogEvent::Abandoned(AbandonedEntry {
+                    round: terms.round,
+                    before: *before,
+                    cohort,
+                    descriptor,
+                    mode: terms.mode,
+                    members: terms.members,
+                    survivors: u32::try_from(survivors.len()).unwrap_or(u32::MAX),
+                    survivors_root: Some(salted.root()),
+                    draws: 0,
+                });
+                log.append(job, event, salted, |entry| store.abandon_open_round(job, entry))
+                    .map(|_| ())
+            });
+            let dropped = async { dropped.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string()) };
+            if let Err(reason) = dropped.await {
                 // A restart would take it up again, with contributions that are offered again under the same names: they are counted once all the same.
                 tracing::error!(%cohort, %reason, "a round that is given up could not be forgotten");
             }
