@@ -17,6 +17,7 @@ fn job_files_are_refused_with_the_line_and_the_fix() {
             agents: 1,
             rounds: 1,
             seed: 1,
+            plain: true,
         },
     )
     .expect("written");
@@ -37,7 +38,7 @@ fn job_files_are_refused_with_the_line_and_the_fix() {
     );
     check(
         &good.replace("mode = \"plain\"", "mode = \"secure\""),
-        &["aggregation.mode", "not available in this version"],
+        &["aggregation.mode", "round.min of at least 3", "mode = \"plain\""],
     );
     check(
         &good.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 4, targets = [\"nothing\"] }"),

@@ -33,6 +33,7 @@ impl Digits {
             agents: 3,
             rounds: 2,
             seed: 5,
+            plain: false,
         };
         let example = example::write(&dir.path().join("data"), options).expect("written");
         Self { dir, example }

@@ -9,6 +9,7 @@ mod kills;
 mod relay;
 mod report;
 mod round;
+mod secagg;
 mod stragglers;
 mod train;
 
@@ -46,6 +47,8 @@ enum Command {
     Kills(kills::KillsArgs),
     /// Rounds over links that lose, double and reorder datagrams, go silent, change addresses.
     Relay(relay::RelayArgs),
+    /// Secure aggregation of all parties in one process: seconds, processor seconds, bytes.
+    Secagg(secagg::SecaggArgs),
     /// 16 agents of three speeds: virtual minutes to an accuracy, synchronous and asynchronous.
     Stragglers(stragglers::StragglersArgs),
     /// A process that `train` measures.
@@ -64,6 +67,7 @@ fn main() -> Result<()> {
         Command::FloodGenerator(args) => flood::generate(&args),
         Command::Kills(args) => kills::run(&args),
         Command::Relay(args) => relay::run(&args),
+        Command::Secagg(args) => secagg::run(&args),
         Command::Stragglers(args) => stragglers::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),
     }

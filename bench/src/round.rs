@@ -54,6 +54,7 @@ fn measure(program: &Path, agents: u32, args: &RoundArgs) -> Result<Value> {
     let start = AgentStart {
         contract: CONTRACT.to_owned(),
         data,
+        allow_plain: true,
         args: vec![],
     };
     cluster.start_agents(&vec![start; agents as usize], &|| false)?;

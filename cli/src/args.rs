@@ -72,7 +72,7 @@ pub(crate) struct AuthorityDir {
 
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Updates in this version are protected by TLS alone: the aggregator could read single updates.\n\n\
+    after_help = "Updates are masked: the aggregator sees their sum, and no single one (docs/secure-aggregation.md).\n\n\
     Example:\n  aimass demo --agents 5 --rounds 30 --seed 1 --out my-run"
 )]
 pub(crate) struct DemoArgs {
@@ -85,6 +85,9 @@ pub(crate) struct DemoArgs {
     /// Seed of the split, the initial weights and the order of examples: the same seed gives the same model.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Without masks: updates are protected by TLS alone, the aggregator can read each of them.
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Folder of the run; must be new or empty. Default: `runs/demo-<time>`.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -360,7 +363,7 @@ pub(crate) struct ExampleArgs {
     #[arg(long, short, value_name = "DIR", default_value = "example")]
     pub(crate) output: PathBuf,
     /// Agents to split the data over.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) agents: u32,
     /// Rounds of the job.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -368,6 +371,9 @@ pub(crate) struct ExampleArgs {
     /// Seed of the split, the initial weights and the job.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Without masks: updates are protected by TLS alone, the aggregator can read each of them.
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 #[derive(Debug, ClapArgs)]

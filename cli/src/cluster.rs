@@ -51,6 +51,8 @@ pub struct AgentStart {
     pub contract: String,
     /// Its data file.
     pub data: PathBuf,
+    /// Whether it takes part in plain jobs.
+    pub allow_plain: bool,
     /// Further arguments of `run`.
     pub args: Vec<OsString>,
 }
@@ -128,16 +130,10 @@ impl Cluster {
         let mut contract = OsString::from(format!("{}=", agent.contract));
         contract.push(&agent.data);
         let dir = self.agent_dir(number);
-        let mut list = args([
-            &"agent",
-            &"--data-dir",
-            &dir,
-            &"run",
-            &"--data",
-            &contract,
-            &"--allow-plain",
-            &"--exit-with-parent",
-        ]);
+        let mut list = args([&"agent", &"--data-dir", &dir, &"run", &"--data", &contract, &"--exit-with-parent"]);
+        if agent.allow_plain {
+            list.push("--allow-plain".into());
+        }
         list.extend(agent.args.iter().cloned());
         self.start_process(&format!("agent-{number}"), list, self.settings.agents.clone())
     }

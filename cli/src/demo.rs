@@ -47,6 +47,7 @@ fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Res
             agents: args.agents,
             rounds: args.rounds,
             seed: args.seed,
+            plain: args.plain,
         },
     )?;
     view.say(&format!(
@@ -65,10 +66,15 @@ fn train(args: &DemoArgs, folder: &Path, stop: &AtomicBool, out: &Output) -> Res
     let start = |data: &PathBuf| AgentStart {
         contract: example::CONTRACT.to_owned(),
         data: data.clone(),
+        allow_plain: args.plain,
         args: vec![],
     };
     cluster.start_agents(&example.agents.iter().map(start).collect::<Vec<_>>(), &stopped)?;
-    view.say("updates are protected by TLS alone in this version: the aggregator could read single updates");
+    view.say(if args.plain {
+        "PLAIN aggregation: updates are protected by TLS alone, the aggregator can read each of them"
+    } else {
+        "secure aggregation: the aggregator sees sums of masked updates, and no single one"
+    });
 
     let mut metrics = report::Metrics::create(folder)?;
     let server = cluster.server().clone();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aimass_learning::Dataset;
 use aimass_learning::data::partition_dirichlet;
+use aimass_protocol::limits;
 use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -22,6 +23,9 @@ pub(crate) const TEST_ROWS: usize = 360;
 /// How many agents an example may be split over: each keeps some rows.
 pub const AGENTS: Range<u32> = 1..101;
 
+/// Fewest agents of a round with masks.
+pub const FEWEST_SECURE: u32 = limits::MIN_SECURE_MEMBERS as u32;
+
 /// What the example should look like.
 #[derive(Debug, Clone, Copy)]
 pub struct ExampleOptions {
@@ -31,6 +35,8 @@ pub struct ExampleOptions {
     pub rounds: u32,
     /// Seed of the split, the initial weights and the job.
     pub seed: u64,
+    /// Without masks: the server could read each update.
+    pub plain: bool,
 }
 
 /// Where its files lie.
@@ -59,6 +65,12 @@ pub fn write(dir: &Path, options: ExampleOptions) -> Result<Example> {
             AGENTS.start,
             AGENTS.end - 1,
             options.agents
+        );
+    }
+    if !options.plain && options.agents < FEWEST_SECURE {
+        bail!(
+            "secure aggregation needs at least {FEWEST_SECURE} agents, because of two each would learn the other's update: use --agents \
+             {FEWEST_SECURE}, or --plain, which lets the aggregator read each update"
         );
     }
     std::fs::create_dir_all(dir).with_context(|| format!("can't make the folder {}", dir.display()))?;
@@ -121,7 +133,17 @@ fn shuffled(len: usize, rng: &mut ChaCha20Rng) -> Vec<usize> {
 }
 
 fn job_file(options: ExampleOptions) -> String {
-    let ExampleOptions { agents, rounds, seed } = options;
+    let ExampleOptions {
+        agents,
+        rounds,
+        seed,
+        plain,
+    } = options;
+    let aggregation = if plain {
+        "# Named, because it is not safe: the aggregator can read each update; TLS alone protects them.\nmode = \"plain\""
+    } else {
+        "# The aggregator sees the sum of masked updates, and no single one.\nmode = \"secure\""
+    };
     format!(
         r#"# A federated job: recognise handwritten digits that no agent shows to anybody.
 # Every key is described in docs/job-file.md.
@@ -158,8 +180,7 @@ max = {agents}
 max_time = "60s"
 
 [aggregation]
-# Named, because it is not the safest: the server could read single updates; they are protected by TLS alone.
-mode = "plain"
+{aggregation}
 
 [update]
 codec = "fixed"
@@ -182,6 +203,7 @@ mod tests {
             agents: 5,
             rounds: 3,
             seed: 7,
+            plain: false,
         };
         let (a, b) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let first = write(a.path(), options).expect("the example is written");
@@ -209,9 +231,25 @@ mod tests {
                 agents: 0,
                 rounds: 1,
                 seed: 0,
+                plain: true,
             },
         )
         .expect_err("nobody to train");
         assert!(error.to_string().contains("1 to 100 agents"), "{error}");
+    }
+
+    #[test]
+    fn two_agents_are_too_few_to_hide_among() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut options = ExampleOptions {
+            agents: 2,
+            rounds: 1,
+            seed: 0,
+            plain: false,
+        };
+        let error = write(dir.path(), options).expect_err("each would learn the other's update");
+        assert!(error.to_string().contains("--agents 3"), "{error}");
+        options.plain = true;
+        write(dir.path(), options).expect("plain was named");
     }
 }

@@ -3,22 +3,42 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use crate::fixed::levels;
+use crate::mask::{Block, Sign, blocks};
+use crate::pack::{Adder, unpack};
 use crate::stream::{Blocks, ContributionError};
-use crate::{FixedCodec, Slot, SumPlan};
+use crate::{DecodedSum, FixedCodec, Slot, SlotSum, SumPlan};
+
+mod unmask;
+
+pub use unmask::MaskedPart;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A running sum of contributions: one `u64` a value, whatever the number of clients. It can't overflow, because the plan's widths
-/// hold `members` of the largest residues and no more contributions are taken. `Debug` shows no values.
+/// A running sum of contributions, as long as one of them, whatever the number of clients: it is packed as they are, and they are added as they are.
+/// It can't overflow, because the plan's widths hold `members` of the largest residues and no more contributions are taken. `Debug` shows no values.
+///
+/// A masked sum ([`Accumulator::masked`]) is one modulo 2^sum_bits of each slot until its masks come off ([`Accumulator::unmask`]). A plain one is a
+/// masked one without masks, and both decode to the same bits.
 #[derive(Clone, PartialEq)]
 pub struct Accumulator {
     plan: SumPlan,
-    /// Sums of all slots, one after the other.
-    sums: Vec<u64>,
+    /// Sums of all slots, packed as a contribution.
+    sums: Vec<u8>,
     count: u32,
+    masks: Masks,
     poisoned: bool,
+}
+
+/// Whether masks are in a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Masks {
+    /// There never were any.
+    None,
+    /// They are.
+    Laid,
+    /// They were.
+    Removed,
 }
 
 /// A contribution or sum that was not added.
@@ -34,9 +54,12 @@ pub enum AddError {
         /// Most contributions.
         members: u32,
     },
-    /// A sum of another plan.
+    /// A sum of another plan, or a masked one and a plain one.
     #[error("the sums are of different plans; merge sums of one cohort only")]
     OtherPlan,
+    /// The masks are off: what comes now would not be masked.
+    #[error("the masks are off the sum already; nothing can be added any more")]
+    Unmasked,
     /// The bytes could not be read.
     #[error("the contribution can't be read: {0}")]
     Read(#[from] io::Error),
@@ -65,19 +88,25 @@ pub enum DecodeError {
     /// See [`AddError::Poisoned`].
     #[error("the sum is damaged by a contribution that broke off; start the cohort again")]
     Poisoned,
-}
-
-/// What comes out of a sum. `Debug` shows no values of the mean.
-#[derive(Clone, PartialEq)]
-pub struct DecodedSum {
-    /// Weighted mean of the deltas, `[n_weights]`.
-    pub mean_delta: Vec<f32>,
-    /// Sum of weights, in examples: stale updates count for less, the sum is rounded, and at least 1.
-    pub weight: u64,
-    /// Weighted mean training loss.
-    pub train_loss: f32,
-    /// Clients whose update was clipped.
-    pub clipped: u32,
+    /// The plan has no such slot.
+    #[error("the sum has no slot `{slot}`")]
+    NoSlot {
+        /// The name asked for.
+        slot: &'static str,
+    },
+    /// Masks are in the sum.
+    #[error("the sum is masked; unmask it first")]
+    Masked,
+    /// No sum of honest contributions: a mask was wrong or missing, or a client sent garbage under its mask.
+    #[error(
+        "the sum of value {index} of the slot `{slot}` is one that no honest clients make: a mask is wrong, or a client sent garbage; the round is lost"
+    )]
+    OutOfRange {
+        /// Name of the slot.
+        slot: &'static str,
+        /// Position in the slot.
+        index: usize,
+    },
 }
 
 impl Accumulator {
@@ -85,10 +114,32 @@ impl Accumulator {
     pub fn new(plan: &SumPlan) -> Self {
         Self {
             plan: plan.clone(),
-            sums: vec![0; plan.n_values()],
+            sums: vec![0; plan.packed_bytes()],
             count: 0,
+            masks: Masks::None,
             poisoned: false,
         }
+    }
+
+    /// An empty sum of contributions that have masks over them. Their residues look uniform, so only their length and padding are checked.
+    pub fn masked(plan: &SumPlan) -> Self {
+        Self {
+            masks: Masks::Laid,
+            ..Self::new(plan)
+        }
+    }
+
+    /// An empty sum of the same plan, masked if this one was when it was new.
+    pub fn emptied(&self) -> Self {
+        match self.masks {
+            Masks::None => Self::new(&self.plan),
+            Masks::Laid | Masks::Removed => Self::masked(&self.plan),
+        }
+    }
+
+    /// Whether masks are in it, which have to come off before it is decoded.
+    pub fn is_masked(&self) -> bool {
+        self.masks == Masks::Laid
     }
 
     /// The plan.
@@ -108,7 +159,7 @@ impl Accumulator {
 
     /// Bytes of memory that the sums take.
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.sums.as_slice())
+        self.sums.len()
     }
 
     /// Adds a contribution that is in memory.
@@ -127,14 +178,14 @@ impl Accumulator {
     pub fn add_checked(&mut self, reader: &mut (impl Read + Seek)) -> Result<(), AddError> {
         self.check_room(1)?;
         let start = reader.stream_position()?;
-        let (n_added, result) = self.pass(reader, usize::MAX, add_to);
+        let (n_added, result) = self.pass(reader, usize::MAX, Sign::Plus);
         let Err(error) = result else {
             self.count += 1;
             return Ok(());
         };
         self.poisoned = n_added > 0;
         if self.poisoned && reader.seek(SeekFrom::Start(start)).is_ok() {
-            let (n_taken, _) = self.pass(reader, n_added, subtract_from);
+            let (n_taken, _) = self.pass(reader, n_added, Sign::Minus);
             self.poisoned = n_taken != n_added;
         }
         Err(error)
@@ -147,7 +198,7 @@ impl Accumulator {
     /// added to it or decoded from it.
     pub fn add_stream(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
         self.check_room(1)?;
-        let (n_added, result) = self.pass(reader, usize::MAX, add_to);
+        let (n_added, result) = self.pass(reader, usize::MAX, Sign::Plus);
         match result {
             Ok(()) => self.count += 1,
             Err(_) => self.poisoned = n_added > 0,
@@ -160,11 +211,11 @@ impl Accumulator {
     /// # Errors
     /// [`AddError`]; the sum is [`AddError::Poisoned`] then.
     pub fn take_out(&mut self, reader: &mut impl Read) -> Result<(), AddError> {
-        if self.poisoned || self.count == 0 {
+        if self.poisoned || self.count == 0 || self.masks == Masks::Removed {
             self.poisoned = true;
             return Err(AddError::Poisoned);
         }
-        let (_, result) = self.pass(reader, usize::MAX, subtract_from);
+        let (_, result) = self.pass(reader, usize::MAX, Sign::Minus);
         match result {
             Ok(()) => self.count -= 1,
             Err(_) => self.poisoned = true,
@@ -177,16 +228,16 @@ impl Accumulator {
         self.poisoned = true;
     }
 
-    /// Puts the first `most` values of a contribution into the sums with `put`; says how many that were. Blocks come in order, are checked, and are
-    /// no more than the plan has.
-    fn pass(&mut self, reader: &mut impl Read, most: usize, put: impl Fn(&mut [u64], &[u64])) -> (usize, Result<(), AddError>) {
-        let mut blocks = Blocks::new(&self.plan);
-        let (sums, mut n_done) = (&mut self.sums, 0);
+    /// Adds the first `most` bytes of a contribution to the sums, or takes them out; says how many that were. Pieces come in order, are checked, are no
+    /// more than the plan has, and end with a value whenever they are cut.
+    fn pass(&mut self, reader: &mut impl Read, most: usize, sign: Sign) -> (usize, Result<(), AddError>) {
+        let mut blocks = Blocks::new(&self.plan, self.masks != Masks::None);
+        let (sums, mut n_done, mut adder) = (&mut self.sums, 0, Adder::default());
         let result = read_blocks(reader, |bytes| {
-            blocks.push(bytes, &mut |_, values| {
-                let values = &values[..values.len().min(most - n_done)];
-                put(&mut sums[n_done..], values);
-                n_done += values.len();
+            blocks.push(bytes, &mut |slot, packed| {
+                let packed = &packed[..packed.len().min(most - n_done)];
+                adder.add(slot.sum_bits, &mut sums[n_done..][..packed.len()], packed, sign);
+                n_done += packed.len();
             })
         })
         .and_then(|()| Ok(blocks.finish()?));
@@ -198,14 +249,18 @@ impl Accumulator {
     /// # Errors
     /// [`AddError`]; the sum is then as it was.
     pub fn merge(&mut self, other: &Self) -> Result<(), AddError> {
-        if other.plan != self.plan {
+        if other.plan != self.plan || other.masks != self.masks {
             return Err(AddError::OtherPlan);
         }
         if other.poisoned {
             return Err(AddError::Poisoned);
         }
         self.check_room(other.count)?;
-        add_to(&mut self.sums, &other.sums);
+        let mut adder = Adder::default();
+        for block in blocks(&self.plan) {
+            let bytes = block.offset..block.offset + block.packed_bytes();
+            adder.add(block.width, &mut self.sums[bytes.clone()], &other.sums[bytes], Sign::Plus);
+        }
         self.count += other.count;
         Ok(())
     }
@@ -215,44 +270,70 @@ impl Accumulator {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(&self, codec: &FixedCodec) -> Result<DecodedSum, DecodeError> {
-        if *codec.plan() != self.plan {
-            return Err(DecodeError::OtherPlan);
-        }
-        if self.poisoned {
-            return Err(DecodeError::Poisoned);
-        }
-        let [delta_slot, loss_slot, ..] = self.plan.slots() else {
-            return Err(DecodeError::OtherPlan);
-        };
-        let (delta, rest) = self.sums.split_at(delta_slot.len);
-        let &[train_loss, weight, clipped] = rest else {
-            return Err(DecodeError::OtherPlan);
-        };
-        if self.count == 0 {
-            return Err(DecodeError::Empty);
-        }
-        let params = codec.params();
-        let per_weight = params.largest_weight() as f64 / weight as f64;
-        let scale = u64::from(params.weight_scale);
-        let mean = |slot: &Slot| {
-            let zero = u64::from(self.count) * slot.most;
-            let unit = f64::from(slot.bound) / slot.most as f64 * per_weight;
-            // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
-            move |&sum: &u64| ((sum as i64 - (zero - sum) as i64) as f64 * unit) as f32
-        };
-        debug_assert_eq!(delta_slot.most, levels(codec.params().bits));
-        Ok(DecodedSum {
-            mean_delta: delta.iter().map(mean(delta_slot)).collect(),
-            weight: ((weight + scale / 2) / scale).max(1),
-            train_loss: mean(loss_slot)(&train_loss),
-            // At most `members`, which is a u32.
-            clipped: clipped as u32,
+        codec.decode(self)
+    }
+
+    /// The sum of a slot.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn slot(&self, name: &'static str) -> Result<SlotSum, DecodeError> {
+        self.check_open()?;
+        let position = self.plan.slots().iter().position(|slot| slot.name == name);
+        let position = position.ok_or(DecodeError::NoSlot { slot: name })?;
+        let slot = &self.plan.slots()[position];
+        Ok(if slot.exact {
+            let mut all = Vec::with_capacity(slot.len);
+            self.for_slot(position, |sums| all.extend_from_slice(sums));
+            SlotSum::Exact(all)
+        } else {
+            let mut all = Vec::with_capacity(slot.len);
+            let unit = f64::from(slot.bound) / slot.most as f64;
+            self.for_slot(position, |sums| all.extend(sums.iter().map(|&sum| self.signed(slot, sum) * unit)));
+            SlotSum::Stochastic(all)
         })
+    }
+
+    /// That the sum can be decoded.
+    pub(crate) fn check_open(&self) -> Result<(), DecodeError> {
+        match self.masks {
+            _ if self.poisoned => Err(DecodeError::Poisoned),
+            Masks::Laid => Err(DecodeError::Masked),
+            _ if self.count == 0 => Err(DecodeError::Empty),
+            Masks::None | Masks::Removed => Ok(()),
+        }
+    }
+
+    /// Gives the sums of a slot, in blocks.
+    pub(crate) fn for_slot(&self, position: usize, mut take: impl FnMut(&[u64])) {
+        let mut sums = Vec::new();
+        let before = |block: &Block| block.slot < position;
+        for block in blocks(&self.plan).skip_while(before).take_while(|block| block.slot == position) {
+            self.unpack(block, &mut sums);
+            take(&sums);
+        }
+    }
+
+    /// What a sum of residues stands for, in half levels: 0 is the middle of a slot whose values are rounded.
+    #[inline(always)]
+    pub(crate) fn signed(&self, slot: &Slot, sum: u64) -> f64 {
+        let zero = u64::from(self.count) * slot.most;
+        // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
+        (sum as i64 - (zero - sum) as i64) as f64
+    }
+
+    /// The sums of a block.
+    fn unpack(&self, block: Block, sums: &mut Vec<u64>) {
+        sums.resize(block.len, 0);
+        unpack(&self.sums[block.offset..], block.width, sums);
     }
 
     fn check_room(&self, more: u32) -> Result<(), AddError> {
         if self.poisoned {
             return Err(AddError::Poisoned);
+        }
+        if self.masks == Masks::Removed {
+            return Err(AddError::Unmasked);
         }
         if self.plan.members() - self.count < more {
             return Err(AddError::Full {
@@ -261,16 +342,6 @@ impl Accumulator {
         }
         Ok(())
     }
-}
-
-/// Adds `values` to the front of `sums`. It can't overflow (see [`Accumulator`]), and a loop without checks is vectorized.
-fn add_to(sums: &mut [u64], values: &[u64]) {
-    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_add(value));
-}
-
-/// Takes `values` out of the front of `sums` again.
-fn subtract_from(sums: &mut [u64], values: &[u64]) {
-    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum = sum.wrapping_sub(value));
 }
 
 /// Reads to the end, giving every piece to `take`.
@@ -289,21 +360,11 @@ fn read_blocks(reader: &mut impl Read, mut take: impl FnMut(&[u8]) -> Result<(),
 impl fmt::Debug for Accumulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accumulator")
-            .field("values", &self.sums.len())
+            .field("packed_bytes", &self.sums.len())
             .field("count", &self.count)
+            .field("masks", &self.masks)
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DecodedSum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DecodedSum")
-            .field("n_values", &self.mean_delta.len())
-            .field("weight", &self.weight)
-            .field("train_loss", &self.train_loss)
-            .field("clipped", &self.clipped)
-            .finish()
     }
 }
 

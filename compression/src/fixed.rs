@@ -20,6 +20,10 @@
 //! than 1 / 2048 of an example. Both the share of the delta and the weight that is summed are this w, so the mean is exactly that of the
 //! weights as rounded. With a scale of 1 and no staleness everything is as without.
 //!
+//! # Rotation
+//! With `rotation`, x is the update after a random rotation and B the bound of its coordinates, a tenth of the clip for large models: see
+//! `rotation.rs` for how it is found and what is gained. The mean is rotated back.
+//!
 //! # Source
 //! Stochastic rounding: QSGD, Alistarh et al. 2017 (NeurIPS), section 3. Sums of offset residues modulo 2^b: Bonawitz et al. 2017,
 //! Practical Secure Aggregation, section 4. Discount: FedBuff, Nguyen et al. 2022 (AISTATS), whose experiments weigh by
@@ -29,16 +33,20 @@ use std::fmt;
 
 use rand_core::Rng;
 
-use crate::pack::pack;
-use crate::plan::sum_bits;
-use crate::{Slot, SumPlan};
+use crate::rotation::{rotate, runs};
+use crate::slots::{Coding, Values};
+use crate::{EncodeError, PlanError, Slot, SumPlan};
+
+mod decode;
+pub(crate) mod rounding;
+
+pub use decode::{DecodedSum, PooledEvaluation};
+use rounding::{Rounding, l2_norm, largest_magnitude, levels};
 
 /// Largest magnitude of a training loss.
 pub const MAX_TRAIN_LOSS: f32 = 1024.0;
 /// Bits of a rounded training loss.
 const LOSS_BITS: u8 = 24;
-/// Values encoded at once; a multiple of 8, so that blocks end at a byte.
-const BLOCK: usize = 1024;
 
 /// Parameters, from the cohort descriptor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +55,7 @@ pub struct FixedParams {
     pub n_weights: usize,
     /// Bits v of a rounded value, 2 to 32.
     pub bits: u8,
-    /// L2 norm that an update is clipped to; also the bound of each coordinate.
+    /// L2 norm that an update is clipped to; also the bound of each coordinate where nothing is rotated.
     pub clip: f32,
     /// W: a client's weight is min(examples, W).
     pub weight_cap: u32,
@@ -55,67 +63,10 @@ pub struct FixedParams {
     pub weight_scale: u32,
     /// Most clients in one sum.
     pub members: u32,
-}
-
-/// Parameters that can't work together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// A model without weights.
-    #[error("the model has no weights to sum; make some of its parameters trainable")]
-    NoWeights,
-    /// Bits out of range.
-    #[error("bits = {bits} is not possible; use 2 to 32")]
-    Bits {
-        /// Given.
-        bits: u8,
-    },
-    /// A clip that is no positive number.
-    #[error("clip must be a positive number; use the length that a usual update has, for instance 1.0")]
-    Clip,
-    /// A weight cap of 0.
-    #[error("weight_cap must be at least 1; use the largest number of examples that counts")]
-    WeightCap,
-    /// A weight scale of 0.
-    #[error("weight_scale must be at least 1")]
-    WeightScale,
-    /// No members.
-    #[error("members must be at least 1")]
-    Members,
-    /// Sums wider than 63 bits.
-    #[error("a sum of {members} values of the slot `{slot}` does not fit 63 bits; lower bits, weight_cap or the number of members")]
-    TooWide {
-        /// Name of the slot.
-        slot: &'static str,
-        /// Most clients in one sum.
-        members: u32,
-    },
-}
-
-/// An update that can't be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// NaN or infinity.
-    #[error("the update holds a value that is not finite at index {index}; training diverged: lower the learning rate")]
-    NonFinite {
-        /// First bad index.
-        index: usize,
-    },
-    /// Wrong length.
-    #[error("the update has {found} values, the plan {expected}")]
-    Length {
-        /// By the plan.
-        expected: usize,
-        /// Given.
-        found: usize,
-    },
-    /// Trained on nothing.
-    #[error("the update was trained on no examples; check the agent's data")]
-    NoExamples,
-    /// A loss that is NaN, infinite or beyond [`MAX_TRAIN_LOSS`].
-    #[error("the training loss is not within -1024 and 1024; training diverged: lower the learning rate")]
-    Loss,
+    /// Whether the sum also holds how good the base model is on the clients' held-out examples.
+    pub evaluation: bool,
+    /// Seed of the rotation that all clients of the cohort share (drawn after they have trained); `None`: updates are rounded as they are.
+    pub rotation: Option<[u8; 32]>,
 }
 
 /// One client's contribution, packed. `Debug` shows no values.
@@ -138,6 +89,20 @@ pub struct ClientUpdate<'a> {
     pub staleness: u32,
     /// Mean training loss over the last pass.
     pub train_loss: f32,
+    /// How good the base model is on the client's held-out examples. It is left out where the parameters ask for none; where they do, none counts
+    /// as no examples.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// How good a model is on one client's held-out examples. `Debug` shows no values.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss.
+    pub loss: f32,
+    /// Examples that the model gets right; 0 where that means nothing.
+    pub correct: u64,
+    /// Examples. More than W count as W, of which as large a part is correct.
+    pub examples: u64,
 }
 
 impl FixedParams {
@@ -155,6 +120,24 @@ impl FixedParams {
         let discounted = full as f64 / (1.0 + f64::from(update.staleness)).sqrt();
         (discounted.round() as u64).max(1)
     }
+
+    /// Examples that count, those of them that are correct, and the loss. Where not all examples count, the correct ones are rounded up or down at random.
+    fn evaluation_of(&self, evaluation: Option<Evaluation>, rng: &mut impl Rng) -> Result<(u64, u64, f32), EncodeError> {
+        let Some(Evaluation { loss, correct, examples }) = evaluation else {
+            return Ok((0, 0, 0.0));
+        };
+        if correct > examples || !(-MAX_TRAIN_LOSS..=MAX_TRAIN_LOSS).contains(&loss) {
+            return Err(EncodeError::Evaluation);
+        }
+        let cap = u64::from(self.weight_cap);
+        if examples <= cap {
+            return Ok((examples, correct, loss));
+        }
+        let random = rng.next_u64() % examples;
+        let correct = (u128::from(correct) * u128::from(cap) + u128::from(random)) / u128::from(examples);
+        // At most the cap.
+        Ok((cap, correct as u64, loss))
+    }
 }
 
 /// The codec for one set of parameters.
@@ -165,7 +148,8 @@ pub struct FixedCodec {
 }
 
 impl FixedCodec {
-    /// Checks the parameters and lays out the slots: `delta`, `train_loss`, `weight`, `clipped`.
+    /// Checks the parameters and lays out the slots: `delta`, `train_loss`, `weight`, `clipped`, and with evaluation `eval_loss`, `eval_correct`,
+    /// `eval_examples`.
     ///
     /// # Errors
     /// [`PlanError`].
@@ -177,6 +161,8 @@ impl FixedCodec {
             weight_cap,
             weight_scale,
             members,
+            evaluation,
+            rotation,
         } = params;
         match params {
             _ if n_weights == 0 => return Err(PlanError::NoWeights),
@@ -187,24 +173,37 @@ impl FixedCodec {
             _ if members == 0 => return Err(PlanError::Members),
             _ => {}
         }
-        let slot = |name, len, (least, most), bound, weighted| {
-            let sum_bits = sum_bits(members, most).ok_or(PlanError::TooWide { slot: name, members })?;
-            Ok(Slot {
-                name,
-                len,
-                least,
-                most,
-                sum_bits,
-                bound,
-                weighted,
-            })
+        let bound = match rotation {
+            None => clip,
+            Some(_) => (f64::from(clip) * runs(n_weights).map(|run| run.bound()).fold(0.0, f64::max)) as f32,
         };
-        let slots = vec![
-            slot("delta", n_weights, (0, levels(bits)), clip, true)?,
-            slot("train_loss", 1, (0, levels(LOSS_BITS)), MAX_TRAIN_LOSS, true)?,
-            slot("weight", 1, (1, params.largest_weight()), weight_cap as f32, false)?,
-            slot("clipped", 1, (0, 1), 1.0, false)?,
+        let delta = Coding::Stochastic {
+            bits,
+            bound,
+            weighted: true,
+        };
+        let loss = Coding::Stochastic {
+            bits: LOSS_BITS,
+            bound: MAX_TRAIN_LOSS,
+            weighted: true,
+        };
+        let exact = |least, most| Coding::Exact { least, most };
+        let examples = exact(0, weight_cap.into());
+        let mut slots = vec![
+            ("delta", n_weights, delta),
+            ("train_loss", 1, loss),
+            ("weight", 1, exact(1, params.largest_weight())),
+            ("clipped", 1, exact(0, 1)),
         ];
+        if evaluation {
+            slots.extend([
+                ("eval_loss", 1, loss),
+                ("eval_correct", 1, examples),
+                ("eval_examples", 1, examples),
+            ]);
+        }
+        let slots = slots.into_iter().map(|(name, len, coding)| Slot::new(name, len, coding, members));
+        let slots = slots.collect::<Result<_, _>>()?;
         Ok(Self {
             params,
             plan: SumPlan::new(slots, members),
@@ -221,14 +220,21 @@ impl FixedCodec {
         &self.params
     }
 
-    /// Clips, weights, rounds stochastically and packs. Uses four bytes of `rng` a value, so the same generator gives the same bytes.
+    /// Clips, rotates, weights, rounds stochastically and packs. Uses four bytes of `rng` a value, so the same generator gives the same bytes.
     ///
     /// # Shapes and units
-    /// `update.delta`: `[n_weights]`, weight units. A residue q stands for (2 q / (2^bits - 1) - 1) clip, times W/w.
+    /// `update.delta`: `[n_weights]`, weight units. A residue q stands for (2 q / (2^bits - 1) - 1) B, times W/w,
+    /// where the bound B is the clip, or with a rotation that of a rotated coordinate.
     /// # Errors
     /// [`EncodeError`]; values are never clamped silently.
     pub fn encode(&self, update: ClientUpdate<'_>, rng: &mut impl Rng) -> Result<Encoded, EncodeError> {
-        let FixedParams { n_weights, bits, clip, .. } = self.params;
+        let FixedParams {
+            n_weights,
+            bits,
+            clip,
+            rotation,
+            ..
+        } = self.params;
         if update.delta.len() != n_weights {
             return Err(EncodeError::Length {
                 expected: n_weights,
@@ -243,90 +249,66 @@ impl FixedCodec {
             return Err(EncodeError::Loss);
         }
         let norm = l2_norm(update.delta)?;
-        let clipped = norm > f64::from(clip);
+        let mut clipped = norm > f64::from(clip);
         let scale = if clipped { f64::from(clip) / norm } else { 1.0 };
         let weight = self.params.weight_of(&update);
         let share = weight as f64 / self.params.largest_weight() as f64;
 
         let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
-        let [delta, train_loss, weight_slot, clipped_slot] = self.plan.slots() else {
-            unreachable!("the codec's plan has four slots");
+        let [delta, train_loss, weight_slot, clipped_slot, evaluation @ ..] = self.plan.slots() else {
+            unreachable!("the codec's plan has four slots or more");
         };
-        Rounding::new(bits, clip, scale * share).pack(update.delta, delta.sum_bits, rng, &mut packed);
-        Rounding::new(LOSS_BITS, MAX_TRAIN_LOSS, share).pack(&[update.train_loss], train_loss.sum_bits, rng, &mut packed);
-        pack(&[weight], weight_slot.sum_bits, &mut packed);
-        pack(&[clipped.into()], clipped_slot.sum_bits, &mut packed);
+        let most = levels(bits);
+        match rotation {
+            None => Rounding::new(most, clip.into(), scale * share).pack(update.delta, delta.sum_bits, rng, &mut packed),
+            Some(seed) => {
+                let rotated = rotated(update.delta, scale / f64::from(clip), seed);
+                let fit = fit(&rotated);
+                clipped |= fit < 1.0;
+                for run in runs(n_weights) {
+                    let values = &rotated[run.start..][..run.len];
+                    Rounding::new(most, run.bound(), fit * share).pack(values, delta.sum_bits, rng, &mut packed);
+                }
+            }
+        }
+        let values = Values::Stochastic {
+            values: &[update.train_loss],
+            factor: share,
+        };
+        train_loss.encode(values, rng, &mut packed)?;
+        weight_slot.encode(Values::Exact(&[weight]), rng, &mut packed)?;
+        clipped_slot.encode(Values::Exact(&[clipped.into()]), rng, &mut packed)?;
+        if let [loss_slot, correct_slot, examples_slot] = evaluation {
+            let (examples, correct, loss) = self.params.evaluation_of(update.evaluation, rng)?;
+            let values = Values::Stochastic {
+                values: &[loss],
+                factor: examples as f64 / f64::from(self.params.weight_cap),
+            };
+            loss_slot.encode(values, rng, &mut packed)?;
+            correct_slot.encode(Values::Exact(&[correct]), rng, &mut packed)?;
+            examples_slot.encode(Values::Exact(&[examples]), rng, &mut packed)?;
+        }
         Ok(Encoded { packed, clipped })
     }
 }
 
-/// Largest residue of `bits` bits: 2^bits - 1.
-pub(crate) fn levels(bits: u8) -> u64 {
-    (1 << bits) - 1
+/// The update rotated and in units of the clip, so that its length is 1 at most.
+fn rotated(delta: &[f32], factor: f64, seed: [u8; 32]) -> Vec<f32> {
+    let mut rotated: Vec<f32> = delta.iter().map(|&value| (f64::from(value) * factor) as f32).collect();
+    rotate(&mut rotated, seed);
+    rotated
 }
 
-/// From values to residues: q = round((x factor / bound + 1) / 2 * (2^bits - 1) + r) with r uniform in [-1/2, 1/2), so that q is
-/// one of the two whole numbers around its argument and right on average.
-struct Rounding {
-    factor: f64,
-    offset: f64,
-    most: f64,
-}
-
-impl Rounding {
-    fn new(bits: u8, bound: f32, factor: f64) -> Self {
-        let most = levels(bits) as f64;
-        Self {
-            factor: factor / f64::from(bound) * (most / 2.0),
-            offset: most / 2.0,
-            most,
+/// What a rotated update is multiplied with, as a whole, so that all coordinates are within their bounds: 1 but for one in thousands.
+fn fit(rotated: &[f32]) -> f64 {
+    runs(rotated.len()).fold(1.0, |fit, run| {
+        let largest = largest_magnitude(&rotated[run.start..][..run.len]);
+        if largest > run.bound() {
+            f64::min(fit, run.bound() / largest)
+        } else {
+            fit
         }
-    }
-
-    fn pack(&self, values: &[f32], width: u8, rng: &mut impl Rng, out: &mut Vec<u8>) {
-        let mut random = [0u8; 4 * BLOCK];
-        let mut residues = [0u64; BLOCK];
-        for values in values.chunks(BLOCK) {
-            let random = &mut random[..4 * values.len()];
-            rng.fill_bytes(random);
-            let words = random.as_chunks::<4>().0;
-            for ((residue, &value), &word) in residues.iter_mut().zip(values).zip(words) {
-                *residue = self.residue(value, u32::from_le_bytes(word));
-            }
-            pack(&residues[..values.len()], width, out);
-        }
-    }
-
-    /// Only operations that vectorize: no conversion from f64 to u64, no branch.
-    #[inline(always)]
-    fn residue(&self, value: f32, random: u32) -> u64 {
-        const UNIT: f64 = 1.0 / (1u64 << 32) as f64;
-        // From here on to twice as much, f64 holds whole numbers only, so adding it rounds; the number is then in the low bits.
-        const ROUNDER: f64 = (1u64 << 52) as f64;
-        let level = f64::from(value) * self.factor + self.offset + f64::from(random as i32) * UNIT;
-        // Within +-1/2 of [0, most], and r may take it just outside.
-        let level = if level < 0.0 { 0.0 } else { level };
-        let level = if level > self.most { self.most } else { level };
-        (level + ROUNDER).to_bits() & ((1 << 52) - 1)
-    }
-}
-
-/// L2 norm in f64, in which no sum of squares of f32 overflows: it is finite exactly when all values are.
-fn l2_norm(values: &[f32]) -> Result<f64, EncodeError> {
-    const LANES: usize = 16;
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut sums = [0.0f64; LANES];
-    for chunk in chunks {
-        for (sum, &value) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    let sum: f64 = sums.iter().sum::<f64>() + rest.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
-    if !sum.is_finite() {
-        let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
-        return Err(EncodeError::NonFinite { index });
-    }
-    Ok(sum.sqrt())
+    })
 }
 
 impl fmt::Debug for Encoded {
@@ -335,6 +317,12 @@ impl fmt::Debug for Encoded {
             .field("packed_bytes", &self.packed.len())
             .field("clipped", &self.clipped)
             .finish()
+    }
+}
+
+impl fmt::Debug for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluation").finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,10 @@
 //! Bit packing, little-endian: value i takes bits `i*w .. (i+1)*w` of the byte stream, bit 0 being the lowest of the first byte.
 //! Widths w are 1 to 63. Eight values take w bytes, so every eighth value starts at a byte; bits after the last value are 0.
 
+mod add;
+
+pub(crate) use add::{Adder, repeated};
+
 /// Widest value in bits.
 pub const MAX_WIDTH: u8 = 63;
 /// Bytes behind the last value that packing may overwrite with zeros: a last group of one value of one bit is written as a word, one

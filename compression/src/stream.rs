@@ -1,9 +1,9 @@
 //! A packed contribution as a stream of byte slices, cut anywhere.
 
-use crate::SumPlan;
-use crate::pack::{packed_len, padding_is_zero, unpack};
+use crate::pack::{packed_len, padding_is_zero, repeated, unpack};
+use crate::{Slot, SumPlan};
 
-/// Values unpacked at once; a multiple of 8, so that blocks begin at a byte.
+/// Values checked at once; a multiple of 8, so that blocks begin at a byte.
 const BLOCK: usize = 1024;
 
 /// Bytes that no honest client sends. Never says a value.
@@ -46,33 +46,37 @@ pub enum ContributionError {
     },
 }
 
-/// Cuts a stream of bytes into blocks of values and checks them. Needs about 8 KiB whatever the length.
+/// Cuts a stream of bytes into blocks of values and checks them. Needs some kilobytes whatever the length.
 #[derive(Clone)]
 pub(crate) struct Blocks {
     plan: SumPlan,
+    /// Whether every residue is possible, because masks are over them.
+    masked: bool,
     slot: usize,
     /// Values of the slot that are done.
     done: usize,
     /// The front of a group of eight values that is not complete yet.
     waiting: Vec<u8>,
     seen_bytes: usize,
-    values: Box<[u64; BLOCK]>,
+    /// For a slot with this index: the bits of a block that are 0 in every residue that is allowed.
+    unused: (Option<usize>, Vec<u64>),
 }
 
 impl Blocks {
-    pub(crate) fn new(plan: &SumPlan) -> Self {
+    pub(crate) fn new(plan: &SumPlan, masked: bool) -> Self {
         Self {
             plan: plan.clone(),
+            masked,
             slot: 0,
             done: 0,
             waiting: Vec::new(),
             seen_bytes: 0,
-            values: Box::new([0; BLOCK]),
+            unused: (None, Vec::new()),
         }
     }
 
-    /// Takes the next bytes and gives every checked block to `sink` with its slot's index. After an error the stream is at an end.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(usize, &[u64])) -> Result<(), ContributionError> {
+    /// Takes the next bytes and gives every checked block to `sink` with its slot, packed. After an error the stream is at an end.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(&Slot, &[u8])) -> Result<(), ContributionError> {
         self.seen_bytes += bytes.len();
         loop {
             let Some(slot) = self.plan.slots().get(self.slot) else {
@@ -122,34 +126,51 @@ impl Blocks {
         Ok(())
     }
 
-    fn block(&mut self, packed: &[u8], n: usize, sink: &mut impl FnMut(usize, &[u64])) -> Result<(), ContributionError> {
+    fn block(&mut self, packed: &[u8], n: usize, sink: &mut impl FnMut(&Slot, &[u8])) -> Result<(), ContributionError> {
         let slot = &self.plan.slots()[self.slot];
-        let values = &mut self.values[..n];
-        unpack(packed, slot.sum_bits, values);
-        let in_bounds = |&value: &u64| value >= slot.least && value <= slot.most;
-        // No value exceeds the union of all bits, and that loop vectorizes, so most blocks need no second look.
-        let union = values.iter().fold(0, |union, value| union | value);
-        let bad = if slot.least == 0 && union <= slot.most {
-            None
-        } else {
-            values.iter().position(|value| !in_bounds(value))
-        };
-        if let Some(at) = bad {
-            let index = self.done + at;
-            return Err(ContributionError::Residue {
-                slot: slot.name,
-                index,
-                least: slot.least,
-                most: slot.most,
-            });
+        let unused = unused_bits(&mut self.unused, self.slot, slot);
+        if !self.masked && !unused.is_some_and(|bits| is_unused(packed, bits)) {
+            let mut values = vec![0; n];
+            unpack(packed, slot.sum_bits, &mut values);
+            if let Some(at) = values.iter().position(|value| !(slot.least..=slot.most).contains(value)) {
+                return Err(ContributionError::Residue {
+                    slot: slot.name,
+                    index: self.done + at,
+                    least: slot.least,
+                    most: slot.most,
+                });
+            }
         }
         if !padding_is_zero(packed, n, slot.sum_bits) {
             return Err(ContributionError::Padding { slot: slot.name });
         }
-        sink(self.slot, values);
+        sink(slot, packed);
         self.done += n;
         Ok(())
     }
+}
+
+/// The bits of a block that are 0 in all residues that are allowed and in no others; none where there are no such bits.
+fn unused_bits<'a>(made: &'a mut (Option<usize>, Vec<u64>), index: usize, slot: &Slot) -> Option<&'a [u64]> {
+    let all_below = slot.least == 0 && slot.most & (slot.most + 1) == 0;
+    if all_below && made.0 != Some(index) {
+        let n_words = packed_len(slot.len.min(BLOCK), slot.sum_bits).div_ceil(8);
+        let unused = ((1 << slot.sum_bits) - 1) & !slot.most;
+        *made = (Some(index), repeated(unused, slot.sum_bits, n_words));
+    }
+    all_below.then_some(&made.1)
+}
+
+/// Whether these bits are 0.
+fn is_unused(packed: &[u8], bits: &[u64]) -> bool {
+    let (words, rest) = packed.as_chunks::<8>();
+    let (bits, rest_bits) = bits.split_at(words.len());
+    let set = words
+        .iter()
+        .zip(bits)
+        .fold(0, |set, (word, bits)| set | u64::from_le_bytes(*word) & bits);
+    let rest_bits = rest_bits.first().map_or([0; 8], |bits| bits.to_le_bytes());
+    set == 0 && rest.iter().zip(rest_bits).all(|(byte, bits)| byte & bits == 0)
 }
 
 /// Checks a packed contribution while it arrives, in slices of any length: exactly as long as the plan says, every residue one that
@@ -164,7 +185,15 @@ impl Validator {
     /// For contributions of this plan.
     pub fn new(plan: &SumPlan) -> Self {
         Self {
-            blocks: Blocks::new(plan),
+            blocks: Blocks::new(plan, false),
+            failed: None,
+        }
+    }
+
+    /// For contributions of this plan with masks over them: their residues look uniform, so only the length and the padding are checked.
+    pub fn masked(plan: &SumPlan) -> Self {
+        Self {
+            blocks: Blocks::new(plan, true),
             failed: None,
         }
     }

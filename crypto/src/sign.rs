@@ -24,6 +24,12 @@ pub enum Context {
     Descriptor,
     /// A trust bundle by a root: "aimass bundle v1".
     Bundle,
+    /// An agent's keys for one draw of a cohort: "aimass advert v1".
+    Advert,
+    /// A sealed share by its dealer: "aimass share v1".
+    Share,
+    /// The survivors of a cohort by one of them: "aimass survivors v1".
+    Survivors,
 }
 
 impl Context {
@@ -33,6 +39,9 @@ impl Context {
             Self::Job => "aimass job v1",
             Self::Descriptor => "aimass descriptor v1",
             Self::Bundle => "aimass bundle v1",
+            Self::Advert => "aimass advert v1",
+            Self::Share => "aimass share v1",
+            Self::Survivors => "aimass survivors v1",
         }
     }
 

@@ -203,6 +203,8 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         weight_cap: descriptor.codec.weight_cap,
         weight_scale: trained.round_mode.weight_scale(),
         members: descriptor.members,
+        rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
+        evaluation: false,
     })?;
     let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
     let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
@@ -213,6 +215,7 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         // A descriptor has a few bases.
         staleness: u32::try_from(staleness).unwrap_or(u32::MAX),
         train_loss: trained.train_loss,
+        evaluation: None,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
     let manifest = aimass_net::blob::update_manifest(&encoded.packed)?;

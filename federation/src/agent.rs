@@ -1,17 +1,25 @@
 //! The agent's session: asks for work, trains, joins a cohort, uploads, learns the outcome; and goes on after any interruption.
 //!
 //! [`Session::step`] takes one [`Event`] and returns [`Effect`]s for the driver to perform in order.
+//!
+//! Where a cohort is secure, the session checks all that the server shows, holds the keys (in memory alone) and gives up at the first thing that an
+//! honest server would not do: see [`Report`].
 
 mod backoff;
 mod contribution;
 mod event;
+mod hands;
+mod held;
 pub mod log;
 mod policy;
+mod secure;
 mod session;
+mod task;
 mod work;
 
-pub use contribution::{Assignment, Consent, Contribution, Snapshot, Stage, TimeLimit};
+pub use contribution::{Assignment, Consent, Contribution, Snapshot, Spent, Stage, TimeLimit};
 pub use event::{Effect, Event, Warning};
+pub use hands::{Hands, Identity, Masks, Report};
 pub use policy::{Policy, PolicyError};
 pub use session::Session;
 
@@ -76,10 +84,22 @@ pub enum Activity {
     Training,
     /// Waits to be put in a cohort.
     Offering,
+    /// Shows its keys to a cohort.
+    Advertising,
+    /// Reveals its part of the draw.
+    Revealing,
+    /// Gives shares of its secrets to its neighbours.
+    Sharing,
     /// Makes residues.
     Encoding,
     /// Uploads.
     Uploading,
+    /// Waits to hear whose inputs are summed.
+    AwaitingSurvivors,
+    /// Has agreed to the survivors and waits for others to agree.
+    Consenting,
+    /// Releases shares that unmask the sum.
+    Unmasking,
     /// Waits for the round to end.
     AwaitingOutcome,
 }

@@ -11,12 +11,18 @@ mod entry;
 mod event;
 mod gathering;
 mod job;
+mod joining;
 mod patience;
 mod publishing;
+mod record;
 mod seats;
+mod secure;
 mod share;
+mod steps;
+mod unmasking;
 
-pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome};
+pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome, SecureStep};
+pub use record::{SecAggRecord, UnmaskingRecord};
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,8 +82,12 @@ impl Default for Config {
 pub enum PhaseName {
     /// Agents train and say that they are ready.
     Gathering,
+    /// The members of a cohort agree on their masks.
+    Joining,
     /// A cohort uploads.
     Collecting,
+    /// The masks are taken off the sum.
+    Unmasking,
     /// The sum becomes a model.
     Publishing,
     /// Over.
@@ -222,6 +232,12 @@ impl Coordinator {
                     for other in self.jobs.values_mut().filter(|other| other.job.id != job) {
                         other.stop_asking(agent);
                     }
+                }
+            }
+            Event::Secure { agent, step } => self.secure_step(&mut cx, agent, step),
+            Event::Described { cohort, digest } => {
+                if let Some(entry) = self.with_cohort(cohort) {
+                    entry.described(&mut cx, digest);
                 }
             }
             Event::Gone { agent } => {

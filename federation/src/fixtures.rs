@@ -1,18 +1,31 @@
 //! Ids, jobs and generators for tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use aimass_protocol::descriptor::{CodecName, CodecParams};
+use aimass_protocol::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use aimass_protocol::job::{
     AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundMode, RoundSection,
     StrategyName, StrategySection, TrainSection,
 };
 use aimass_protocol::message::agent::{Capabilities, CheckIn};
-use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, Timestamp};
+use aimass_crypto::sign::SigningKey;
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, TenantId, Timestamp};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use crate::agent::Identity;
 use crate::coordinator::JobSpec;
+
+/// An agent whose certificate nobody looks at.
+pub(crate) fn identity() -> Identity {
+    Identity {
+        key: Arc::new(SigningKey::generate(&mut rng(1))),
+        certificate: vec![1],
+        roots: Vec::new(),
+        tenant: TenantId::default(),
+    }
+}
 
 pub(crate) fn agent(n: u8) -> AgentId {
     AgentId::from_bytes([n; 16])
@@ -85,6 +98,8 @@ pub(crate) fn job_file(name: &str) -> JobFile {
         aggregation: AggregationSection {
             mode: AggregationMode::Plain,
             floor: 2,
+            profile: Profile::Standard,
+            suite: MaskSuite::Aes256Ctr,
         },
         update: CodecParams {
             codec: CodecName::Fixed,
@@ -130,6 +145,7 @@ pub(crate) fn check_in() -> CheckIn {
         contracts: vec!["digits".to_owned()],
         declined: Vec::new(),
         held: Vec::new(),
+        spent: Vec::new(),
         log_size: 0,
     }
 }

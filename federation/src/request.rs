@@ -21,9 +21,37 @@ pub enum RequestKind {
     Outcome,
     /// "I am so far with my work."
     Progress,
+    /// "These are my keys for the cohort."
+    Advert,
+    /// "This is my part of the draw."
+    Reveal,
+    /// "These are shares of my secrets."
+    Shares,
+    /// "Whose inputs are summed?"
+    Survivors,
+    /// "I agree to that set."
+    Consent,
+    /// "These shares unmask the sum."
+    Unmask,
 }
 
 impl RequestKind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::CheckIn,
+        Self::Fetch,
+        Self::Ready,
+        Self::Upload,
+        Self::Outcome,
+        Self::Progress,
+        Self::Advert,
+        Self::Reveal,
+        Self::Shares,
+        Self::Survivors,
+        Self::Consent,
+        Self::Unmask,
+    ];
+
     /// A stable word for logs and counters.
     pub fn name(self) -> &'static str {
         match self {
@@ -33,6 +61,12 @@ impl RequestKind {
             Self::Upload => "upload",
             Self::Outcome => "outcome",
             Self::Progress => "progress",
+            Self::Advert => "advert",
+            Self::Reveal => "reveal",
+            Self::Shares => "shares",
+            Self::Survivors => "survivors",
+            Self::Consent => "consent",
+            Self::Unmask => "unmask",
         }
     }
 }

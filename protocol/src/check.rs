@@ -6,6 +6,7 @@
 mod log;
 mod messages;
 mod records;
+mod secagg;
 
 use crate::limits::{MAX_ADDRESS_BYTES, MAX_TAG_BYTES};
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::AggregationMode;
+use crate::log::LogHead;
 use crate::{CohortId, Digest, JobId, TenantId, Timestamp};
 
 /// Signed by the server. Hashes and signatures cover its bytes as received, never a re-encoding.
@@ -33,6 +34,15 @@ pub struct Descriptor {
     pub floor: u32,
     /// After this the server takes no more input.
     pub deadline: Timestamp,
+    /// Seed of the rotation that updates go through before they are rounded; none: they are not rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Digest>,
+    /// The log of rounds and models, as it was when the cohort was formed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogHead>,
+    /// How inputs are masked; there exactly when `mode` is [`AggregationMode::Secure`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secagg: Option<SecAggParams>,
 }
 
 impl Descriptor {
@@ -52,6 +62,49 @@ pub struct CodecParams {
     pub clip: f32,
     /// Weight that counts fully: an agent's weight is `min(examples, weight_cap)`. At least 1.
     pub weight_cap: u32,
+}
+
+/// How inputs are masked. See the crypto crate for what the parameters do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecAggParams {
+    /// What expands mask keys.
+    pub suite: MaskSuite,
+    /// What the servers and agents that break the protocol are assumed to do.
+    pub profile: Profile,
+    /// Neighbours of each member.
+    pub degree: u32,
+    /// Shares that reconstruct a secret, and signatures of neighbours that a member wants under a set of survivors.
+    pub threshold: u32,
+    /// Which draw it was, counted from 1.
+    pub draw: u8,
+    /// SHA-256 of the roster.
+    pub roster: Digest,
+    /// The seed that the neighbours follow from.
+    pub graph_seed: Digest,
+}
+
+/// What expands mask keys into masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MaskSuite {
+    /// ChaCha20 (RFC 8439): faster where the processor has no AES instructions.
+    #[serde(rename = "chacha20")]
+    ChaCha20,
+    /// AES-256 in counter mode.
+    #[default]
+    #[serde(rename = "aes-256-ctr")]
+    Aes256Ctr,
+}
+
+/// Which attackers the graph's degree and threshold hold against (Bell et al. 2020, sections 3 and 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// A server that follows the protocol but remembers everything, and the agents that it controls.
+    #[default]
+    Standard,
+    /// A server that may do anything after the draw, and the agents that it controls.
+    Hardened,
 }
 
 /// The codecs of this version.

@@ -45,12 +45,14 @@ pub enum ErrorCode {
     TooLarge,
     /// The server can't do this now (disk full, store failed); the same request may succeed later.
     Unavailable,
+    /// A step of secure aggregation that no honest agent takes.
+    SecAgg,
     /// A code of a newer protocol. Made by `From<u16>` alone, so that a known number is never held here.
     Other(u16),
 }
 
 impl ErrorCode {
-    const TABLE: [(Self, u16, &'static str, bool); 18] = [
+    const TABLE: [(Self, u16, &'static str, bool); 19] = [
         (Self::Malformed, 1, "malformed", false),
         (Self::Forbidden, 2, "forbidden", false),
         (Self::Revoked, 3, "revoked", false),
@@ -69,6 +71,7 @@ impl ErrorCode {
         (Self::DigestMismatch, 16, "digest_mismatch", true),
         (Self::TooLarge, 17, "too_large", false),
         (Self::Unavailable, 18, "unavailable", true),
+        (Self::SecAgg, 19, "secagg", false),
     ];
 
     /// Every code that this version knows, in order of its number.
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn numbers_are_dense_and_names_are_unique() {
         let numbers: Vec<u16> = ErrorCode::all().map(ErrorCode::as_u16).collect();
-        assert_eq!(numbers, (1..=18).collect::<Vec<u16>>());
+        assert_eq!(numbers, (1..=19).collect::<Vec<u16>>());
         let names: std::collections::BTreeSet<_> = ErrorCode::all().map(ErrorCode::name).collect();
         assert_eq!(names.len(), numbers.len());
     }

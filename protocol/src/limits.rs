@@ -36,6 +36,8 @@ pub const MAX_DATA_OFFERS: usize = 32;
 pub const MAX_DECLINED: usize = 1024;
 /// Most contributions that an agent holds at a check-in.
 pub const MAX_HELD: usize = 64;
+/// Most models that an agent will not train from again, at a check-in.
+pub const MAX_SPENT: usize = 256;
 /// Longest time that an agent is sent away for, in milliseconds: seven days.
 pub const MAX_COME_BACK_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Most base models that a cohort permits.
@@ -48,6 +50,12 @@ pub const MAX_FINISH_WITHIN_MS: u64 = MAX_ROUND_SECONDS * 1000;
 pub const MAX_SPREAD_MS: u64 = 3600 * 1000;
 /// Most agents of a cohort.
 pub const MAX_MEMBERS: u32 = 65_536;
+/// Fewest agents of a cohort with masks: of two, each would learn the other's.
+pub const MIN_SECURE_MEMBERS: usize = 3;
+/// Most agents of a cohort with masks.
+pub const MAX_SECURE_MEMBERS: usize = 1024;
+/// Most neighbours of an agent in a cohort with masks: their adverts, certificates of ordinary length included, fit a control message.
+pub const MAX_NEIGHBOURS: usize = 300;
 /// Fewest bits of a rounded value.
 pub const MIN_CODEC_BITS: u8 = 2;
 /// Most bits of a rounded value: with [`MAX_MEMBERS`] of them a sum still fits 63 bits.

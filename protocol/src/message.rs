@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod secagg;
 
 use serde::{Deserialize, Serialize};
 

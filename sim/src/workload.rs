@@ -100,6 +100,7 @@ pub trait Workload {
             examples: update.examples,
             staleness,
             train_loss: update.train_loss,
+            evaluation: None,
         };
         let encoded = codec.encode(update, rng).map_err(|error| error.to_string())?;
         Ok(encoded.packed)
@@ -121,5 +122,7 @@ pub(crate) fn codec(n_weights: usize, file: &JobFile, members: u32) -> Result<Fi
         weight_cap: file.update.weight_cap,
         weight_scale: file.round.mode.weight_scale(),
         members,
+        evaluation: false,
+        rotation: None,
     })
 }

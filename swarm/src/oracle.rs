@@ -70,6 +70,8 @@ impl Oracle {
             weight_cap: descriptor.codec.weight_cap,
             weight_scale: 1,
             members: descriptor.members,
+            evaluation: false,
+            rotation: None,
         })?;
         let mut delta = vec![0.0; self.layout.n_weights()];
         if let Some(own) = delta.get_mut(index) {
@@ -80,6 +82,7 @@ impl Oracle {
             examples: descriptor.codec.weight_cap.into(),
             staleness: 0,
             train_loss: 0.5,
+            evaluation: None,
         };
         let mut seed = [0; 32];
         seed[..ContributionId::LEN].copy_from_slice(contribution.as_bytes());
@@ -159,6 +162,8 @@ mod tests {
             weight_cap: 1,
             weight_scale: 1,
             members: descriptor.members,
+            evaluation: false,
+            rotation: None,
         })
         .expect("a plan");
         let mut sum = Accumulator::new(codec.plan());

@@ -40,6 +40,7 @@ impl Data {
             agents: 1,
             rounds: 1,
             seed,
+            plain: true,
         };
         let example = example::write(dir.path(), options)?;
         let read = |path| Dataset::read_csv(path, &[], example::TARGET);

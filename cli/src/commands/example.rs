@@ -13,6 +13,7 @@ pub(crate) fn run(args: &ExampleArgs, out: &Output) -> Result<ExitKind> {
         agents: args.agents,
         rounds: args.rounds,
         seed: args.seed,
+        plain: args.plain,
     };
     let written = example::write(&args.output, options)?;
     let shown = json!({ "job": written.job, "model": written.model, "test": written.test, "agents": written.agents, "agent_rows": written.agent_rows });

@@ -8,7 +8,7 @@ use aimass_learning::TrainError;
 use aimass_learning::data::{Limits, open_bytes};
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_onnx::{MAX_MODEL_BYTES, Model, lora};
-use aimass_protocol::job::JobFile;
+use aimass_protocol::job::{AggregationMode, JobFile};
 use aimass_protocol::limits::{MAX_BLOB_BYTES, MAX_JOB_FILE_BYTES};
 use aimass_protocol::{Digest, TenantId};
 use aimass_recipe::{Recipe, RecipeError};
@@ -125,15 +125,19 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
 
 fn check(path: &Path, out: &Output) -> Result<ExitKind> {
     let job = read(path)?;
-    let shown = json!({ "name": job.file.job.name, "rounds": job.file.round.rounds, "weights": job.n_weights, "model_bytes": job.model.len(), "mode": "plain" });
+    let shown = json!({ "name": job.file.job.name, "rounds": job.file.round.rounds, "weights": job.n_weights, "model_bytes": job.model.len(), "mode": job.file.aggregation.mode });
     out.result(&shown, || {
         format!(
-            "{}: good\n{} weights train, {} rounds of {} to {} agents, plain aggregation (updates are protected by TLS alone)",
+            "{}: good\n{} weights train, {} rounds of {} to {} agents, {}",
             path.display(),
             job.n_weights,
             job.file.round.rounds,
             job.file.round.min,
-            job.file.round.max
+            job.file.round.max,
+            match job.file.aggregation.mode {
+                AggregationMode::Secure => "secure aggregation",
+                AggregationMode::Plain => "PLAIN aggregation (updates are protected by TLS alone: the aggregator can read each of them)",
+            }
         )
     });
     Ok(ExitKind::Ok)

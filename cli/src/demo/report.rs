@@ -102,6 +102,7 @@ pub(crate) struct Summary {
     pub(crate) peak_agent_bytes: u64,
     pub(crate) agents: u32,
     pub(crate) seed: u64,
+    pub(crate) plain: bool,
     pub(crate) out: String,
 }
 
@@ -121,7 +122,7 @@ impl Summary {
             "peak_agent_bytes": self.peak_agent_bytes,
             "agents": self.agents,
             "seed": self.seed,
-            "aggregation": "plain",
+            "aggregation": if self.plain { "plain" } else { "secure" },
             "out": self.out,
         })
     }
@@ -150,6 +151,7 @@ pub(crate) fn finish(run: Finished<'_>) -> Result<Summary> {
         peak_agent_bytes: run.usage.agent_bytes,
         agents: run.args.agents,
         seed: run.args.seed,
+        plain: run.args.plain,
         out: run.folder.display().to_string(),
     };
     std::fs::write(run.folder.join("summary.json"), format!("{}\n", summary.to_json())).context("can't write summary.json")?;

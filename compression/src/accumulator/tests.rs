@@ -15,6 +15,8 @@ fn codec(members: u32) -> FixedCodec {
         weight_cap: 10,
         weight_scale: 1,
         members,
+        evaluation: false,
+        rotation: None,
     })
     .expect("possible parameters")
 }
@@ -26,6 +28,7 @@ fn contribution(codec: &FixedCodec, seed: u64) -> Vec<u8> {
         examples: seed % 20 + 1,
         staleness: 0,
         train_loss: 1.0,
+        evaluation: None,
     };
     codec.encode(update, &mut ChaCha8Rng::seed_from_u64(seed)).expect("finite").packed
 }
@@ -54,13 +57,14 @@ fn a_one_hot_update_shows_up_once() {
             examples: 10,
             staleness: 0,
             train_loss: 2.0,
+            evaluation: None,
         };
         let encoded = codec.encode(update, &mut ChaCha8Rng::seed_from_u64(hot as u64)).expect("finite");
         sum.add(&encoded.packed).expect("honest");
     }
     let decoded = sum.decode(&codec).expect("three contributions");
     assert_eq!((sum.count(), decoded.weight, decoded.clipped), (3, 30, 0));
-    assert_eq!(sum.memory_bytes(), 8 * (N + 3));
+    assert_eq!(sum.memory_bytes(), codec.plan().packed_bytes());
     for (i, mean) in decoded.mean_delta.iter().enumerate() {
         let expected = if i < 3 { 1.0 / 3.0 } else { 0.0 };
         assert!((mean - expected).abs() < 1e-4, "{i}: {mean}");
@@ -138,6 +142,8 @@ fn the_largest_residues_of_all_members_fit_the_widest_sum() {
         weight_cap: u32::MAX,
         weight_scale: 1,
         members: 3,
+        evaluation: false,
+        rotation: None,
     };
     let codec = FixedCodec::new(params).expect("possible parameters");
     let update = ClientUpdate {
@@ -145,6 +151,7 @@ fn the_largest_residues_of_all_members_fit_the_widest_sum() {
         examples: u64::MAX,
         staleness: 0,
         train_loss: 1024.0,
+        evaluation: None,
     };
     let encoded = codec.encode(update, &mut ChaCha8Rng::seed_from_u64(1)).expect("at the bounds");
     let mut sum = Accumulator::new(codec.plan());

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::{Accumulator, Validator};
@@ -15,6 +15,8 @@ fn params(n_weights: usize, bits: u8) -> FixedParams {
         weight_cap: 100,
         weight_scale: 1,
         members: 10,
+        evaluation: false,
+        rotation: None,
     }
 }
 
@@ -28,6 +30,7 @@ fn update(delta: &[f32], examples: u64) -> ClientUpdate<'_> {
         examples,
         staleness: 0,
         train_loss: 0.5,
+        evaluation: None,
     }
 }
 
@@ -196,6 +199,79 @@ fn losses_may_be_negative_and_count_by_weight() {
     assert!((sum.train_loss - (-3.0 * 25.0 + 75.0) / 200.0).abs() < 1e-3, "{}", sum.train_loss);
 }
 
+fn evaluating() -> FixedCodec {
+    codec(FixedParams {
+        evaluation: true,
+        ..params(3, 8)
+    })
+}
+
+fn evaluated(loss: f32, correct: u64, examples: u64) -> ClientUpdate<'static> {
+    ClientUpdate {
+        evaluation: Some(Evaluation { loss, correct, examples }),
+        ..update(&[0.0; 3], 1)
+    }
+}
+
+#[test]
+fn evaluations_are_pooled_by_examples() {
+    let (asked, silent) = (evaluating(), codec(params(3, 8)));
+    let names: Vec<_> = asked.plan().slots().iter().map(|slot| slot.name).collect();
+    assert_eq!(
+        names,
+        [
+            "delta",
+            "train_loss",
+            "weight",
+            "clipped",
+            "eval_loss",
+            "eval_correct",
+            "eval_examples"
+        ]
+    );
+    let encode = |update| asked.encode(update, &mut rng(1)).expect("in bounds");
+    let none = update(&[0.0; 3], 1);
+    let sum = decode_all(
+        &asked,
+        &[encode(evaluated(0.5, 60, 80)), encode(evaluated(2.0, 1, 20)), encode(none)],
+    );
+    let pooled = sum.evaluation.expect("two clients evaluated");
+    assert_eq!((pooled.correct, pooled.examples, pooled.accuracy()), (61, 100, 0.61));
+    assert!((pooled.loss - 0.8).abs() < 1e-3, "{}", pooled.loss);
+    assert_eq!(decode_all(&asked, &[encode(none)]).evaluation, None);
+    // Nobody asked.
+    let encoded = silent.encode(evaluated(0.5, 60, 80), &mut rng(1)).expect("in bounds");
+    assert_eq!(encoded, silent.encode(none, &mut rng(1)).expect("in bounds"));
+    assert_eq!(decode_all(&silent, &[encoded]).evaluation, None);
+}
+
+#[test]
+fn impossible_evaluations_are_refused() {
+    for (loss, correct, examples) in [(f32::NAN, 1, 2), (1024.1, 1, 2), (0.0, 3, 2)] {
+        let error = evaluating().encode(evaluated(loss, correct, examples), &mut rng(1)).map(|_| ());
+        assert_eq!(error, Err(EncodeError::Evaluation), "{loss} {correct} {examples}");
+    }
+}
+
+/// 1000 examples of which 100 count: a third of them is 33 or 34, and a third on average.
+#[test]
+fn of_more_examples_than_count_the_same_part_is_correct() {
+    let codec = codec(FixedParams {
+        evaluation: true,
+        members: 3000,
+        ..params(3, 8)
+    });
+    let mut rng = rng(2);
+    let contributions: Vec<_> = (0..3000)
+        .map(|_| codec.encode(evaluated(1.0, 333, 999), &mut rng).expect("in bounds"))
+        .collect();
+    let pooled = decode_all(&codec, &contributions).evaluation.expect("all evaluated");
+    assert_eq!(pooled.examples, 300_000);
+    // One is off by 0.47 as its standard deviation; five of the sum's are 130.
+    assert!(pooled.correct.abs_diff(100_000) < 130, "{}", pooled.correct);
+    assert!((pooled.loss - 1.0).abs() < 1e-3);
+}
+
 /// One example each: a discount that was rounded to whole examples would be none.
 #[test]
 fn a_discount_of_few_examples_is_not_rounded_away() {
@@ -226,6 +302,125 @@ fn a_discount_of_few_examples_is_not_rounded_away() {
     assert!((sum.mean_delta[0] - 0.9).abs() < 1e-2, "{:?}", sum.mean_delta);
 }
 
+fn rms(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len() as f64;
+    (values.map(|value| value * value).sum::<f64>() / n).sqrt()
+}
+
+/// Normal values of length 1.
+fn normal(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = rng(seed);
+    let mut uniform = || (f64::from(rng.next_u32()) + 0.5) / 2f64.powi(32);
+    let values: Vec<f64> = (0..n)
+        .map(|_| (-2.0 * uniform().ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform()).cos())
+        .collect();
+    let length = rms(values.iter().copied()) * (n as f64).sqrt();
+    values.iter().map(|value| (value / length) as f32).collect()
+}
+
+/// Root of the mean squared error of one client's update.
+fn error_of(params: FixedParams, delta: &[f32]) -> f64 {
+    let codec = codec(params);
+    let encoded = codec.encode(update(delta, 100), &mut rng(9)).expect("finite");
+    assert!(!encoded.clipped);
+    let mean = decode_all(&codec, &[encoded]).mean_delta;
+    rms(mean.iter().zip(delta).map(|(mean, exact)| f64::from(mean - exact)))
+}
+
+#[test]
+fn the_rotation_saves_three_bits() {
+    let n = 100_000;
+    let mut spikes = vec![0.0; n];
+    (0..n).step_by(1000).for_each(|i| spikes[i] = 0.099);
+    for (name, delta) in [("normal", normal(n, 4)), ("a value in a thousand", spikes)] {
+        let error = |bits, rotation| {
+            let params = FixedParams {
+                clip: 1.0001,
+                rotation,
+                ..params(n, bits)
+            };
+            error_of(params, &delta)
+        };
+        for bits in [6, 8, 12] {
+            let (rotated, plain) = (
+                error(bits, Some([3; 32])),
+                [error(bits, None), error(bits + 3, None), error(bits + 4, None)],
+            );
+            println!(
+                "{name}: {bits} bits rotated {rotated:.2e}, plain {:.2e}, {:.2e} with 3 bits more",
+                plain[0], plain[1]
+            );
+            println!("{name}: {:.2} bits saved", (plain[0] / rotated).log2());
+            // A zero is no level: a spiky update has the error of a dense one.
+            assert!(
+                rotated < plain[1] && rotated > plain[2],
+                "{name}: {rotated} is not between those of 3 and 4 bits more: {plain:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_update_with_a_coordinate_beyond_the_bound_is_scaled_down_as_a_whole() {
+    let params = FixedParams {
+        rotation: Some([3; 32]),
+        clip: 1.0,
+        ..params(4096, 24)
+    };
+    let codec = codec(params);
+    // What is rotated to a spike.
+    let mut delta = vec![0.0; 4096];
+    delta[5] = 0.5;
+    crate::rotation::rotate_back(&mut delta, [3; 32]);
+    let encoded = codec.encode(update(&delta, 100), &mut rng(1)).expect("finite");
+    assert!(encoded.clipped);
+    let sum = decode_all(&codec, &[encoded]);
+    assert_eq!(sum.clipped, 1);
+    let factor = 6.0 / 64.0 / 0.5;
+    for (mean, exact) in sum.mean_delta.iter().zip(&delta) {
+        assert!((mean - factor * exact).abs() < 1e-6, "{mean} is not {factor} of {exact}");
+    }
+}
+
+#[test]
+fn the_largest_finite_update_is_rotated_too() {
+    let codec = codec(FixedParams {
+        rotation: Some([3; 32]),
+        clip: f32::MAX,
+        ..params(4096, 24)
+    });
+    let delta = vec![f32::MAX; 4096];
+    let encoded = codec.encode(update(&delta, 100), &mut rng(1)).expect("finite");
+    assert!(encoded.clipped);
+    let mean = decode_all(&codec, &[encoded]).mean_delta;
+    for value in mean {
+        assert!((value / (f32::MAX / 64.0) - 1.0).abs() < 1e-3, "{value}");
+    }
+}
+
+#[test]
+fn rounding_of_a_rotated_update_is_unbiased() {
+    let delta = normal(64 + 3, 5);
+    let codec = codec(FixedParams {
+        weight_cap: 1,
+        members: 20_000,
+        clip: 1.01,
+        rotation: Some([9; 32]),
+        ..params(delta.len(), 2)
+    });
+    let mut rng = rng(3);
+    let contributions: Vec<_> = (0..20_000)
+        .map(|_| codec.encode(update(&delta, 1), &mut rng).expect("finite"))
+        .collect();
+    let sum = decode_all(&codec, &contributions);
+    assert_eq!(sum.clipped, 0);
+    // Standard deviation of one is at most half a level; five of the mean's.
+    let tolerance = 5.0 * (2.02 / 3.0 / 2.0) / 20_000f32.sqrt();
+    for (mean, exact) in sum.mean_delta.iter().zip(&delta) {
+        assert!((mean - exact).abs() < tolerance, "{mean} is not {exact} within {tolerance}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_mean_is_within_the_documented_bound(
@@ -239,7 +434,7 @@ proptest! {
         let (mut exact, mut total, mut exact_loss) = ([0.0f64; 11], 0.0, 0.0);
         let mut n_clipped = 0;
         for (delta, examples, train_loss) in &clients {
-            let encoded = codec.encode(ClientUpdate { delta, examples: *examples, staleness: 0, train_loss: *train_loss }, &mut rng).expect("finite");
+            let encoded = codec.encode(ClientUpdate { delta, examples: *examples, staleness: 0, train_loss: *train_loss, evaluation: None }, &mut rng).expect("finite");
             let norm = delta.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             prop_assert_eq!(encoded.clipped, norm > 2.0);
             n_clipped += u32::from(encoded.clipped);
@@ -259,6 +454,34 @@ proptest! {
         prop_assert!(within(sum.train_loss, exact_loss, 2048.0 / levels(24) as f64));
     }
 
+    /// In length, since a rotation mixes the errors of a block's coordinates.
+    #[test]
+    fn the_rotated_mean_is_within_the_documented_bound(
+        bits in 2u8..=24,
+        n in 1usize..9000,
+        clients in proptest::collection::vec((any::<u64>(), 1u64..300, 0.0f32..4.0), 1..6),
+        rotation: [u8; 32],
+    ) {
+        let codec = codec(FixedParams { rotation: Some(rotation), ..params(n, bits) });
+        let mut contributions = Vec::new();
+        let (mut exact, mut total) = (vec![0.0f64; n], 0.0);
+        for &(seed, examples, length) in &clients {
+            let delta: Vec<f32> = normal(n, seed).iter().map(|value| value * length).collect();
+            let encoded = codec.encode(update(&delta, examples), &mut rng(seed)).expect("finite");
+            let weight = examples.min(100) as f64;
+            let norm = rms(delta.iter().map(|&x| f64::from(x))) * (n as f64).sqrt();
+            prop_assert_eq!(encoded.clipped, norm > 2.0);
+            exact.iter_mut().zip(&delta).for_each(|(sum, &x)| *sum += weight * f64::from(x) * (2.0 / norm).min(1.0));
+            total += weight;
+            contributions.push(encoded);
+        }
+        let mean = decode_all(&codec, &contributions).mean_delta;
+        let distance = mean.iter().zip(&exact).map(|(&mean, exact)| (f64::from(mean) - exact / total).powi(2)).sum::<f64>().sqrt();
+        let levels: f64 = crate::rotation::runs(n).map(|run| run.len as f64 * (2.0 * 2.0 * run.bound() / levels(bits) as f64).powi(2)).sum();
+        let bound = clients.len() as f64 * levels.sqrt() * 100.0 / total + 1e-5;
+        prop_assert!(distance <= bound, "{} is more than {}", distance, bound);
+    }
+
     #[test]
     fn stale_updates_are_discounted_to_within_the_documented_bound(
         clients in proptest::collection::vec((proptest::collection::vec(-1.0f32..1.0, 11), 1u64..300, 0u32..32, -9.0f32..9.0), 1..8),
@@ -269,7 +492,7 @@ proptest! {
         let mut contributions = Vec::new();
         let (mut exact, mut total, mut exact_loss) = ([0.0f64; 11], 0.0, 0.0);
         for (delta, examples, staleness, train_loss) in &clients {
-            let update = ClientUpdate { delta, examples: *examples, staleness: *staleness, train_loss: *train_loss };
+            let update = ClientUpdate { delta, examples: *examples, staleness: *staleness, train_loss: *train_loss, evaluation: None };
             contributions.push(codec.encode(update, &mut rng).expect("finite"));
             let norm = delta.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
             // The weight as it should be, not rounded.
@@ -332,36 +555,40 @@ proptest! {
 #[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
 fn speed_of_encode_validate_add_and_decode() {
     let n = 1_663_370;
-    let codec = codec(FixedParams {
-        members: 30,
-        ..params(n, 24)
-    });
     let delta: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin() * 1e-3).collect();
-    let mut times = [f64::INFINITY; 4];
-    let mut sum = Accumulator::new(codec.plan());
-    for round in 0..5 {
-        let mut took = |step: usize, start: Instant| times[step] = times[step].min(start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        let encoded = codec.encode(update(&delta, 100), &mut rng(round)).expect("finite");
-        took(0, start);
-        let start = Instant::now();
-        let mut validator = Validator::new(codec.plan());
-        encoded
-            .packed
-            .chunks(256 * 1024)
-            .try_for_each(|chunk| validator.push(chunk))
-            .expect("honest");
-        validator.finish().expect("complete");
-        took(1, start);
-        let start = Instant::now();
-        sum.add_stream(&mut encoded.packed.as_slice()).expect("honest");
-        took(2, start);
-        let start = Instant::now();
-        let decoded = sum.decode(&codec).expect("not empty");
-        took(3, start);
-        assert_eq!(decoded.weight, 100 * (round + 1));
-    }
-    for (step, seconds) in ["encode", "validate", "add", "decode"].into_iter().zip(times) {
-        println!("{step}: {:.2} ms, {:.2} ns a value", seconds * 1e3, seconds * 1e9 / n as f64);
+    for rotation in [None, Some([1; 32])] {
+        let codec = codec(FixedParams {
+            members: 30,
+            rotation,
+            ..params(n, 24)
+        });
+        let mut times = [f64::INFINITY; 4];
+        let mut sum = Accumulator::new(codec.plan());
+        for round in 0..5 {
+            let mut took = |step: usize, start: Instant| times[step] = times[step].min(start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            let encoded = codec.encode(update(&delta, 100), &mut rng(round)).expect("finite");
+            took(0, start);
+            let start = Instant::now();
+            let mut validator = Validator::new(codec.plan());
+            encoded
+                .packed
+                .chunks(256 * 1024)
+                .try_for_each(|chunk| validator.push(chunk))
+                .expect("honest");
+            validator.finish().expect("complete");
+            took(1, start);
+            let start = Instant::now();
+            sum.add_stream(&mut encoded.packed.as_slice()).expect("honest");
+            took(2, start);
+            let start = Instant::now();
+            let decoded = sum.decode(&codec).expect("not empty");
+            took(3, start);
+            assert_eq!(decoded.weight, 100 * (round + 1));
+        }
+        println!("{}", if rotation.is_some() { "rotated" } else { "not rotated" });
+        for (step, seconds) in ["encode", "validate", "add", "decode"].into_iter().zip(times) {
+            println!("  {step}: {:.2} ms, {:.2} ns a value", seconds * 1e3, seconds * 1e9 / n as f64);
+        }
     }
 }

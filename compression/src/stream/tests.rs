@@ -12,6 +12,8 @@ fn plan(n_weights: usize, bits: u8) -> SumPlan {
         weight_cap: 100,
         weight_scale: 1,
         members: 5,
+        evaluation: false,
+        rotation: None,
     };
     FixedCodec::new(params).expect("possible parameters").plan().clone()
 }
@@ -127,12 +129,18 @@ proptest! {
         let plan = plan(words.len(), bits);
         let residues: Vec<u64> = words.iter().map(|word| word >> (64 - bits)).collect();
         let packed = contribution(&plan, [&residues, &[7], &[3], &[1]]);
-        let mut blocks = Blocks::new(&plan);
+        let mut blocks = Blocks::new(&plan, false);
         let mut seen = vec![Vec::new(); 4];
         let mut rest = packed.as_slice();
         for piece in pieces.iter().cycle() {
             let (now, later) = rest.split_at((*piece).min(rest.len()));
-            blocks.push(now, &mut |slot, values| seen[slot].extend_from_slice(values)).expect("sound");
+            blocks.push(now, &mut |slot, packed| {
+                let index = plan.slots().iter().position(|other| other == slot).expect("of the plan");
+                let n = (8 * packed.len() / usize::from(slot.sum_bits)).min(slot.len - seen[index].len());
+                let mut values = vec![0; n];
+                unpack(packed, slot.sum_bits, &mut values);
+                seen[index].extend(values);
+            }).expect("sound");
             rest = later;
             if rest.is_empty() {
                 break;

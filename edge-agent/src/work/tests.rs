@@ -382,6 +382,8 @@ fn a_stale_contribution_weighs_less_and_one_that_the_cohort_does_not_take_is_ref
             weight_cap: terms.codec.weight_cap,
             weight_scale: 1024,
             members: 1,
+            evaluation: false,
+            rotation: None,
         });
         let codec = codec.expect("a plan");
         let mut sum = aimass_compression::Accumulator::new(codec.plan());

@@ -1,9 +1,14 @@
 //! What an agent holds of its own work, and how far it got. This is what survives a killed agent.
 
-use aimass_protocol::descriptor::{CodecParams, Descriptor};
+use std::collections::BTreeMap;
+
+use aimass_protocol::descriptor::{CodecParams, Descriptor, MaskSuite, Profile};
 use aimass_protocol::job::{AggregationMode, JobFile};
+use aimass_protocol::limits::MAX_SPENT;
 use aimass_protocol::{ContributionId, Digest, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use super::log::KnownLog;
 
 /// A trained contribution. Identified by job, base model and its random id; it is in at most one published sum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +19,9 @@ pub struct Contribution {
     pub job: JobId,
     /// The model that it was trained from.
     pub base: Digest,
+    /// Where that model is in the server's log; none where the server showed no log.
+    #[serde(default)]
+    pub log_index: Option<u64>,
     /// What the job's owner signed about how updates are treated.
     pub consent: Consent,
     /// How far it got.
@@ -27,6 +35,12 @@ pub struct Consent {
     pub purpose: String,
     /// Masked or not.
     pub mode: AggregationMode,
+    /// Which attackers the masks hold against.
+    #[serde(default)]
+    pub profile: Profile,
+    /// What expands mask keys.
+    #[serde(default)]
+    pub suite: MaskSuite,
     /// Fewest contributions in a sum.
     pub floor: u32,
     /// How an update becomes integers.
@@ -44,6 +58,8 @@ impl Consent {
         Self {
             purpose: file.job.purpose.clone(),
             mode: file.aggregation.mode,
+            profile: file.aggregation.profile,
+            suite: file.aggregation.suite,
             floor: file.aggregation.floor,
             codec: file.update,
             max_time_ms: u64::try_from(file.round.max_time.as_millis()).unwrap_or(u64::MAX),
@@ -63,12 +79,17 @@ pub enum Stage {
         /// The terms.
         descriptor: Descriptor,
     },
-    /// The residues are on disk and may have been sent in part or whole. They are sent byte-identical or not at all.
+    /// The residues, masked where the cohort is secure, are on disk and may have been sent in part or whole. They are sent byte-identical or not at all.
     Sent {
         /// The terms.
         descriptor: Descriptor,
         /// Whether the server confirmed that it is in the sum.
         accepted: bool,
+    },
+    /// Shares that unmask its sum were released, or may have been: it is never offered again, whatever the server says.
+    Spent {
+        /// The terms.
+        descriptor: Descriptor,
     },
 }
 
@@ -77,7 +98,7 @@ impl Stage {
     pub fn descriptor(&self) -> Option<&Descriptor> {
         match self {
             Self::Trained => None,
-            Self::Offered { descriptor } | Self::Sent { descriptor, .. } => Some(descriptor),
+            Self::Offered { descriptor } | Self::Sent { descriptor, .. } | Self::Spent { descriptor } => Some(descriptor),
         }
     }
 }
@@ -93,6 +114,9 @@ pub struct Assignment {
     pub base: Digest,
     /// Its size in bytes.
     pub base_bytes: u64,
+    /// Where the base is in the server's log; none where the server showed no log.
+    #[serde(default)]
+    pub log_index: Option<u64>,
     /// What the job's owner signed about how updates are treated.
     pub consent: Consent,
     /// When training stops and what was done by then counts; none where the round waits.
@@ -111,12 +135,44 @@ pub struct TimeLimit {
     pub within_ms: u64,
 }
 
-/// Everything that a session needs to go on after its process was killed. At most one of the two is there.
+/// A model that no other contribution of this agent may stand on, because one that stood on it is in a sum that may have been unmasked: from two such
+/// sums the agent's own part could be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// The model.
+    pub base: Digest,
+    /// Where it is in the server's log.
+    pub log_index: u64,
+}
+
+/// Everything that a session needs to go on after its process was killed. Keys and masks are not in it: they are never on a disk.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The contribution that is held: a session finishes one before it asks for other work. Files of any other contribution may be deleted.
     pub held: Option<Contribution>,
-    /// The work that is fetched or trained.
+    /// The work that is fetched or trained; none while a contribution is held.
     #[serde(default)]
     pub task: Option<Assignment>,
+    /// The newest spent model of each job.
+    #[serde(default)]
+    pub spent: BTreeMap<JobId, Spent>,
+    /// What the agent has seen of the server's log: it may only grow.
+    #[serde(default)]
+    pub log: KnownLog,
+}
+
+/// Notes a spent model. Of too many jobs the one whose model is the oldest is forgotten.
+pub(super) fn spend(spent: &mut BTreeMap<JobId, Spent>, job: JobId, model: Spent) {
+    let newest = spent.entry(job).or_insert(model);
+    if newest.log_index <= model.log_index {
+        *newest = model;
+    }
+    while spent.len() > MAX_SPENT {
+        let oldest = spent
+            .iter()
+            .filter(|(other, _)| **other != job)
+            .min_by_key(|(_, model)| model.log_index);
+        let Some(oldest) = oldest.map(|(other, _)| *other) else { return };
+        spent.remove(&oldest);
+    }
 }

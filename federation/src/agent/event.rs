@@ -2,12 +2,17 @@
 
 use std::fmt;
 
+use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::job::JobFile;
+use aimass_protocol::log::BaseProof;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, Ready};
-use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
+use aimass_protocol::message::secagg::{self, Advert, ConsentReply, DrawCall, Opening, Reveal, Roster, SealedShare, Shares};
+use aimass_protocol::message::secagg::{SurvivorsQuery, SurvivorsReply, Unmask, UnmaskReply};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, Timestamp};
 
+use super::{Masks, Report};
 use crate::RequestKind;
 
 /// What happened.
@@ -34,6 +39,10 @@ pub enum Event {
         base_bytes: u64,
         /// What the round leaves for training, in milliseconds.
         finish_within_ms: Option<u64>,
+        /// Shows that the base is in the server's log, as received.
+        log: Option<Box<BaseProof>>,
+        /// The key of the server's certificate, which signs the log's checkpoints.
+        server: PublicKey,
     },
     /// The check-in was answered: nothing now.
     ComeBack(ComeBack),
@@ -82,6 +91,70 @@ pub enum Event {
         /// What the server promises and asks for.
         descriptor: Box<Descriptor>,
     },
+    /// A ready was answered: the cohort's inputs are masked, and lots are drawn for its graph.
+    Draw {
+        /// The contribution that was offered.
+        contribution: ContributionId,
+        /// Which cohort, which draw.
+        call: DrawCall,
+    },
+    /// An advert was answered.
+    Roster {
+        /// The cohort of the advert.
+        cohort: CohortId,
+        /// The draw of the advert.
+        draw: u8,
+        /// Who takes part.
+        roster: Roster,
+    },
+    /// A reveal was answered: the draw is done.
+    Opening {
+        /// The cohort of the reveal.
+        cohort: CohortId,
+        /// The draw of the reveal.
+        draw: u8,
+        /// As received.
+        opening: Box<Opening>,
+        /// The descriptor inside it, parsed, its signature verified.
+        descriptor: Box<Descriptor>,
+    },
+    /// A reveal was answered: another draw is needed.
+    DrawAgain {
+        /// The cohort of the reveal.
+        cohort: CohortId,
+        /// The draw of the reveal.
+        draw: u8,
+        /// The next one.
+        call: DrawCall,
+    },
+    /// Shares were answered with those of the neighbours.
+    SharesReceived {
+        /// The cohort.
+        cohort: CohortId,
+        /// What the neighbours have dealt to this agent.
+        shares: Vec<SealedShare>,
+    },
+    /// The question for the survivors was answered.
+    Survivors {
+        /// The cohort.
+        cohort: CohortId,
+        /// The answer.
+        reply: SurvivorsReply,
+    },
+    /// A consent was answered.
+    Agreed {
+        /// The cohort.
+        cohort: CohortId,
+        /// The answer.
+        reply: ConsentReply,
+    },
+    /// Unmask shares were answered.
+    Unmasked {
+        /// The cohort.
+        cohort: CohortId,
+        /// The answer.
+        reply: UnmaskReply,
+    },
     /// A ready was answered: the contribution can't be used any more.
     Superseded {
         /// Which.
@@ -107,6 +180,13 @@ pub enum Event {
         contribution: ContributionId,
         /// Why, for people.
         reason: String,
+    },
+    /// The residues on disk are damaged or gone.
+    ResiduesLost {
+        /// The contribution.
+        contribution: ContributionId,
+        /// The cohort.
+        cohort: CohortId,
     },
     /// The upload is complete and in the running sum.
     Accepted {
@@ -177,23 +257,37 @@ pub enum Effect {
         /// The base model.
         base: Digest,
     },
-    /// Offer a contribution; then [`Event::Cohort`], [`Event::Superseded`] or a refusal.
+    /// Offer a contribution; then [`Event::Cohort`], [`Event::Draw`], [`Event::Superseded`] or a refusal.
     Offer(Ready),
-    /// Turn the contribution's delta into residues under this descriptor and make them durable; then [`Event::Encoded`] or [`Event::EncodeFailed`].
-    /// Residues that are on disk for the same contribution and cohort are kept as they are.
+    /// Show the other members these keys; then [`Event::Roster`] or a refusal.
+    Advertise(Advert),
+    /// Reveal this part of the draw; then [`Event::Opening`], [`Event::DrawAgain`] or a refusal.
+    Reveal(Reveal),
+    /// Give these shares to the neighbours; then [`Event::SharesReceived`] or a refusal.
+    DealShares(Shares),
+    /// Turn the contribution's delta into residues under this descriptor, lay the masks over them, and make them durable; then [`Event::Encoded`] or
+    /// [`Event::EncodeFailed`]. Residues that are on disk for the same contribution and cohort are kept as they are.
     Encode {
         /// The contribution.
         contribution: ContributionId,
         /// The agreed terms.
         descriptor: Box<Descriptor>,
+        /// There exactly when the descriptor's mode is secure: residues without their masks must not reach the disk then.
+        masks: Option<Masks>,
     },
-    /// Upload the encoded residues, or the rest of them; then [`Event::Accepted`] or a refusal.
+    /// Upload the encoded residues, or the rest of them; then [`Event::Accepted`], [`Event::ResiduesLost`] or a refusal.
     Upload {
         /// The contribution.
         contribution: ContributionId,
         /// The cohort.
         cohort: CohortId,
     },
+    /// Ask whose inputs are summed; then [`Event::Survivors`] or a refusal.
+    AskSurvivors(SurvivorsQuery),
+    /// Agree to the survivors; then [`Event::Agreed`] or a refusal.
+    Consent(secagg::Consent),
+    /// Release these shares, which unmask the sum; then [`Event::Unmasked`] or a refusal.
+    Unmask(Unmask),
     /// Ask what became of a contribution; then [`Event::Outcome`] or a refusal.
     AskOutcome(OutcomeQuery),
     /// Make [`Session::snapshot`](super::Session::snapshot), as it is after this step, durable before the effects that follow.
@@ -228,6 +322,8 @@ pub enum Effect {
         /// Why it waits.
         reason: String,
     },
+    /// Keep this for people: the server did what only a server does that breaks the protocol. A warning follows.
+    Report(Report),
     /// For people and counters: something is wrong or was declined.
     Warn(Warning),
 }
@@ -262,6 +358,13 @@ pub enum Warning {
         /// Why and what could be changed.
         reason: String,
     },
+    /// Members of a cohort have sealed shares that can't be opened. The cohort goes on; it can't do without so many others then.
+    UnreadableShares {
+        /// The cohort.
+        cohort: CohortId,
+        /// Who sealed them.
+        from: Vec<AgentId>,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -271,6 +374,14 @@ impl fmt::Display for Warning {
             Self::Refused { request, refusal } => write!(f, "the server refused a {request} request: {refusal}"),
             Self::Failed { request, reason } => write!(f, "a {request} request failed: {reason}"),
             Self::Declined { job, reason } => write!(f, "job {job} is declined: {reason}"),
+            Self::UnreadableShares { cohort, from } => {
+                write!(
+                    f,
+                    "in cohort {cohort}, {} member(s) sealed shares that can't be opened:",
+                    from.len()
+                )?;
+                from.iter().try_for_each(|agent| write!(f, " {agent}"))
+            }
         }
     }
 }

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use aimass_protocol::descriptor::Descriptor;
+use aimass_crypto::secagg::params::{self, Model};
+use aimass_protocol::descriptor::{Descriptor, Profile, SecAggParams};
 use aimass_protocol::job::AggregationMode;
+use aimass_protocol::limits::{MAX_SECURE_MEMBERS, MIN_SECURE_MEMBERS};
 use aimass_protocol::{Digest, Timestamp};
 
 use super::{Consent, Contribution};
 
-/// The descriptor version that is understood.
-const DESCRIPTOR_VERSION: u16 = 1;
+/// Fewest contributions of a masked sum, as the floors have it.
+const LEAST_SECURE: u32 = MIN_SECURE_MEMBERS as u32;
+/// Which part of a cohort is assumed to be in league with the server.
+pub(super) const ADVERSARIAL: f64 = 0.05;
+/// Which part of a cohort is assumed to drop out.
+pub(super) const DROPOUT: f64 = 0.3;
 
 /// How far the clocks of device and server may lie apart: devices without a battery-backed clock start somewhere in the past.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(24 * 3600);
@@ -43,9 +49,6 @@ pub enum PolicyError {
     /// The job has no masks.
     #[error("its updates would be protected by TLS alone (mode \"plain\"); allow that with policy.allow_plain = true or --allow-plain")]
     Plain,
-    /// The job asks for masks.
-    #[error("mode \"secure\" is not available in this version; the job's owner can name mode \"plain\"")]
-    Secure,
     /// The purpose is not among those allowed.
     #[error("its purpose {purpose:?} is not among policy.purposes; add it there to allow it")]
     Purpose {
@@ -59,6 +62,17 @@ pub enum PolicyError {
         floor: u32,
         /// Asked for.
         min_survivors: u32,
+    },
+    /// The job was signed with masks and the cohort has none.
+    #[error(
+        "the signed job says mode \"secure\", and the server formed a cohort without masks (plain mode smuggled in): it wants to read this update"
+    )]
+    Smuggled,
+    /// The cohort's deadline can't be met, or the clocks differ.
+    #[error("the server's cohort descriptor {problem}; compare the clocks of device and server")]
+    Deadline {
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The descriptor is not what the job's owner signed, or makes no sense.
     #[error("the server's cohort descriptor {problem}; tell the operator")]
@@ -75,9 +89,8 @@ impl Policy {
     /// [`PolicyError`], whose text says what to change.
     pub fn check_job(&self, consent: &Consent) -> Result<(), PolicyError> {
         match consent.mode {
-            AggregationMode::Secure => return Err(PolicyError::Secure),
             AggregationMode::Plain if !self.allow_plain => return Err(PolicyError::Plain),
-            AggregationMode::Plain => {}
+            AggregationMode::Secure | AggregationMode::Plain => {}
         }
         if !self.purposes.is_empty() && !self.purposes.contains(&consent.purpose) {
             return Err(PolicyError::Purpose {
@@ -87,6 +100,15 @@ impl Policy {
         self.check_floor(consent.floor)
     }
 
+    /// Fewest contributions that may be summed for a job.
+    pub(super) fn least_survivors(&self, consent: &Consent) -> u32 {
+        let least = match consent.mode {
+            AggregationMode::Plain => 1,
+            AggregationMode::Secure => LEAST_SECURE,
+        };
+        least.max(self.min_survivors).max(consent.floor)
+    }
+
     /// Whether a cohort keeps what the job's owner signed and what this policy asks for.
     ///
     /// # Errors
@@ -94,34 +116,47 @@ impl Policy {
     pub fn check_cohort(&self, now: Timestamp, contribution: &Contribution, descriptor: &Descriptor) -> Result<(), PolicyError> {
         let consent = &contribution.consent;
         self.check_job(consent)?;
+        if consent.mode == AggregationMode::Secure && (descriptor.mode == AggregationMode::Plain || descriptor.secagg.is_none()) {
+            return Err(PolicyError::Smuggled);
+        }
         self.check_floor(descriptor.floor)?;
         let latest = now.after(Duration::from_millis(consent.max_time_ms)).after(CLOCK_TOLERANCE);
-        let wrong = [
-            (descriptor.version != DESCRIPTOR_VERSION, "has an unknown version"),
-            (descriptor.job != contribution.job, "is for another job"),
-            (!descriptor.bases.contains(&contribution.base), "is for another base model"),
-            (
-                descriptor.bases.len() as u64 > u64::from(consent.max_staleness) + 1,
-                "permits more base models than the signed job",
-            ),
-            (has_twice(&descriptor.bases), "names a base model twice"),
-            (descriptor.mode != consent.mode, "has another aggregation mode than the signed job"),
-            (descriptor.floor < consent.floor, "has a lower floor than the signed job"),
-            (descriptor.codec != consent.codec, "has other codec parameters than the signed job"),
-            (descriptor.members < descriptor.floor, "has fewer members than its floor"),
-            (
-                descriptor.deadline.after(CLOCK_TOLERANCE) <= now,
-                "has a deadline that passed more than a day ago",
-            ),
-            (
-                descriptor.deadline > latest,
-                "has a deadline more than a day past the round's longest time",
-            ),
-        ];
-        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            Some((_, problem)) => Err(PolicyError::Descriptor { problem }),
-            None => Ok(()),
+        first(
+            &[
+                (descriptor.version != Descriptor::VERSION, "has an unknown version"),
+                (descriptor.job != contribution.job, "is for another job"),
+                (!descriptor.bases.contains(&contribution.base), "is for another base model"),
+                (
+                    descriptor.bases.len() as u64 > u64::from(consent.max_staleness) + 1,
+                    "permits more base models than the signed job",
+                ),
+                (has_twice(&descriptor.bases), "names a base model twice"),
+                (descriptor.mode != consent.mode, "has another aggregation mode than the signed job"),
+                (
+                    descriptor.floor < self.least_survivors(consent),
+                    "has a lower floor than the signed job",
+                ),
+                (descriptor.codec != consent.codec, "has other codec parameters than the signed job"),
+                (descriptor.members < descriptor.floor, "has fewer members than its floor"),
+            ],
+            |problem| PolicyError::Descriptor { problem },
+        )?;
+        if let Some(masks) = &descriptor.secagg {
+            first(&masks_of(consent, descriptor, masks), |problem| PolicyError::Descriptor { problem })?;
         }
+        first(
+            &[
+                (
+                    descriptor.deadline.after(CLOCK_TOLERANCE) <= now,
+                    "has a deadline that passed more than a day ago",
+                ),
+                (
+                    descriptor.deadline > latest,
+                    "has a deadline more than a day past the round's longest time",
+                ),
+            ],
+            |problem| PolicyError::Deadline { problem },
+        )
     }
 
     fn check_floor(&self, floor: u32) -> Result<(), PolicyError> {
@@ -131,6 +166,47 @@ impl Policy {
         } else {
             Ok(())
         }
+    }
+}
+
+/// What may be wrong with how a cohort's inputs are masked.
+fn masks_of(consent: &Consent, descriptor: &Descriptor, masks: &SecAggParams) -> [(bool, &'static str); 6] {
+    let n = descriptor.members;
+    let wanted = params::for_cohort(n, ADVERSARIAL, DROPOUT, model(masks.profile)).ok();
+    // With more neighbours than that, as large a part of them has to agree.
+    let is_enough = wanted.is_some_and(|wanted| {
+        let (have, want) = (u64::from(masks.threshold), u64::from(wanted.threshold));
+        masks.degree >= wanted.degree && have * u64::from(wanted.degree) >= want * u64::from(masks.degree)
+    });
+    [
+        (consent.mode == AggregationMode::Plain, "has masks, and the signed job has none"),
+        (
+            n as usize > MAX_SECURE_MEMBERS,
+            "has more members than a cohort with masks may have",
+        ),
+        (
+            consent.profile == Profile::Hardened && masks.profile == Profile::Standard,
+            "has a weaker profile than the signed job",
+        ),
+        (masks.suite != consent.suite, "has another mask suite than the signed job"),
+        (descriptor.log.is_none(), "names no log of models"),
+        (!is_enough, "has a graph of masks that is weaker than its profile promises"),
+    ]
+}
+
+/// The attackers that a profile holds against.
+pub(super) fn model(profile: Profile) -> Model {
+    match profile {
+        Profile::Standard => Model::SemiHonest,
+        Profile::Hardened => Model::SemiMalicious,
+    }
+}
+
+/// The first of these that is so.
+fn first(wrong: &[(bool, &'static str)], error: impl Fn(&'static str) -> PolicyError) -> Result<(), PolicyError> {
+    match wrong.iter().find(|(is_wrong, _)| *is_wrong) {
+        Some((_, problem)) => Err(error(problem)),
+        None => Ok(()),
     }
 }
 

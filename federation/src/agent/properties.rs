@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::tests::{config, descriptor};
 use super::*;
 use crate::RequestKind;
-use crate::fixtures::{at_s, cohort, contribution, job, job_file, model};
+use crate::fixtures::{at_s, cohort, contribution, identity, job, job_file, model, rng};
 
 fn request() -> impl Strategy<Value = RequestKind> {
     prop::sample::select(vec![
@@ -41,7 +41,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(Event::Connected),
         2 => reason().prop_map(|reason| Event::Disconnected { reason }),
         8 => (job_id(), base(), prop::option::of(1..100_000u64)).prop_map(|(job, base, finish_within_ms)| {
-            Event::Task { job, file: Box::new(job_file("a job")), round: 1, base, base_bytes: 10, finish_within_ms }
+            let server = identity().key.public();
+            Event::Task { job, file: Box::new(job_file("a job")), round: 1, base, base_bytes: 10, finish_within_ms, log: None, server }
         }),
         2 => (any::<u64>(), any::<u64>()).prop_map(|(after_ms, spread_ms)| Event::ComeBack(ComeBack { after_ms, reason: "later".to_owned(), spread_ms })),
         8 => base().prop_map(|base| Event::Fetched { base }),
@@ -74,6 +75,7 @@ proptest! {
         steps in prop::collection::vec((0..400_000u64, event(), prop::bool::weighted(0.02)), 1..200),
     ) {
         let mut session = Session::new(config(), Snapshot::default());
+        let (identity, mut rng) = (identity(), rng(7));
         let mut now = at_s(1000);
         let mut disk = Snapshot::default();
         let mut kept = BTreeSet::new();
@@ -86,7 +88,7 @@ proptest! {
                 kept.insert(contribution);
             }
             let mut out = Vec::new();
-            session.step(now, event, &mut out);
+            session.step(now, event, &mut Hands { rng: &mut rng, identity: &identity }, &mut out);
             for effect in &out {
                 match effect {
                     Effect::Persist => disk = session.snapshot(),
@@ -100,8 +102,8 @@ proptest! {
                         };
                         prop_assert_eq!((id, &descriptor.cohort), (contribution, cohort));
                     }
-                    Effect::Encode { contribution, descriptor } => {
-                        prop_assert!(kept.contains(contribution));
+                    Effect::Encode { contribution, descriptor, masks } => {
+                        prop_assert!(kept.contains(contribution) && masks.is_none());
                         prop_assert!(descriptor.floor >= 2 && descriptor.mode == AggregationMode::Plain);
                     }
                     Effect::Train { job, base, finish_by, .. } => {

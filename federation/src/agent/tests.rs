@@ -5,11 +5,15 @@ use aimass_protocol::job::{AggregationMode, JobFile, RoundMode};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{ComeBack, OutcomeReply};
 use aimass_protocol::{ErrorCode, TenantId, Timestamp};
+use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::RequestKind;
-use crate::fixtures::{agent, at_s, capabilities, cohort, contribution, job, job_file, model};
+use crate::fixtures::{agent, at_s, capabilities, cohort, contribution, identity, job, job_file, model, rng};
 
+mod cheats;
+mod fleet;
+mod secure;
 mod table;
 
 pub(super) fn config() -> Config {
@@ -41,15 +45,20 @@ pub(super) fn descriptor() -> Descriptor {
         members: 3,
         floor: 2,
         deadline: at_s(1060),
+        rotation: None,
+        log: None,
+        secagg: None,
     }
 }
 
 type Edit<T> = fn(&mut T);
 
-#[derive(Clone)]
+/// An agent whose server says what a test wants. What it is told is about plain jobs: [`fleet`] has the others.
 struct Bench {
     session: Session,
     now: Timestamp,
+    identity: Identity,
+    rng: ChaCha8Rng,
 }
 
 impl Bench {
@@ -57,6 +66,8 @@ impl Bench {
         Self {
             session: Session::new(config, snapshot),
             now: at_s(1000),
+            identity: identity(),
+            rng: rng(7),
         }
     }
 
@@ -103,7 +114,11 @@ impl Bench {
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
-        self.session.step(self.now, event, &mut out);
+        let mut hands = Hands {
+            rng: &mut self.rng,
+            identity: &self.identity,
+        };
+        self.session.step(self.now, event, &mut hands, &mut out);
         out
     }
 
@@ -136,6 +151,8 @@ fn task(edit: &dyn Fn(&mut JobFile)) -> Event {
         base: model(100),
         base_bytes: 1000,
         finish_within_ms: None,
+        log: None,
+        server: identity().key.public(),
     }
 }
 
@@ -189,10 +206,7 @@ fn outcome(reply: OutcomeReply) -> Event {
 #[test]
 fn should_decline_before_training_what_the_policy_forbids() {
     let cases: [(Edit<JobFile>, &str); 3] = [
-        (
-            |file| file.aggregation.mode = AggregationMode::Secure,
-            "not available in this version",
-        ),
+        (|file| file.aggregation.mode = AggregationMode::Secure, "is in its log"),
         (|file| file.job.purpose = "adverts".to_owned(), "policy.purposes"),
         (|file| file.aggregation.floor = 1, "policy.min_survivors"),
     ];
@@ -596,9 +610,9 @@ fn should_tell_progress_when_there_is_some_and_now_and_then() {
             reason: "reset".to_owned(),
         },
     ] {
-        let before = bench.session.clone();
+        let before = bench.session.snapshot();
         bench.step(event);
-        assert_eq!(bench.session.snapshot(), before.snapshot(), "nothing depends on it");
+        assert_eq!(bench.session.snapshot(), before, "nothing depends on it");
         assert_eq!(bench.session.activity(), Activity::Training);
     }
 }
@@ -695,7 +709,7 @@ fn should_compare_deadlines_with_the_wall_clock_wherever_it_jumped() {
     // A device without a clock of its own: it starts in 1970, and learns the time after a while.
     let mut bench = Bench::at(Activity::Offering);
     let soon = |d: &mut Descriptor| d.deadline = at_s(1_800_000_060);
-    let declined = bench.clone().declines(joined(&soon));
+    let declined = Bench::at(Activity::Offering).declines(joined(&soon));
     assert!(declined.contains("past the round"), "{declined}");
     let timer = bench.session.poll_timeout();
     bench.session.set_wall_clock(bench.now, at_s(1_800_000_000));

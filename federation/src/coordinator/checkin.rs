@@ -22,6 +22,7 @@ enum Reason {
     NotMet(String, String),
     Declined(String),
     Barred(String),
+    Spent(String),
     Full(String),
     Summing(String),
 }
@@ -41,6 +42,7 @@ impl Reason {
             Self::NotMet(job, require) => format!("job {job:?} requires {require}, which this device does not meet"),
             Self::Declined(job) => format!("this agent declines job {job:?}"),
             Self::Barred(job) => format!("this agent's update was refused in the running round of job {job:?}; it may join the next one"),
+            Self::Spent(job) => format!("this agent has contributed to the current model of job {job:?}; it may join the next round"),
             Self::Full(job) => format!("the running round of job {job:?} has all the agents that it takes"),
             Self::Summing(job) => format!("the running round of job {job:?} is being summed"),
         }
@@ -126,9 +128,16 @@ fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &Che
     if check_in.held.iter().any(|h| h.job == job.id && job.permits(h.base)) {
         return Ok(None);
     }
+    if check_in.spent.iter().any(|spent| spent.job == job.id && spent.base == job.base()) {
+        if !job.waiting().contains_key(&agent) {
+            job.seats.leave(agent);
+        }
+        return Err(Reason::Spent(name()));
+    }
     let mut finish_within = None;
     match (&entry.phase, job.mode()) {
-        (Phase::Ended(_), _) | (Phase::Collecting(_) | Phase::Publishing(_), RoundMode::Sync | RoundMode::SemiSync) => {
+        (Phase::Ended(_), _)
+        | (Phase::Joining(_) | Phase::Collecting(_) | Phase::Unmasking(_) | Phase::Publishing(_), RoundMode::Sync | RoundMode::SemiSync) => {
             return Err(Reason::Summing(name()));
         }
         (Phase::Gathering(phase), RoundMode::SemiSync) => match phase.time_left(job, cx.now) {

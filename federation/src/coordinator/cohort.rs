@@ -7,6 +7,7 @@ use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
 
 use super::job::Context;
 use super::patience::{History, Task};
+use super::secure::Secure;
 use super::{AgentReply, CohortTerms};
 use crate::RequestKind;
 
@@ -85,6 +86,8 @@ pub(super) struct Cohort {
     asking: BTreeSet<AgentId>,
     /// Members whose open upload is one into another cohort: an answer about this one would be taken for its answer.
     uploads_elsewhere: BTreeSet<AgentId>,
+    /// Where inputs are masked.
+    pub(super) secure: Option<Secure>,
 }
 
 impl Cohort {
@@ -114,6 +117,15 @@ impl Cohort {
             tally,
             asking: BTreeSet::new(),
             uploads_elsewhere: BTreeSet::new(),
+            secure: None,
+        }
+    }
+
+    /// The same, of masked inputs.
+    pub(super) fn with_masks(self, secure: Secure) -> Self {
+        Self {
+            secure: Some(secure),
+            ..self
         }
     }
 
@@ -225,6 +237,9 @@ impl Cohort {
 
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.asking.remove(&agent);
+        if let Some(secure) = &mut self.secure {
+            secure.gone(now, agent);
+        }
         self.stop_upload(now, agent);
     }
 

@@ -10,7 +10,9 @@ use super::entry::Phase;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
 use super::publishing::Publishing;
-use super::{AgentReply, Effect, RestoredRound};
+use super::secure::Secure;
+use super::unmasking::Unmasking;
+use super::{AgentReply, Effect, PhaseName, RestoredRound};
 use crate::RequestKind;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,8 @@ pub(super) struct Collecting {
     silent_at: Timestamp,
     /// The server was killed while it published: the sum is that of its survivors, made again.
     pub(super) is_sealed: bool,
+    /// It was killed after that: what takes the masks off is on its disk.
+    is_unmasked: bool,
 }
 
 impl Collecting {
@@ -32,15 +36,25 @@ impl Collecting {
             until,
             silent_at: now,
             is_sealed: false,
+            is_unmasked: false,
         }
     }
 
     /// Goes on with a cohort after a restart: what is in the journal is added again, the others may still upload, for as long as a round may take.
-    pub(super) fn restored<R>(job: &Job, restored: RestoredRound, cx: &mut Context<'_, R>) -> Self {
+    ///
+    /// # Errors
+    /// The record of the masks is damaged: the round is given up.
+    pub(super) fn restored<R>(job: &Job, restored: RestoredRound, cx: &mut Context<'_, R>) -> Result<Self, String> {
         let RestoredRound { open, durable } = restored;
+        let secure = match &open.secagg {
+            Some(record) => Some(Secure::restore(record, open.survivors.as_deref())?),
+            None => None,
+        };
         let survivors: Option<BTreeSet<AgentId>> = open.survivors.as_ref().map(|all| all.iter().map(|(agent, _)| *agent).collect());
         let mut cohort = Cohort::new(cx.now, open.terms.clone(), open.members.iter().copied());
+        cohort.secure = secure;
         let id = cohort.id();
+        let is_unmasked = open.unmasking.is_some();
         cx.out.push(Effect::OpenRound(open));
         if let Some(survivors) = &survivors {
             let late: Vec<AgentId> = cohort.members().keys().filter(|a| !survivors.contains(*a)).copied().collect();
@@ -61,12 +75,13 @@ impl Collecting {
                 });
             }
         }
-        Self {
+        Ok(Self {
             cohort,
             until: cx.now.after(job.max_time()),
             silent_at: cx.now,
             is_sealed: survivors.is_some(),
-        }
+            is_unmasked,
+        })
     }
 
     /// True if the request stays open: the update may come, or is on its way into the sum.
@@ -172,6 +187,15 @@ impl Collecting {
         Phase::Gathering(Gathering::held_until(cx.now.after(pause)))
     }
 
+    /// What a round is at that was sealed before the server was killed.
+    pub(super) fn sealed_as(&self) -> PhaseName {
+        if self.cohort.secure.is_none() || self.is_unmasked {
+            PhaseName::Publishing
+        } else {
+            PhaseName::Unmasking
+        }
+    }
+
     /// Drops what is not yet on its way into the sum. What is, stays: a sum can't be taken apart.
     pub(super) fn revoked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         if self.cohort.stop_asking(agent) {
@@ -188,7 +212,7 @@ impl Collecting {
 
     /// When time alone may end the phase: at its end, or when enough are in and the others are silent.
     pub(super) fn timeout(&self, job: &Job) -> Timestamp {
-        if self.cohort.tally().added >= job.need() {
+        if self.cohort.tally().added >= job.need() && self.cohort.is_unmaskable() {
             self.silent_at.min(self.until)
         } else {
             self.until
@@ -209,15 +233,22 @@ impl Collecting {
         if tally.adding > 0 {
             return None;
         }
-        let is_enough = tally.added >= job.need();
+        // Where inputs are masked, they have to be enough to take the masks off as well.
+        let is_enough = tally.added >= job.need() && (tally.expected == 0 || self.cohort.is_unmaskable());
         let over = tally.expected == 0 || self.is_sealed || cx.now >= self.until || is_enough && self.all_are_silent(cx.now, job);
-        if over && is_enough {
+        if over && is_enough && self.cohort.is_unmaskable() {
             cx.out.push(Effect::Seal {
                 cohort: self.cohort.id(),
                 survivors: self.cohort.survivors(),
             });
             self.cohort.close(cx, "the round went on without this update; offer it again");
-            return Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)));
+            if self.cohort.secure.is_none() || self.is_unmasked {
+                return Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)));
+            }
+            return match Unmasking::begin(self.cohort.clone(), job, cx) {
+                Some(phase) => Some(Phase::Unmasking(phase)),
+                None => Some(self.give_up(job, cx, "the record of the cohort's survivors does not fit its members")),
+            };
         }
         if over || tally.added + tally.expected < job.need() {
             self.drop_sum(cx);
@@ -229,6 +260,9 @@ impl Collecting {
     /// Gives the cohort up; its contributions are in no sum and may be offered again.
     pub(super) fn drop_sum<R>(&mut self, cx: &mut Context<'_, R>) {
         cx.out.push(Effect::DropSum { cohort: self.cohort.id() });
+        if let Some(secure) = &mut self.cohort.secure {
+            secure.give_up(cx);
+        }
         self.cohort
             .close(cx, "the round ended without enough updates; offer this one again");
         self.cohort.answer(cx, OutcomeReply::NotIncluded);

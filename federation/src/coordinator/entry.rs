@@ -5,20 +5,24 @@ use aimass_protocol::message::agent::{OutcomeQuery, OutcomeReply, Progress, Prog
 use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
 use rand_core::CryptoRng;
 
-use super::cohort::Cohort;
-use super::collecting::Collecting;
+use super::cohort::{Cohort, Progress as MemberProgress};
+use super::collecting::{Collecting, late, not_a_member};
 use super::ended::Ended;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
+use super::joining::Joining;
 use super::publishing::{Publishing, finished};
 use super::share::VirtualTime;
-use super::{AgentReply, Event, JobEnd, JobSpec, JobView, PhaseName};
+use super::unmasking::Unmasking;
+use super::{AgentReply, Effect, Event, JobEnd, JobSpec, JobView, PhaseName};
 use crate::RequestKind;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
     Gathering(Gathering),
+    Joining(Joining),
     Collecting(Collecting),
+    Unmasking(Unmasking),
     Publishing(Publishing),
     Ended(Ended),
 }
@@ -61,7 +65,15 @@ impl Entry {
             );
             job.end(cx, JobEnd::Failed { reason })
         } else if let Some(restored) = open {
-            Phase::Collecting(Collecting::restored(&job, restored, cx))
+            let cohort = restored.open.terms.cohort;
+            match Collecting::restored(&job, restored, cx) {
+                Ok(phase) => Phase::Collecting(phase),
+                Err(reason) => {
+                    cx.out.push(Effect::DropSum { cohort });
+                    job.trouble = Some(format!("the round that was open could not be taken up again: {reason}"));
+                    Phase::Gathering(Gathering::default())
+                }
+            }
         } else {
             Phase::Gathering(Gathering::default())
         };
@@ -73,14 +85,27 @@ impl Entry {
     }
 
     pub(super) fn has_cohort(&self, id: CohortId) -> bool {
-        self.cohort().is_some_and(|cohort| cohort.id() == id)
+        match &self.phase {
+            Phase::Joining(phase) => phase.cohort() == id,
+            _ => self.cohort().is_some_and(|cohort| cohort.id() == id),
+        }
+    }
+
+    fn cohort_mut(&mut self) -> Option<&mut Cohort> {
+        match &mut self.phase {
+            Phase::Collecting(phase) => Some(&mut phase.cohort),
+            Phase::Unmasking(phase) => Some(&mut phase.cohort),
+            Phase::Publishing(phase) => Some(&mut phase.cohort),
+            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => None,
+        }
     }
 
     fn cohort(&self) -> Option<&Cohort> {
         match &self.phase {
             Phase::Collecting(phase) => Some(&phase.cohort),
+            Phase::Unmasking(phase) => Some(&phase.cohort),
             Phase::Publishing(phase) => Some(&phase.cohort),
-            Phase::Gathering(_) | Phase::Ended(_) => None,
+            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => None,
         }
     }
 
@@ -100,11 +125,25 @@ impl Entry {
             cx.refuse(agent, RequestKind::Ready, *code, text);
             return false;
         }
+        if let Phase::Joining(phase) = &mut self.phase
+            && phase.offered_again(cx, agent, contribution)
+        {
+            return false;
+        }
+        if self.cohort().is_some_and(|cohort| cohort.secure.is_some()) {
+            if self.rejoins(cx, agent, contribution) {
+                return false;
+            }
+        }
         // The reply was lost. But a member that is too late for this cohort waits for the next one.
         let awaited = match &self.phase {
-            Phase::Collecting(phase) => phase.cohort.member(agent, contribution).is_some_and(|m| phase.awaits(cx.now, m)),
-            Phase::Publishing(phase) => phase.cohort.member(agent, contribution).is_some_and(|m| m.is_whole()),
-            Phase::Gathering(_) | Phase::Ended(_) => false,
+            Phase::Collecting(phase) if phase.cohort.secure.is_none() => {
+                phase.cohort.member(agent, contribution).is_some_and(|m| phase.awaits(cx.now, m))
+            }
+            Phase::Publishing(phase) if phase.cohort.secure.is_none() => {
+                phase.cohort.member(agent, contribution).is_some_and(|m| m.is_whole())
+            }
+            _ => false,
         };
         if awaited && let Some(cohort) = self.cohort() {
             let terms = cohort.terms.clone();
@@ -120,6 +159,22 @@ impl Entry {
         true
     }
 
+    /// A member of a cohort with masks offers again: its keys are gone. True if it was answered, because its input is in the sum or on the way there.
+    fn rejoins<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> bool {
+        let Some(member) = self.cohort().and_then(|cohort| cohort.member(agent, contribution)) else {
+            return false;
+        };
+        if member.is_whole() {
+            let text = "this contribution is on its way into a sum, and can't be masked twice; drop it and check in";
+            cx.refuse(agent, RequestKind::Ready, ErrorCode::Duplicate, text);
+            return true;
+        }
+        if let Phase::Collecting(phase) = &mut self.phase {
+            phase.abandoned(cx, agent);
+        }
+        false
+    }
+
     fn is_offered_by_another(&self, agent: AgentId, contribution: ContributionId) -> bool {
         let waits = self
             .job
@@ -131,7 +186,8 @@ impl Entry {
                 .iter()
                 .any(|(other, m)| *other != agent && m.is_live() && m.contribution == contribution)
         });
-        waits || joined
+        let joining = matches!(&self.phase, Phase::Joining(phase) if phase.is_offered_by_another(agent, contribution));
+        waits || joined || joining
     }
 
     /// The agent's open upload is one into another cohort.
@@ -145,8 +201,9 @@ impl Entry {
     pub(super) fn stop_asking(&mut self, agent: AgentId) {
         match &mut self.phase {
             Phase::Collecting(phase) => phase.cohort.stop_asking(agent),
+            Phase::Unmasking(phase) => phase.cohort.stop_asking(agent),
             Phase::Publishing(phase) => phase.cohort.stop_asking(agent),
-            Phase::Gathering(_) | Phase::Ended(_) => false,
+            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => false,
         };
     }
 
@@ -154,8 +211,8 @@ impl Entry {
     pub(super) fn upload_begun<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) -> bool {
         match &mut self.phase {
             Phase::Collecting(phase) => return phase.upload_begun(cx, agent, contribution),
-            Phase::Publishing(phase) => phase.upload(cx, agent, contribution),
-            Phase::Gathering(_) | Phase::Ended(_) => {}
+            Phase::Unmasking(_) | Phase::Publishing(_) => self.upload_again(cx, agent, contribution),
+            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => {}
         }
         false
     }
@@ -163,8 +220,21 @@ impl Entry {
     pub(super) fn received<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
         match &mut self.phase {
             Phase::Collecting(phase) => phase.received(&mut self.job, cx, agent, contribution),
-            Phase::Publishing(phase) => phase.upload(cx, agent, contribution),
-            Phase::Gathering(_) | Phase::Ended(_) => {}
+            Phase::Unmasking(_) | Phase::Publishing(_) => self.upload_again(cx, agent, contribution),
+            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    /// An upload into a sum that nothing goes into any more: good if it is a repeat of one that is in it.
+    fn upload_again<R>(&self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        match self
+            .cohort()
+            .and_then(|cohort| cohort.member(agent, contribution))
+            .map(|m| m.progress())
+        {
+            Some(MemberProgress::Added) => cx.reply(agent, AgentReply::Accepted),
+            Some(_) => late(cx, agent),
+            None => not_a_member(cx, agent),
         }
     }
 
@@ -263,6 +333,10 @@ impl Entry {
         }
         match &mut self.phase {
             Phase::Collecting(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
+            Phase::Unmasking(phase) if phase.cohort.id() == query.cohort => {
+                phase.outcome_asked(agent);
+                phase.cohort.ask(cx, agent, query.contribution)
+            }
             Phase::Publishing(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
             _ => {
                 cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
@@ -274,15 +348,19 @@ impl Entry {
     /// The agent asks for other work and holds no contribution to this job: what it was expected to send does not come.
     pub(super) fn abandoned<R>(&mut self, cx: &Context<'_, R>, agent: AgentId) {
         self.job.stop_waiting(agent);
-        if let Phase::Collecting(phase) = &mut self.phase {
-            phase.abandoned(cx, agent);
+        match &mut self.phase {
+            Phase::Joining(phase) => phase.leaves(agent),
+            Phase::Collecting(phase) => phase.abandoned(cx, agent),
+            _ => {}
         }
     }
 
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.job.gone(now, agent);
         match &mut self.phase {
+            Phase::Joining(phase) => phase.gone(now, agent),
             Phase::Collecting(phase) => phase.cohort.gone(now, agent),
+            Phase::Unmasking(phase) => phase.cohort.gone(now, agent),
             Phase::Publishing(phase) => phase.cohort.gone(now, agent),
             Phase::Gathering(_) | Phase::Ended(_) => {}
         }
@@ -294,7 +372,9 @@ impl Entry {
         }
         self.job.seats.leave(agent);
         match &mut self.phase {
+            Phase::Joining(phase) => phase.revoked(cx, agent),
             Phase::Collecting(phase) => phase.revoked(cx, agent),
+            Phase::Unmasking(phase) => phase.revoked(cx, agent),
             Phase::Publishing(phase) => phase.revoked(cx, agent),
             Phase::Gathering(_) | Phase::Ended(_) => {}
         }
@@ -303,7 +383,11 @@ impl Entry {
     pub(super) fn stop<R>(&mut self, cx: &mut Context<'_, R>) {
         match &mut self.phase {
             Phase::Gathering(_) => {}
+            Phase::Joining(phase) => {
+                phase.give_up(cx);
+            }
             Phase::Collecting(phase) => phase.drop_sum(cx),
+            Phase::Unmasking(phase) => phase.drop_sum(cx),
             Phase::Publishing(phase) => {
                 if !phase.stop(cx) {
                     return;
@@ -342,7 +426,9 @@ impl Entry {
     pub(super) fn advance<R: CryptoRng>(&mut self, cx: &mut Context<'_, R>) {
         while let Some(next) = match &mut self.phase {
             Phase::Gathering(phase) => phase.advance(&mut self.job, cx),
+            Phase::Joining(phase) => phase.advance(&mut self.job, cx),
             Phase::Collecting(phase) => phase.advance(&mut self.job, cx),
+            Phase::Unmasking(phase) => phase.advance(&mut self.job, cx),
             Phase::Publishing(phase) => {
                 phase.advance(&self.job, cx);
                 None
@@ -357,7 +443,9 @@ impl Entry {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         match &self.phase {
             Phase::Gathering(phase) => phase.due(&self.job),
+            Phase::Joining(phase) => phase.timeout(),
             Phase::Collecting(phase) => Some(phase.timeout(&self.job)),
+            Phase::Unmasking(phase) => phase.timeout(),
             Phase::Publishing(phase) => phase.timeout(),
             Phase::Ended(_) => None,
         }
@@ -366,8 +454,10 @@ impl Entry {
     pub(super) fn view(&self) -> JobView {
         let (phase, ended) = match &self.phase {
             Phase::Gathering(_) => (PhaseName::Gathering, None),
-            Phase::Collecting(phase) if phase.is_sealed => (PhaseName::Publishing, None),
+            Phase::Collecting(phase) if phase.is_sealed => (phase.sealed_as(), None),
+            Phase::Joining(_) => (PhaseName::Joining, None),
             Phase::Collecting(_) => (PhaseName::Collecting, None),
+            Phase::Unmasking(_) => (PhaseName::Unmasking, None),
             Phase::Publishing(_) => (PhaseName::Publishing, None),
             Phase::Ended(phase) => (PhaseName::Ended, Some(phase.end.clone())),
         };
@@ -381,7 +471,10 @@ impl Entry {
             base: self.job.base(),
             seats: count(self.job.seats.len()),
             ready: count(self.job.waiting().len()),
-            members: self.cohort().map_or(0, |c| count(c.members().len())),
+            members: match &self.phase {
+                Phase::Joining(phase) => count(phase.members()),
+                _ => self.cohort().map_or(0, |c| count(c.members().len())),
+            },
             received: self.cohort().map_or(0, |c| count(c.tally().adding + c.tally().added)),
             trouble: self.job.trouble.clone(),
         }

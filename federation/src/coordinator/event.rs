@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use aimass_protocol::descriptor::CodecParams;
+use aimass_crypto::sign::PublicKey;
+use aimass_protocol::descriptor::{CodecParams, SecAggParams};
 use aimass_protocol::job::{AggregationMode, JobFile};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready};
+use aimass_protocol::message::secagg::{
+    Advert, Consent, ConsentReply, DrawCall, NeighbourAdvert, Reveal, Roster, Shares, SharesReply, SurvivorsQuery, SurvivorsReply, Unmask,
+    UnmaskReply,
+};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::{SecAggRecord, UnmaskingRecord};
 use crate::RequestKind;
 
 /// A job as the driver hands it over: new, or restored from its store after a restart.
@@ -46,6 +52,12 @@ pub struct OpenRound {
     pub members: Vec<(AgentId, ContributionId)>,
     /// Whose contributions the sum is made of, once that is settled: nothing else goes into it.
     pub survivors: Option<Vec<(AgentId, ContributionId)>>,
+    /// Where inputs are masked: what a restarted server needs to go on.
+    #[serde(default)]
+    pub secagg: Option<SecAggRecord>,
+    /// What takes the masks off the sum, once that is known.
+    #[serde(default)]
+    pub unmasking: Option<UnmaskingRecord>,
 }
 
 /// An open round, and what of it lies in the journal.
@@ -164,6 +176,20 @@ pub enum Event {
         /// What.
         contribution: ContributionId,
     },
+    /// An agent takes a step of secure aggregation. The reply may take long.
+    Secure {
+        /// Who.
+        agent: AgentId,
+        /// Which.
+        step: SecureStep,
+    },
+    /// The descriptor that [`Effect::Describe`] asked for is made and signed.
+    Described {
+        /// Its cohort.
+        cohort: CohortId,
+        /// SHA-256 of its bytes.
+        digest: Digest,
+    },
     /// The round that [`Effect::OpenRound`] named could not be made durable: its members were not told of it.
     OpenFailed {
         /// Its cohort.
@@ -233,6 +259,54 @@ pub enum Event {
     Tick,
 }
 
+/// A step of an agent in a cohort with masks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SecureStep {
+    /// Its keys.
+    Advert {
+        /// What it shows the others.
+        advert: Box<Advert>,
+        /// The key of its certificate, which the driver has verified.
+        key: PublicKey,
+    },
+    /// Its part of the draw.
+    Reveal(Reveal),
+    /// Its secrets' shares, sealed.
+    Shares(Shares),
+    /// It asks whose inputs are summed.
+    Survivors(SurvivorsQuery),
+    /// It agrees to that set.
+    Consent(Consent),
+    /// Its shares of others' secrets.
+    Unmask(Unmask),
+}
+
+impl SecureStep {
+    /// The request that brought it.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Advert { .. } => RequestKind::Advert,
+            Self::Reveal(_) => RequestKind::Reveal,
+            Self::Shares(_) => RequestKind::Shares,
+            Self::Survivors(_) => RequestKind::Survivors,
+            Self::Consent(_) => RequestKind::Consent,
+            Self::Unmask(_) => RequestKind::Unmask,
+        }
+    }
+
+    /// The cohort that it is for.
+    pub fn cohort(&self) -> CohortId {
+        match self {
+            Self::Advert { advert, .. } => advert.cohort,
+            Self::Reveal(reveal) => reveal.cohort,
+            Self::Shares(shares) => shares.cohort,
+            Self::Survivors(query) => query.cohort,
+            Self::Consent(consent) => consent.cohort,
+            Self::Unmask(unmask) => unmask.cohort,
+        }
+    }
+}
+
 /// What the driver has to do, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -242,6 +316,15 @@ pub enum Effect {
         agent: AgentId,
         /// What.
         reply: AgentReply,
+    },
+    /// Make the descriptor of these terms, sign it, keep it for the cohort, then [`Event::Described`]. The log that it names stays that one.
+    Describe(CohortTerms),
+    /// A cohort that was never made durable came to nothing: forget its descriptor, and note its draws in the log.
+    ForgetCohort {
+        /// What its members were told, as far as it got.
+        terms: CohortTerms,
+        /// Draws for which members were asked to reveal their part.
+        draws: u8,
     },
     /// Make a round durable, then an empty sum for its cohort, before any reply that follows; or [`Event::OpenFailed`] and no reply about that cohort. A
     /// restored round is asked for in the same way.
@@ -262,6 +345,14 @@ pub enum Effect {
         cohort: CohortId,
         /// Whose contributions, ascending by agent.
         survivors: Vec<(AgentId, ContributionId)>,
+    },
+    /// Keep durably what takes the masks off a sealed sum, before any effect that follows: they are taken off before it is decoded. If that fails, so does
+    /// [`Effect::Aggregate`].
+    Unmask {
+        /// The cohort.
+        cohort: CohortId,
+        /// The shares.
+        unmasking: UnmaskingRecord,
     },
     /// No update goes into the sum any more: uploads still under way were refused before. Decode the sum, take the strategy's step from `base`, evaluate,
     /// store durably, publish; then [`Event::Published`] or [`Event::PublishFailed`]. Asked again for the same sum when that could not be stored.
@@ -327,6 +418,36 @@ pub enum AgentReply {
     Outcome(OutcomeReply),
     /// To a progress report.
     Progress(ProgressReply),
+    /// To a ready: the cohort is formed, and its inputs are masked.
+    Draw(DrawCall),
+    /// To an advert.
+    Roster(Roster),
+    /// To a reveal. The driver adds the descriptor, and the proof that the log has only grown from `log_size` to the size that the descriptor names.
+    Opening {
+        /// The cohort.
+        cohort: CohortId,
+        /// What all members revealed, in the roster's order.
+        nonces: Vec<Digest>,
+        /// The member's neighbours.
+        neighbours: Vec<NeighbourAdvert>,
+        /// The size of the log that the agent knows.
+        log_size: u64,
+    },
+    /// To a reveal: somebody's was missing.
+    DrawAgain(DrawCall),
+    /// To shares. Not to be sent if the cohort could not be made durable.
+    Shares {
+        /// The cohort.
+        cohort: CohortId,
+        /// What was dealt to the agent.
+        reply: SharesReply,
+    },
+    /// To a question for the survivors.
+    Survivors(SurvivorsReply),
+    /// To a consent.
+    Consent(ConsentReply),
+    /// To unmask shares.
+    Unmask(UnmaskReply),
     /// Refused; nothing was changed.
     Refused {
         /// Which request.
@@ -341,7 +462,13 @@ impl AgentReply {
     pub fn kind(&self) -> RequestKind {
         match self {
             Self::Task { .. } | Self::ComeBack(_) => RequestKind::CheckIn,
-            Self::Cohort(_) | Self::Superseded => RequestKind::Ready,
+            Self::Cohort(_) | Self::Superseded | Self::Draw(_) => RequestKind::Ready,
+            Self::Roster(_) => RequestKind::Advert,
+            Self::Opening { .. } | Self::DrawAgain(_) => RequestKind::Reveal,
+            Self::Shares { .. } => RequestKind::Shares,
+            Self::Survivors(_) => RequestKind::Survivors,
+            Self::Consent(_) => RequestKind::Consent,
+            Self::Unmask(_) => RequestKind::Unmask,
             Self::UploadAllowed { .. } | Self::Accepted => RequestKind::Upload,
             Self::Outcome(_) => RequestKind::Outcome,
             Self::Progress(_) => RequestKind::Progress,
@@ -372,4 +499,7 @@ pub struct CohortTerms {
     pub codec: CodecParams,
     /// Whether masks are applied.
     pub mode: AggregationMode,
+    /// How, once the graph is drawn.
+    #[serde(default)]
+    pub secagg: Option<SecAggParams>,
 }

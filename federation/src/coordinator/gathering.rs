@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aimass_protocol::job::AggregationMode;
 use aimass_protocol::{CohortId, Timestamp};
 use rand_core::CryptoRng;
 
@@ -9,6 +10,7 @@ use super::cohort::Cohort;
 use super::collecting::Collecting;
 use super::entry::Phase;
 use super::job::{Context, Job};
+use super::joining::Joining;
 use super::{AgentReply, CohortTerms, Effect, OpenRound};
 
 /// In a round that ends training, this part of its time is left for what comes after.
@@ -78,11 +80,17 @@ impl Gathering {
             deadline: cx.now.after(job.max_time()),
             codec: job.file.update,
             mode: job.file.aggregation.mode,
+            secagg: None,
         };
+        if terms.mode == AggregationMode::Secure {
+            return Some(Phase::Joining(Joining::begin(cx, terms, members)));
+        }
         cx.out.push(Effect::OpenRound(OpenRound {
             terms: terms.clone(),
             members: members.iter().map(|(agent, contribution)| (*agent, *contribution)).collect(),
             survivors: None,
+            secagg: None,
+            unmasking: None,
         }));
         for agent in members.keys() {
             cx.reply(*agent, AgentReply::Cohort(terms.clone()));

@@ -403,6 +403,7 @@ impl Model {
 
     fn check(&mut self, effect: &Effect) {
         match effect {
+            Effect::Describe(_) | Effect::ForgetCohort { .. } | Effect::Unmask { .. } => unreachable!("these jobs are plain"),
             Effect::OpenRound(open) => {
                 let terms = &open.terms;
                 assert!((2..=4).contains(&terms.members), "min to max members");

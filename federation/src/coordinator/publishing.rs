@@ -1,14 +1,13 @@
 //! Publishing: the sum becomes the next model. Nothing goes into it any more.
 
 use aimass_protocol::message::agent::OutcomeReply;
-use aimass_protocol::{AgentId, ContributionId, Digest, ErrorCode, Timestamp};
+use aimass_protocol::{AgentId, Digest, ErrorCode, Timestamp};
 
-use super::cohort::{Cohort, Progress};
-use super::collecting::{late, not_a_member};
+use super::cohort::Cohort;
 use super::entry::Phase;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
-use super::{AgentReply, Effect, JobEnd, RoundOutcome};
+use super::{Effect, JobEnd, RoundOutcome};
 use crate::RequestKind;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -41,15 +40,6 @@ impl Publishing {
             base: job.base(),
             survivors: self.cohort.survivors(),
         });
-    }
-
-    /// An upload that begins or ends now: good if it is a repeat of one that is in the sum.
-    pub(super) fn upload<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
-        match self.cohort.member(agent, contribution).map(|m| m.progress()) {
-            Some(Progress::Added) => cx.reply(agent, AgentReply::Accepted),
-            Some(_) => late(cx, agent),
-            None => not_a_member(cx, agent),
-        }
     }
 
     pub(super) fn revoked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {

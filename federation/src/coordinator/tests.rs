@@ -12,6 +12,7 @@ mod identity;
 mod modes;
 mod restart;
 mod rounds;
+mod secure;
 mod sharing;
 mod table;
 mod work;

@@ -3,8 +3,8 @@
 use super::{Checked, Violation, at_most, distinct, filled, labels, line, within};
 use crate::limits::{
     MAX_BLOB_BYTES, MAX_BUNDLE_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_DATA_OFFERS, MAX_DECLINED,
-    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_LOG_SIZE, MAX_SIGNED_JOB_BYTES, MAX_SPREAD_MS,
-    MAX_TAG_BYTES, MAX_TAGS,
+    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_LOG_SIZE, MAX_SIGNED_JOB_BYTES, MAX_SPENT,
+    MAX_SPREAD_MS, MAX_TAG_BYTES, MAX_TAGS,
 };
 use crate::message::agent::{
     AgentRequest, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply,
@@ -35,7 +35,11 @@ impl Checked for AgentRequest {
             Self::Fetch(fetch) => within("from_chunk", fetch.from_chunk.into(), 0, MAX_CHUNKS.into()),
             Self::Progress(progress) => within("percent", progress.percent.into(), 0, 100),
             // A manifest and an id can't be out of bounds: their types see to it.
-            Self::Ready(_) | Self::Upload(_) | Self::Outcome(_) | Self::Bundle(_) => Ok(()),
+            Self::Advert(advert) => advert.check(),
+            Self::Reveal(reveal) => reveal.check(),
+            Self::Shares(shares) => shares.check(),
+            Self::Unmask(unmask) => unmask.check(),
+            Self::Survivors(_) | Self::Consent(_) | Self::Ready(_) | Self::Upload(_) | Self::Outcome(_) | Self::Bundle(_) => Ok(()),
         }
     }
 }
@@ -55,6 +59,7 @@ impl Checked for CheckIn {
         at_most("declined", self.declined.len(), MAX_DECLINED)?;
         distinct("declined", &self.declined)?;
         at_most("held", self.held.len(), MAX_HELD)?;
+        at_most("spent", self.spent.len(), MAX_SPENT)?;
         within("log_size", self.log_size, 0, MAX_LOG_SIZE)
     }
 }
@@ -102,6 +107,7 @@ impl Checked for ReadyReply {
     fn check(&self) -> Result<(), Violation> {
         match self {
             Self::Cohort(SignedDescriptor { descriptor, .. }) => filled("descriptor", descriptor.len(), MAX_DESCRIPTOR_BYTES),
+            Self::Draw(call) => call.check(),
             Self::Superseded => Ok(()),
         }
     }

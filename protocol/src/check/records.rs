@@ -3,10 +3,10 @@
 use super::{Checked, Violation, at_most, distinct, filled, is_address, is_name, violation, within};
 use crate::bundle::{SignedBundle, TrustBundle};
 use crate::descriptor::{CodecParams, Descriptor};
-use crate::job::SignedJob;
+use crate::job::{AggregationMode, SignedJob};
 use crate::limits::{
     MAX_BASES, MAX_BUNDLE_BYTES, MAX_BUNDLE_ENTRIES, MAX_BUNDLE_ROOTS, MAX_BUNDLE_SIGNATURES, MAX_CERTIFICATE_BYTES, MAX_CODEC_BITS,
-    MAX_JOB_FILE_BYTES, MAX_MEMBERS, MIN_CODEC_BITS,
+    MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_SECURE_MEMBERS, MIN_CODEC_BITS, MIN_SECURE_MEMBERS,
 };
 use crate::token::{JoinToken, Role};
 
@@ -60,7 +60,17 @@ impl Checked for Descriptor {
         distinct("bases", &self.bases)?;
         self.codec.check()?;
         within("members", self.members.into(), 1, MAX_MEMBERS.into())?;
-        within("floor", self.floor.into(), 1, self.members.into())
+        within("floor", self.floor.into(), 1, self.members.into())?;
+        match (&self.secagg, self.mode) {
+            (None, AggregationMode::Plain) => Ok(()),
+            (Some(params), AggregationMode::Secure) => {
+                within("members", self.members.into(), MIN_SECURE_MEMBERS as u64, MAX_SECURE_MEMBERS as u64)?;
+                within("floor", self.floor.into(), MIN_SECURE_MEMBERS as u64, self.members.into())?;
+                params.check()?;
+                within("degree", params.degree.into(), 2, u64::from(self.members) - 1)
+            }
+            _ => Err(violation("secagg", "has to be there exactly when mode is secure")),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::requirement::Requirement;
 use super::source::JobSource;
 use super::train::TrainSection;
 use crate::Timestamp;
-use crate::descriptor::CodecParams;
+use crate::descriptor::{CodecParams, MaskSuite, Profile};
 
 /// A checked job file.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,19 +148,24 @@ pub struct RoundSection {
 /// `[aggregation]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct AggregationSection {
-    /// Has to be named: nothing insecure is a default.
+    /// Secure unless plain is named: nothing insecure is a default.
     pub mode: AggregationMode,
-    /// Fewest contributions that may ever be summed, at least 1 in plain mode.
+    /// Fewest contributions that may ever be summed: at least 3 in secure mode, 1 in plain mode.
     pub floor: u32,
+    /// Which attackers masks hold against.
+    pub profile: Profile,
+    /// What expands mask keys.
+    pub suite: MaskSuite,
 }
 
 /// Whether the server sees single updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AggregationMode {
     /// Zero masks: the server could read each update. Protected by TLS alone.
     Plain,
     /// Masked inputs: the server sees the sum alone.
+    #[default]
     Secure,
 }
 

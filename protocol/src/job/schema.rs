@@ -84,8 +84,8 @@ const SECTIONS: &[SectionRule] = &[
     },
     SectionRule {
         name: "aggregation",
-        keys: &["mode", "floor"],
-        later: &["profile", "threshold", "neighbours"],
+        keys: &["mode", "floor", "profile", "suite"],
+        later: &["threshold", "neighbours"],
     },
     SectionRule {
         name: "update",

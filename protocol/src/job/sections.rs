@@ -13,10 +13,28 @@ use super::schema;
 use super::source::{JobSource, Locator};
 use super::{about, training};
 use crate::check::is_label;
-use crate::descriptor::{CodecName, CodecParams};
+use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use crate::limits::{
-    MAX_CODEC_BITS, MAX_COLUMN_BYTES, MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_ROUND_SECONDS, MAX_STALENESS, MAX_TAG_BYTES, MIN_CODEC_BITS,
+    self, MAX_CODEC_BITS, MAX_COLUMN_BYTES, MAX_JOB_FILE_BYTES, MAX_MEMBERS, MAX_ROUND_SECONDS, MAX_STALENESS, MAX_TAG_BYTES,
+    MIN_CODEC_BITS,
 };
+
+const MIN_SECURE_MEMBERS: u32 = limits::MIN_SECURE_MEMBERS as u32;
+const MAX_SECURE_MEMBERS: u32 = limits::MAX_SECURE_MEMBERS as u32;
+
+/// Strategies that look at single updates.
+const PER_CLIENT: &[&str] = &[
+    "krum",
+    "multi_krum",
+    "bulyan",
+    "median",
+    "trimmed_mean",
+    "geometric_median",
+    "centered_clipping",
+    "fltrust",
+];
+/// Codecs whose updates have no slots in common, or a scale each.
+const UNSUMMABLE: &[&str] = &["topk", "randk_local", "eden", "drive", "terngrad", "qsgd"];
 
 /// `round.max_staleness` where the job says nothing.
 const DEFAULT_STALENESS: u32 = 10;
@@ -144,6 +162,13 @@ fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySectio
         RoundMode::Async => (StrategyName::FedBuff, "asynchronous rounds take the strategy \"fedbuff\""),
         RoundMode::Sync | RoundMode::SemiSync => (StrategyName::FedAvg, "\"fedbuff\" is the strategy of asynchronous rounds"),
     };
+    refuse_per_client(
+        section,
+        "name",
+        PER_CLIENT,
+        "compares single updates, and the server sees their sum alone",
+        &format!("use {:?} with a small update.clip, which bounds what one agent can do", names[0].0),
+    )?;
     let name = section.choice("name", &names, &later, Some(default))?;
     if name != default {
         return Err(section.refuse("name", other, "change it, or change mode in [round]"));
@@ -192,17 +217,40 @@ fn round(section: &Section<'_, '_>) -> Result<RoundSection, JobFileError> {
 }
 
 fn aggregation(section: &Section<'_, '_>, round: &RoundSection) -> Result<AggregationSection, JobFileError> {
-    let fix = "write mode = \"plain\" in [aggregation]: the server could then read single updates, which TLS alone protects";
-    let modes = [("plain", AggregationMode::Plain), ("secure", AggregationMode::Secure)];
-    let none = section.table.is_none_or(|table| !table.contains_key("mode"));
-    if none {
-        return Err(section.refuse("mode", "the mode has to be named, because nothing insecure is a default", fix));
+    let modes = [("secure", AggregationMode::Secure), ("plain", AggregationMode::Plain)];
+    let mode = section.choice("mode", &modes, &[], Some(AggregationMode::Secure))?;
+    let profiles = [("standard", Profile::Standard), ("hardened", Profile::Hardened)];
+    let suites = [("aes-256-ctr", MaskSuite::Aes256Ctr), ("chacha20", MaskSuite::ChaCha20)];
+    if mode == AggregationMode::Plain
+        && let Some(key) = ["profile", "suite"].into_iter().find(|key| section.has(key))
+    {
+        let fix = "remove it, or write mode = \"secure\"";
+        return Err(section.refuse(key, "is about masks, and plain aggregation has none", fix));
     }
-    let mode = section.choice("mode", &modes, &[], None)?;
-    if mode == AggregationMode::Secure {
-        return Err(section.refuse("mode", format!("\"secure\" {}", schema::NOT_YET), fix));
+    let profile = section.choice("profile", &profiles, &[], Some(Profile::Standard))?;
+    let suite = section.choice("suite", &suites, &[], Some(MaskSuite::Aes256Ctr))?;
+    let least = match mode {
+        AggregationMode::Plain => 1,
+        AggregationMode::Secure => MIN_SECURE_MEMBERS,
+    };
+    if round.min < least {
+        let problem = format!(
+            "is secure (the default), which needs round.min of at least {least}: of two updates, each agent could tell the other's"
+        );
+        return Err(section.refuse(
+            "mode",
+            problem,
+            "raise round.min, or write mode = \"plain\", where the server could read each update",
+        ));
     }
-    let floor = section.integer32("floor", 1, MAX_MEMBERS, Some(round.min), "3")?;
+    if mode == AggregationMode::Secure && round.max > MAX_SECURE_MEMBERS {
+        let problem = format!(
+            "is secure (the default), which takes at most {MAX_SECURE_MEMBERS} agents a round; round.max is {}",
+            round.max
+        );
+        return Err(section.refuse("mode", problem, format!("lower round.max to {MAX_SECURE_MEMBERS}")));
+    }
+    let floor = section.integer32("floor", least, MAX_MEMBERS, Some(round.min), "3")?;
     if floor > round.min {
         let problem = format!("{floor} is above round.min = {}", round.min);
         return Err(section.refuse(
@@ -211,11 +259,33 @@ fn aggregation(section: &Section<'_, '_>, round: &RoundSection) -> Result<Aggreg
             "lower the floor or raise round.min: a round of min contributions could never be summed",
         ));
     }
-    Ok(AggregationSection { mode, floor })
+    Ok(AggregationSection {
+        mode,
+        floor,
+        profile,
+        suite,
+    })
+}
+
+/// Refuses what can't be a sum of bounded slots.
+fn refuse_per_client(section: &Section<'_, '_>, key: &str, names: &[&str], why: &str, nearest: &str) -> Result<(), JobFileError> {
+    match section.optional_text(key, "\"fixed\"")? {
+        Some(name) if names.contains(&name) => {
+            Err(section.refuse(key, format!("{name:?} can't be a sum of bounded slots: it {why}"), nearest))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn update(section: &Section<'_, '_>) -> Result<CodecParams, JobFileError> {
-    let later = ["qsgd", "terngrad", "topk", "powersgd", "eden", "sign"];
+    let later = ["powersgd", "sign"];
+    refuse_per_client(
+        section,
+        "codec",
+        UNSUMMABLE,
+        "gives each update its own coordinates or scale, so that sums of them mean nothing",
+        "use \"fixed\" with fewer bits, for instance bits = 8: all agents share its slots and scale",
+    )?;
     let codec = section.choice("codec", &[("fixed", CodecName::Fixed)], &later, Some(CodecName::Fixed))?;
     let bits = section.integer("bits", MIN_CODEC_BITS.into(), MAX_CODEC_BITS.into(), Some(24), "24")?;
     Ok(CodecParams {

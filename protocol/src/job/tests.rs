@@ -25,14 +25,11 @@ lr = 0.1
 [round]
 rounds = 10
 min = 3
-
-[aggregation]
-mode = "plain"
 "#;
 
 /// What the defaults of the documentation make of [`SMALL`].
 fn small() -> JobFile {
-    use crate::descriptor::{CodecName, CodecParams};
+    use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
     JobFile {
         job: JobSection {
             name: "digits".into(),
@@ -69,8 +66,10 @@ fn small() -> JobFile {
             max_staleness: 0,
         },
         aggregation: AggregationSection {
-            mode: AggregationMode::Plain,
+            mode: AggregationMode::Secure,
             floor: 3,
+            profile: Profile::Standard,
+            suite: MaskSuite::Aes256Ctr,
         },
         update: CodecParams {
             codec: CodecName::Fixed,
@@ -335,7 +334,13 @@ const WRONG: &[(&str, &str)] = &[
     ("min = 3", "min = 3\nmode = \"semi_sync\"\nmax_staleness = 0"),
     ("[train]", "[strategy]\nname = \"fedbuff\"\n[train]"),
     ("min = 3", "min = 3\nmode = \"async\"\n[strategy]\nname = \"fedavg\""),
-    ("mode = \"plain\"", "mode = \"secure\""),
+    ("min = 3", "min = 2"),
+    ("min = 3", "min = 3\ntarget = 2000"),
+    ("min = 3", "min = 3\n[aggregation]\nmode = \"secure\"\nfloor = 2"),
+    ("min = 3", "min = 3\n[aggregation]\nmode = \"plain\"\nprofile = \"hardened\""),
+    ("min = 3", "min = 3\n[aggregation]\nsuite = \"aes\""),
+    ("[train]", "[strategy]\nname = \"krum\"\n[train]"),
+    ("[train]", "[update]\ncodec = \"topk\"\n[train]"),
     ("[train]", "[strategy]\nname = \"fedprox\"\n[train]"),
     ("kind = \"train\"", "kind = \"analytics\""),
     // missing
@@ -347,9 +352,7 @@ const WRONG: &[(&str, &str)] = &[
     ("target = \"label\"", ""),
     ("rounds = 10", ""),
     ("min = 3", ""),
-    ("mode = \"plain\"", ""),
-    ("[aggregation]\nmode = \"plain\"", ""),
-    ("[aggregation]", "[evaluate]\ntarget_accuracy = 0.9\n[aggregation]"),
+    ("[train]", "[evaluate]\ntarget_accuracy = 0.9\n[train]"),
     // wrong type
     ("lr = 0.1", "lr = \"0.1\""),
     ("rounds = 10", "rounds = 10.0"),
@@ -399,9 +402,9 @@ const WRONG: &[(&str, &str)] = &[
     ("min = 3", "min = 3\nmax_time = \"0s\""),
     ("min = 3", "min = 3\nmax_time = \"-5m\""),
     ("min = 3", "min = 3\nmax_time = \"99999999999999999999h\""),
-    ("mode = \"plain\"", "mode = \"plain\"\nfloor = 4"),
-    ("mode = \"plain\"", "mode = \"plain\"\nfloor = 0"),
-    ("mode = \"plain\"", "mode = \"plian\""),
+    ("min = 3", "min = 3\n[aggregation]\nmode = \"plain\"\nfloor = 4"),
+    ("min = 3", "min = 3\n[aggregation]\nmode = \"plain\"\nfloor = 0"),
+    ("min = 3", "min = 3\n[aggregation]\nmode = \"plian\""),
     ("[train]", "[update]\nbits = 1\n[train]"),
     ("[train]", "[update]\nbits = 33\n[train]"),
     ("[train]", "[update]\nclip = 0.0\n[train]"),

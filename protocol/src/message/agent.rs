@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::secagg::{Advert, Consent, DrawCall, Reveal, Shares, SurvivorsQuery, Unmask};
 use crate::log::BaseProof;
 use crate::manifest::Manifest;
 use crate::{CohortId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
@@ -26,6 +27,18 @@ pub enum AgentRequest {
     Bundle(BundleQuery),
     /// "I am so far with my work." Answered with [`ProgressReply`]; safe to repeat, and safe to leave out.
     Progress(Progress),
+    /// "These are my keys for the cohort." Answered with [`Roster`](super::secagg::Roster).
+    Advert(Advert),
+    /// "This is my part of the draw." Answered with [`RevealReply`](super::secagg::RevealReply).
+    Reveal(Reveal),
+    /// "These are shares of my secrets." Answered with [`SharesReply`](super::secagg::SharesReply).
+    Shares(Shares),
+    /// "Whose inputs are summed?" Answered with [`SurvivorsReply`](super::secagg::SurvivorsReply).
+    Survivors(SurvivorsQuery),
+    /// "I agree to that set." Answered with [`ConsentReply`](super::secagg::ConsentReply).
+    Consent(Consent),
+    /// "These shares unmask the sum." Answered with [`UnmaskReply`](super::secagg::UnmaskReply).
+    Unmask(Unmask),
 }
 
 /// What a device can do; decides which jobs it is offered.
@@ -56,6 +69,9 @@ pub struct CheckIn {
     pub declined: Vec<JobId>,
     /// Work already trained and not yet known to be included, by job and base model: it is not asked to train that again.
     pub held: Vec<Held>,
+    /// Models that this agent will not train from again, because an input that stood on them was unmasked: the newest one of each job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<Held>,
     /// Size of the log as this agent last saw it; 0 where it never did.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub log_size: u64,
@@ -182,6 +198,8 @@ pub struct Ready {
 pub enum ReadyReply {
     /// The cohort is formed: read, check and obey this descriptor.
     Cohort(SignedDescriptor),
+    /// The cohort is formed, and its inputs are masked: show your keys.
+    Draw(DrawCall),
     /// The contribution can't be used any more (its base is superseded, or the job is over): drop it and check in.
     Superseded,
 }

@@ -168,6 +168,9 @@ pub(crate) fn descriptor() -> Descriptor {
         members: 3,
         floor: 3,
         deadline: time(600),
+        rotation: None,
+        log: None,
+        secagg: None,
     }
 }
 
@@ -206,6 +209,7 @@ pub(crate) fn check_in() -> CheckIn {
         contracts: vec!["digits".into()],
         declined: vec![JobId::from_bytes([9; 16])],
         held: vec![Held { job: job(), base: base() }],
+        spent: vec![],
         log_size: 0,
     }
 }

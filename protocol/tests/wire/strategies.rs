@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use aimass_protocol::bundle::{RootSignature, SignedBundle, TrustBundle, TrustedOwner};
-use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
+use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor, MaskSuite, Profile, SecAggParams};
 use aimass_protocol::job::{AggregationMode, SignedJob};
 use aimass_protocol::limits::{
     CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_FINISH_WITHIN_MS, MAX_LOG_SIZE, MAX_SPREAD_MS,
 };
-use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, RoundEntry};
+use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, LogHead, RoundEntry};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleQuery, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, Fetch, FetchReply, Held, OutcomeQuery,
@@ -68,13 +68,17 @@ fn check_in() -> impl Strategy<Value = CheckIn> {
         });
     let held = vec((bytes_of(), bytes_of()).prop_map(|(job, base)| Held { job, base }), 0..4);
     let declined = btree_set(bytes_of(), 0..4).prop_map(|set| set.into_iter().collect());
-    (capabilities, labels(), declined, held, 0..=MAX_LOG_SIZE).prop_map(|(capabilities, contracts, declined, held, log_size)| CheckIn {
-        capabilities,
-        contracts,
-        declined,
-        held,
-        log_size,
-    })
+    let spent = vec((bytes_of(), bytes_of()).prop_map(|(job, base)| Held { job, base }), 0..4);
+    (capabilities, labels(), declined, held, spent, 0..=MAX_LOG_SIZE).prop_map(
+        |(capabilities, contracts, declined, held, spent, log_size)| CheckIn {
+            capabilities,
+            contracts,
+            declined,
+            held,
+            spent,
+            log_size,
+        },
+    )
 }
 
 pub(crate) fn agent_request() -> impl Strategy<Value = AgentRequest> {
@@ -219,6 +223,23 @@ pub(crate) fn signed_job() -> impl Strategy<Value = SignedJob> {
         })
 }
 
+fn secagg_params() -> impl Strategy<Value = SecAggParams> {
+    let suite = prop_oneof![Just(MaskSuite::ChaCha20), Just(MaskSuite::Aes256Ctr)];
+    let profile = prop_oneof![Just(Profile::Standard), Just(Profile::Hardened)];
+    let numbers = (2..=23_u32).prop_flat_map(|degree| (Just(degree), 2..=degree + 1));
+    (suite, profile, numbers, 1..=3_u8, bytes_of(), bytes_of()).prop_map(
+        |(suite, profile, (degree, threshold), draw, roster, graph_seed)| SecAggParams {
+            suite,
+            profile,
+            degree,
+            threshold,
+            draw,
+            roster,
+            graph_seed,
+        },
+    )
+}
+
 pub(crate) fn descriptor() -> impl Strategy<Value = Descriptor> {
     let codec = (2..=32_u8, 1e-30_f32..1e30, 1..=u32::MAX).prop_map(|(bits, clip, weight_cap)| CodecParams {
         codec: CodecName::Fixed,
@@ -226,11 +247,11 @@ pub(crate) fn descriptor() -> impl Strategy<Value = Descriptor> {
         clip,
         weight_cap,
     });
-    let mode = prop_oneof![Just(AggregationMode::Plain), Just(AggregationMode::Secure)];
+    let secagg = proptest::option::of(secagg_params());
     let numbers = (1..=u32::MAX, 1..=65_536_u32).prop_flat_map(|(round, members)| (Just(round), Just(members), 1..=members));
     let bases = btree_set(bytes_of(), 1..4).prop_map(|set| set.into_iter().collect());
-    (tenant(), bytes_of(), bytes_of(), bases, bytes_of(), codec, mode, numbers, time()).prop_map(
-        |(tenant, job, cohort, bases, layout_digest, codec, mode, (round, members, floor), deadline)| Descriptor {
+    (tenant(), bytes_of(), bytes_of(), bases, bytes_of(), codec, secagg, numbers, time()).prop_map(
+        |(tenant, job, cohort, bases, layout_digest, codec, secagg, (round, members, floor), deadline)| Descriptor {
             version: Descriptor::VERSION,
             tenant,
             job,
@@ -239,10 +260,19 @@ pub(crate) fn descriptor() -> impl Strategy<Value = Descriptor> {
             bases,
             layout_digest,
             codec,
-            mode,
-            members,
-            floor,
+            mode: match &secagg {
+                Some(_) => AggregationMode::Secure,
+                None => AggregationMode::Plain,
+            },
+            members: if secagg.is_some() { members % 1000 + 24 } else { members },
+            floor: if secagg.is_some() { floor % 21 + 3 } else { floor },
             deadline,
+            rotation: secagg.map(|params| params.roster),
+            log: secagg.map(|params| LogHead {
+                size: params.degree.into(),
+                root: params.roster,
+            }),
+            secagg,
         },
     )
 }

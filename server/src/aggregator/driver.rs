@@ -7,8 +7,11 @@
 mod clock;
 mod command;
 mod jobs;
+mod logged;
+mod masks;
 mod publish;
 mod sums;
+mod terms;
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -16,8 +19,10 @@ use std::sync::Arc;
 
 use aimass_federation::RequestKind;
 use aimass_federation::coordinator::{self, AgentReply, Coordinator, Effect, Event};
+use aimass_protocol::log::LogHead;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::SignedDescriptor;
+use aimass_protocol::message::secagg::RevealReply;
 use aimass_protocol::{AgentId, CohortId, ErrorCode, JobId, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +37,12 @@ use jobs::JobEntry;
 use sums::{Announced, Sum};
 use waiting::Waiting;
 
+/// A cohort's descriptor, and the log that it names.
+struct Terms {
+    signed: SignedDescriptor,
+    log: Option<LogHead>,
+}
+
 /// The driver's state.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -40,7 +51,7 @@ pub(crate) struct Driver {
     rng: ChaCha20Rng,
     jobs: BTreeMap<JobId, JobEntry>,
     sums: HashMap<CohortId, Sum>,
-    descriptors: HashMap<CohortId, SignedDescriptor>,
+    descriptors: HashMap<CohortId, Terms>,
     /// What the journal holds of rounds that were open when the server ended, until they are over.
     restored: HashMap<CohortId, Vec<JournalRecord>>,
     clock: Clock,
@@ -164,6 +175,7 @@ impl Driver {
             Ask::Ready(ready) => Event::Ready { agent, ready },
             Ask::Outcome(query) => Event::Outcome { agent, query },
             Ask::Progress(progress) => Event::Progress { agent, progress },
+            Ask::Secure(step) => Event::Secure { agent, step },
             Ask::Upload {
                 cohort,
                 contribution,
@@ -203,7 +215,10 @@ impl Driver {
         match effect {
             Effect::Reply { agent, reply } => self.reply(agent, reply),
             Effect::OpenRound(open) => self.open_round(open).await,
+            Effect::Describe(terms) => self.describe(&terms),
+            Effect::ForgetCohort { terms, draws } => self.forget_cohort(terms, draws).await,
             Effect::Seal { cohort, survivors } => self.seal(cohort, survivors).await,
+            Effect::Unmask { cohort, unmasking } => self.keep_unmasking(cohort, unmasking).await,
             Effect::Add {
                 cohort,
                 agent,
@@ -237,10 +252,7 @@ impl Driver {
             } => match self.jobs.get(&job) {
                 Some(entry) => {
                     self.shared.counters.count(Counter::Tasks);
-                    let log = self.shared.log.base_proof(job, base, log_seen);
-                    if log.is_none() {
-                        tracing::error!(%job, round, "the job's model is not in the log: agents will not train from it");
-                    }
+                    let log = self.base_proof(job, base, log_seen);
                     Answer::Task(entry.task(round, base, base_bytes, finish_within, log))
                 }
                 None => unavailable("the job is gone; ask again"),
@@ -264,6 +276,24 @@ impl Driver {
             AgentReply::Accepted => Answer::Accepted,
             AgentReply::Outcome(outcome) => Answer::Outcome(outcome),
             AgentReply::Progress(reply) => Answer::Progress(reply),
+            AgentReply::Draw(call) => Answer::Draw(call),
+            AgentReply::Roster(roster) => Answer::Roster(roster),
+            AgentReply::DrawAgain(call) => Answer::Reveal(Box::new(RevealReply::DrawAgain(call))),
+            AgentReply::Opening {
+                cohort,
+                nonces,
+                neighbours,
+                log_size,
+            } => self.opening(cohort, nonces, neighbours, log_size),
+            // It could not be made durable: nobody may lay masks for it.
+            AgentReply::Shares { cohort, .. } if !self.sums.contains_key(&cohort) => Answer::Refused(Refusal::new(
+                ErrorCode::CohortUnknown,
+                "the round could not be opened; offer the contribution again",
+            )),
+            AgentReply::Shares { reply, .. } => Answer::Shares(reply),
+            AgentReply::Survivors(reply) => Answer::Survivors(reply),
+            AgentReply::Consent(reply) => Answer::Consent(reply),
+            AgentReply::Unmask(reply) => Answer::Unmask(reply),
             AgentReply::Refused { refusal, .. } => Answer::Refused(refusal),
         };
         self.waiting.answer(agent, kind, answer);

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use aimass_compression::{FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::sha256;
+use aimass_federation::coordinator::CohortTerms;
 use aimass_learning::data::{Limits, Source, open_bytes};
 use aimass_learning::inspect::obstacles;
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_learning::{Evaluation, Head, TrainError, fit_check};
 use aimass_onnx::{Dim, Model, ParamLayout};
-use aimass_protocol::job::{AggregationMode, JobFile, JobFileError, JobSource, SignedJob};
+use aimass_protocol::job::{JobFile, JobFileError, JobSource, SignedJob};
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, codec};
 use aimass_recipe::Recipe;
@@ -163,15 +164,6 @@ impl Job {
     }
 
     fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Work, JobError> {
-        if self.file.aggregation.mode != AggregationMode::Plain {
-            return Err(self
-                .at(
-                    "aggregation.mode",
-                    "secure aggregation is not available in this version",
-                    "use mode = \"plain\"",
-                )
-                .into());
-        }
         let model =
             Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
         let recipe = Recipe::of(&model, &self.file).map_err(|e| {
@@ -183,7 +175,7 @@ impl Job {
         })?;
         let Recipe { layout, heads, wanted } = recipe;
         let codec = self
-            .codec(&layout, self.file.round.max)
+            .codec(&layout, self.file.round.max, None)
             .map_err(|e| self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"))?;
         let packed_bytes = codec.plan().packed_bytes() as u64;
         if packed_bytes > MAX_BLOB_BYTES {
@@ -254,16 +246,25 @@ impl Job {
         let codec = self
             .work
             .as_ref()
-            .and_then(|work| self.codec(&work.layout, self.file.round.max).ok());
+            .and_then(|work| self.codec(&work.layout, self.file.round.max, None).ok());
         let packed_bytes = codec.map_or(0, |codec| codec.plan().packed_bytes() as u64);
         packed_bytes.saturating_mul(self.file.round.max.into())
     }
 
-    /// How updates of this job become integers, in a sum of `members`.
+    /// The seed of the rotation that a cohort's updates go through. It follows from the job's seed and the model, and is no secret: a plain and a secure
+    /// run of one job make the same models.
+    pub(crate) fn rotation(&self, terms: &CohortTerms) -> Digest {
+        let base = terms.bases.first().map_or([0; 32], |base| *base.as_bytes());
+        Digest::from_bytes(sha256(
+            &[&b"aimass rotation v1"[..], &self.file.job.seed.to_le_bytes(), &base].concat(),
+        ))
+    }
+
+    /// How updates of this job become integers, in a sum of `members`. The rotation changes no lengths.
     ///
     /// # Errors
     /// [`PlanError`].
-    pub(crate) fn codec(&self, layout: &ParamLayout, members: u32) -> Result<FixedCodec, PlanError> {
+    pub(crate) fn codec(&self, layout: &ParamLayout, members: u32, rotation: Option<Digest>) -> Result<FixedCodec, PlanError> {
         let update = self.file.update;
         FixedCodec::new(FixedParams {
             n_weights: layout.n_weights(),
@@ -272,6 +273,8 @@ impl Job {
             weight_scale: self.file.round.mode.weight_scale(),
             weight_cap: update.weight_cap,
             members,
+            rotation: rotation.map(|seed| *seed.as_bytes()),
+            evaluation: false,
         })
     }
 }

@@ -177,7 +177,6 @@ pub async fn run(
         let _ = api_stopped.await;
     }));
     tracing::info!(quic = %addresses.quic_address, api = %addresses.api_address, tenant = %shared.tenant, "serving");
-    tracing::warn!("aggregation is plain in this version: updates are protected by TLS alone, this server could read each of them");
     ready(&addresses);
 
     let mut stop_api = Some(stop_api);

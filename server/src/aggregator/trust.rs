@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use aimass_crypto::cert;
 use aimass_crypto::sign::{Context, PublicKey, SigningKey};
 use aimass_net::Identity;
 use aimass_net::enrol::Bundle;
 use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder};
-use aimass_protocol::TenantId;
+use aimass_protocol::message::Refusal;
+use aimass_protocol::{AgentId, ErrorCode, TenantId};
 
 /// What the identity folder holds, in memory; writes go through to the folder.
 pub(crate) struct ServerTrust {
@@ -52,6 +54,33 @@ impl ServerTrust {
     /// Whether `key` may sign `tenant`'s jobs.
     pub(crate) fn trusts_owner(&self, tenant: &TenantId, key: &PublicKey) -> bool {
         self.current().bundle().trusts_owner(tenant, key)
+    }
+
+    /// The key of a member of a cohort, which its neighbours verify its steps with: its certificate has to be one that they accept.
+    ///
+    /// # Errors
+    /// What is wrong with the certificate.
+    pub(crate) fn member_key(&self, tenant: &TenantId, agent: AgentId, certificate: &[u8]) -> Result<PublicKey, Refusal> {
+        let refuse = |problem: &str| {
+            Refusal::new(
+                ErrorCode::Forbidden,
+                format!("the advert's certificate {problem}; send the one of the connection"),
+            )
+        };
+        let info = cert::parse(certificate).map_err(|_| refuse("can't be read"))?;
+        if info.subject.tenant != tenant.as_str() || info.public_key.fingerprint() != *agent.as_bytes() {
+            return Err(refuse("is another agent's"));
+        }
+        let current = self.current();
+        if current
+            .bundle()
+            .roots()
+            .any(|root| cert::verify_issued_by(certificate, root).is_ok())
+        {
+            Ok(info.public_key)
+        } else {
+            Err(refuse("was issued by no root of the trust bundle"))
+        }
     }
 
     /// Signs a cohort's descriptor.

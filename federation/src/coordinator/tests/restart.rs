@@ -16,9 +16,12 @@ fn open(survivors: Option<&[u8]>) -> OpenRound {
             deadline: at_s(990),
             codec: spec.file.update,
             mode: spec.file.aggregation.mode,
+            secagg: None,
         },
         members: [1, 2, 3].iter().map(of).collect(),
         survivors: survivors.map(|all| all.iter().map(of).collect()),
+        secagg: None,
+        unmasking: None,
     }
 }
 

@@ -162,6 +162,8 @@ fn kind(event: &Event) -> &'static str {
         Event::Added { .. } => "Added",
         Event::AddFailed { .. } => "AddFailed",
         Event::Outcome { .. } => "Outcome",
+        Event::Secure { .. } => "Secure",
+        Event::Described { .. } => "Described",
         Event::Gone { .. } => "Gone",
         Event::Revoked { .. } => "Revoked",
         Event::Published { .. } => "Published",

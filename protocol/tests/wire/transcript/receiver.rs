@@ -177,7 +177,7 @@ pub(super) fn receive(stream: &Stream, keys: &Keys) -> Result<(), Refused> {
                         )?;
                         record::<Descriptor>(&signed.descriptor).map(|_| ())
                     }
-                    ReadyReply::Superseded => Ok(()),
+                    ReadyReply::Superseded | ReadyReply::Draw(_) => Ok(()),
                 },
                 AgentRequest::Bundle(_) => match answer("Reply<BundleReply>", reply)? {
                     BundleReply { bundle: Some(bundle) } => bundled(&bundle, keys).map(|_| ()),

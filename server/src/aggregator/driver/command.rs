@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use aimass_federation::RequestKind;
-use aimass_federation::coordinator::{JobView, OpenRound, RoundOutcome};
+use aimass_federation::coordinator::{JobView, OpenRound, RoundOutcome, SecureStep};
 use aimass_protocol::job::JobKind;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{
     CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready, SignedDescriptor, Task,
 };
+use aimass_protocol::message::secagg::{ConsentReply, DrawCall, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -38,6 +39,8 @@ pub(crate) enum Ask {
     Outcome(OutcomeQuery),
     /// "I am so far with my work."
     Progress(Progress),
+    /// A step of secure aggregation.
+    Secure(SecureStep),
 }
 
 impl Ask {
@@ -48,6 +51,7 @@ impl Ask {
             Self::Upload { .. } => RequestKind::Upload,
             Self::Outcome(_) => RequestKind::Outcome,
             Self::Progress(_) => RequestKind::Progress,
+            Self::Secure(step) => step.kind(),
         }
     }
 
@@ -79,6 +83,20 @@ pub(crate) enum Answer {
     Outcome(OutcomeReply),
     /// Whether work is still wanted.
     Progress(ProgressReply),
+    /// The cohort's inputs are masked: show your keys.
+    Draw(DrawCall),
+    /// Who takes part.
+    Roster(Roster),
+    /// The cohort's terms and the agent's neighbours, or another draw.
+    Reveal(Box<RevealReply>),
+    /// What the neighbours dealt.
+    Shares(SharesReply),
+    /// Whose inputs are summed.
+    Survivors(SurvivorsReply),
+    /// Who agrees.
+    Consent(ConsentReply),
+    /// Whether the sum will be unmasked.
+    Unmask(UnmaskReply),
     /// Refused; nothing was changed.
     Refused(Refusal),
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aimass_federation::coordinator::{Event, JobEnd, JobSpec, RestoredRound};
+use aimass_protocol::job::AggregationMode;
 use aimass_protocol::limits::{MAX_BASES, MAX_FINISH_WITHIN_MS};
 use aimass_protocol::log::BaseProof;
 use aimass_protocol::message::agent::Task;
@@ -68,6 +69,9 @@ impl Driver {
             std::iter::once(job.model).chain(restored.rounds.iter().map(|round| round.model)),
         );
         tracing::info!(job = %job.id, name = %job.file.job.name, round = spec.next_round, "job added");
+        if job.file.aggregation.mode == AggregationMode::Plain && record.end.is_none() {
+            tracing::warn!(job = %job.id, "this job's aggregation is PLAIN: TLS alone protects its updates, this server can read each of them");
+        }
         let entry = JobEntry {
             job: Arc::new(job),
             record,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use aimass_compression::{Accumulator, DecodedSum, FixedCodec};
-use aimass_federation::coordinator::{Event, OpenRound};
+use aimass_federation::coordinator::{Event, OpenRound, SecAggRecord, UnmaskingRecord};
 use aimass_federation::strategy;
 use aimass_learning::Evaluation;
 use aimass_onnx::Model;
@@ -14,7 +14,7 @@ use axum::body::Bytes;
 
 use super::jobs::narrow;
 use super::sums::remake;
-use super::{Command, Driver, now};
+use super::{Command, Driver, masks, now};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::job::{Job, Work};
 use crate::aggregator::log::Survivors;
@@ -45,6 +45,8 @@ enum PublishError {
     Cut(#[from] tokio::task::JoinError),
     #[error("the cohort's descriptor can't be made again")]
     Descriptor,
+    #[error("the masks can't be taken off: {0}")]
+    Unmask(#[from] super::masks::UnmaskError),
     #[error("the sum could not be sealed: {0}")]
     Seal(String),
     #[error("the sum could not be made again: {0}")]
@@ -63,7 +65,8 @@ impl PublishError {
             | Self::Decode(_)
             | Self::Step(_)
             | Self::Evaluate(_)
-            | Self::Cut(_) => false,
+            | Self::Cut(_)
+            | Self::Unmask(_) => false,
         }
     }
 }
@@ -87,11 +90,14 @@ struct Round {
     accumulator: Arc<std::sync::Mutex<Accumulator>>,
     /// What has to be stored first, if that failed before.
     unsealed: Option<OpenRound>,
+    /// What takes the masks off, where there are some.
+    unmasking: Option<UnmaskingRecord>,
     survivors: Vec<(AgentId, ContributionId)>,
     /// SHA-256 of the cohort's descriptor.
     descriptor: Option<Digest>,
     mode: AggregationMode,
     members: u32,
+    draws: u8,
     began_ms: u64,
     remembered: u32,
 }
@@ -114,10 +120,12 @@ impl Driver {
             codec: Arc::clone(&sum.codec),
             accumulator: Arc::clone(&sum.accumulator),
             unsealed: (!sum.is_sealed).then(|| sum.open.clone()),
+            unmasking: sum.open.unmasking.clone(),
             survivors,
             descriptor,
             mode: sum.open.terms.mode,
             members: sum.open.terms.members,
+            draws: sum.open.secagg.as_ref().map_or(0, SecAggRecord::draw),
             began_ms: entry.round_began.as_ms(),
             remembered: u32::try_from(self.config.remembered_rounds).unwrap_or(u32::MAX),
         });
@@ -187,12 +195,15 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         return Err(PublishError::NoSum);
     };
     let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
-    let (journal, cohort) = (shared.journal.clone(), round.cohort);
+    let (journal, cohort, unmasking) = (shared.journal.clone(), round.cohort, round.unmasking);
     let survivors: Vec<AgentId> = round.survivors.iter().map(|(agent, _)| *agent).collect();
     let made = tokio::task::spawn_blocking(move || {
         let mut accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
         if accumulator.is_poisoned() || accumulator.count() as usize != survivors.len() {
             remake(&journal, cohort, survivors, &mut accumulator).map_err(|e| PublishError::Sum(e.to_string()))?;
+        }
+        if accumulator.is_masked() {
+            masks::unmask(unmasking.as_ref().ok_or(PublishError::NoSum)?, &mut accumulator)?;
         }
         make(base, &job, &work, &codec, &accumulator)
     })
@@ -232,7 +243,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
             members: round.members,
             survivors: written.contributions,
             survivors_root: survivors.root(),
-            draws: 0,
+            draws: round.draws,
         });
         log.append(written.job, event, survivors, |entry| {
             store.finish_round(&written, &round.survivors, round.remembered, entry)

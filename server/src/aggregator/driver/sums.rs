@@ -6,20 +6,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
-use aimass_crypto::hash::sha256;
-use aimass_federation::coordinator::{CohortTerms, Event, OpenRound};
+use aimass_federation::coordinator::{Event, OpenRound, UnmaskingRecord};
 use aimass_net::blob::update_digest;
-use aimass_protocol::descriptor::Descriptor;
-use aimass_protocol::log::{AbandonedEntry, LogEvent};
-use aimass_protocol::message::agent::SignedDescriptor;
-use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, SignatureBytes, codec};
-use serde_bytes::ByteBuf;
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 use tokio::sync::Mutex;
 
-use super::{Answer, Command, Driver, Ticket, unavailable};
+use super::{Command, Driver, Ticket};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::journal::Journal;
-use crate::aggregator::log::Survivors;
 use crate::store::{AggregatorStore, JournalRecord};
 
 /// Updates that go on record together: one flush of the store for all of them.
@@ -126,7 +120,10 @@ impl Driver {
         let entry = self.jobs.get(&job).ok_or("the job is gone")?;
         let work = entry.job.work.as_ref().ok_or("the job is over")?;
         // It was tried when the job was taken.
-        let codec = entry.job.codec(&work.layout, open.terms.members).map_err(|e| e.to_string())?;
+        let codec = entry
+            .job
+            .codec(&work.layout, open.terms.members, Some(entry.job.rotation(&open.terms)))
+            .map_err(|e| e.to_string())?;
         let (journal, store, written) = (self.shared.journal.clone(), self.shared.store.clone(), open.clone());
         let is_restored = self.restored.contains_key(&cohort);
         let open_now = move || {
@@ -154,7 +151,10 @@ impl Driver {
         Ok(Sum {
             job,
             packed_bytes: codec.plan().packed_bytes() as u64,
-            accumulator: Arc::new(std::sync::Mutex::new(Accumulator::new(codec.plan()))),
+            accumulator: Arc::new(std::sync::Mutex::new(match open.secagg {
+                Some(_) => Accumulator::masked(codec.plan()),
+                None => Accumulator::new(codec.plan()),
+            })),
             codec: Arc::new(codec),
             is_sealed: open.survivors.is_some(),
             open,
@@ -172,6 +172,11 @@ impl Driver {
     pub(super) async fn seal(&mut self, cohort: CohortId, survivors: Vec<(AgentId, ContributionId)>) {
         let Some(sum) = self.sums.get_mut(&cohort) else { return };
         sum.open.survivors = Some(survivors);
+        self.store_sealed(cohort).await;
+    }
+
+    async fn store_sealed(&mut self, cohort: CohortId) {
+        let Some(sum) = self.sums.get_mut(&cohort) else { return };
         let (store, sealed) = (self.shared.store.clone(), sum.open.clone());
         let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed).map_err(|e| e.to_string()));
         match stored.await.unwrap_or_else(|e| Err(e.to_string())) {
@@ -180,56 +185,12 @@ impl Driver {
         }
     }
 
-    /// The cohort's descriptor: made and signed once, so that every member gets the same bytes. After a restart they are the same again.
-    pub(super) fn descriptor(&mut self, terms: CohortTerms) -> Answer {
-        if let Some(made) = self.descriptors.get(&terms.cohort) {
-            return Answer::Cohort(made.clone());
-        }
-        if !self.sums.contains_key(&terms.cohort) {
-            return unavailable("the round could not be opened; offer the contribution again");
-        }
-        let work = self.jobs.get(&terms.job).and_then(|entry| entry.job.work.as_ref());
-        let Some(work) = work else {
-            return unavailable("the job is over; check in again");
-        };
-        let descriptor = Descriptor {
-            version: Descriptor::VERSION,
-            tenant: self.shared.tenant.clone(),
-            job: terms.job,
-            round: terms.round,
-            cohort: terms.cohort,
-            bases: terms.bases,
-            layout_digest: work.layout_digest,
-            codec: terms.codec,
-            mode: terms.mode,
-            members: terms.members,
-            floor: terms.floor,
-            deadline: terms.deadline,
-        };
-        match codec::encode(&descriptor) {
-            Ok(bytes) => {
-                let signature = SignatureBytes::from_bytes(self.shared.trust.sign_descriptor(&bytes));
-                let made = SignedDescriptor {
-                    descriptor: ByteBuf::from(bytes),
-                    signature,
-                };
-                self.descriptors.insert(terms.cohort, made.clone());
-                Answer::Cohort(made)
-            }
-            Err(error) => {
-                tracing::error!(job = %terms.job, round = terms.round, %error, "the cohort's descriptor can't be made");
-                unavailable("the cohort's descriptor can't be made; the server's log says why")
-            }
-        }
-    }
-
-    /// SHA-256 of the cohort's descriptor, as its members got it.
-    pub(super) fn descriptor_digest(&mut self, cohort: CohortId) -> Option<Digest> {
-        let terms = self.sums.get(&cohort)?.open.terms.clone();
-        match self.descriptor(terms) {
-            Answer::Cohort(signed) => Some(Digest::from_bytes(sha256(&signed.descriptor))),
-            _ => None,
-        }
+    /// Keeps durably what takes the masks off a sum. If that fails now, it is tried again before the sum is published.
+    pub(super) async fn keep_unmasking(&mut self, cohort: CohortId, unmasking: UnmaskingRecord) {
+        let Some(sum) = self.sums.get_mut(&cohort) else { return };
+        sum.open.unmasking = Some(unmasking);
+        sum.is_sealed = false;
+        self.store_sealed(cohort).await;
     }
 
     /// Queues a whole update.
@@ -307,41 +268,6 @@ impl Driver {
                 Err(code) => self.event(Event::AddFailed { agent, cohort, code }).await,
             }
         }
-    }
-
-    /// Forgets a round durably: what its members are told next must not be undone by a restart.
-    /// One whose survivors were settled is in the log: nobody can have it run again without some of them unseen.
-    pub(super) async fn drop_round(&mut self, cohort: CohortId) {
-        let descriptor = self.descriptor_digest(cohort);
-        if let Some(sum) = self.sums.get(&cohort) {
-            let (store, log, job) = (self.shared.store.clone(), self.shared.log.clone(), sum.job);
-            let (terms, settled) = (sum.open.terms.clone(), sum.open.survivors.clone());
-            let dropped = tokio::task::spawn_blocking(move || {
-                let Some((survivors, before)) = settled.filter(|list| !list.is_empty()).zip(terms.bases.first()) else {
-                    return store.drop_open_round(job);
-                };
-                let salted = Survivors::salted(&survivors)?;
-                let event = LogEvent::Abandoned(AbandonedEntry {
-                    round: terms.round,
-                    before: *before,
-                    cohort,
-                    descriptor,
-                    mode: terms.mode,
-                    members: terms.members,
-                    survivors: u32::try_from(survivors.len()).unwrap_or(u32::MAX),
-                    survivors_root: Some(salted.root()),
-                    draws: 0,
-                });
-                log.append(job, event, salted, |entry| store.abandon_open_round(job, entry))
-                    .map(|_| ())
-            });
-            let dropped = async { dropped.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string()) };
-            if let Err(reason) = dropped.await {
-                // A restart would take it up again, with contributions that are offered again under the same names: they are counted once all the same.
-                tracing::error!(%cohort, %reason, "a round that is given up could not be forgotten");
-            }
-        }
-        self.forget_sum(cohort);
     }
 
     /// Forgets a cohort's sum, and removes its updates.
@@ -481,7 +407,7 @@ pub(super) fn remake(
     agents: impl IntoIterator<Item = AgentId>,
     accumulator: &mut Accumulator,
 ) -> Result<(), AddError> {
-    let mut made = Accumulator::new(accumulator.plan());
+    let mut made = accumulator.emptied();
     for agent in agents {
         made.add_checked(&mut journal.read_update(cohort, agent)?)?;
     }

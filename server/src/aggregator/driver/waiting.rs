@@ -40,7 +40,7 @@ impl Waiting {
 
     /// Ends all requests of an agent without an answer.
     pub(super) fn forget(&mut self, agent: AgentId) {
-        for kind in [RequestKind::CheckIn, RequestKind::Ready, RequestKind::Upload, RequestKind::Outcome] {
+        for kind in RequestKind::ALL {
             self.open.remove(&(agent, kind));
         }
     }

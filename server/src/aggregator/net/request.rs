@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aimass_federation::coordinator::SecureStep;
 use aimass_net::{FrameReader, FrameWriter, NetError, reply};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{AgentRequest, BundleReply, CheckInReply, ReadyReply};
@@ -78,6 +79,21 @@ impl Stream {
                 self.job = Some(progress.job);
                 self.ask(Ask::Progress(progress)).await
             }
+            AgentRequest::Advert(advert) => match self.shared.trust.member_key(&self.shared.tenant, self.agent, &advert.certificate) {
+                Ok(key) => {
+                    let advert = Box::new(advert);
+                    self.ask(Ask::Secure(SecureStep::Advert { advert, key })).await
+                }
+                Err(refusal) => self.refuse(refusal).await,
+            },
+            AgentRequest::Reveal(reveal) => self.ask(Ask::Secure(SecureStep::Reveal(reveal))).await,
+            AgentRequest::Shares(shares) => self.ask(Ask::Secure(SecureStep::Shares(shares))).await,
+            AgentRequest::Survivors(query) => {
+                self.job = Some(query.job);
+                self.ask(Ask::Secure(SecureStep::Survivors(query))).await
+            }
+            AgentRequest::Consent(consent) => self.ask(Ask::Secure(SecureStep::Consent(consent))).await,
+            AgentRequest::Unmask(unmask) => self.ask(Ask::Secure(SecureStep::Unmask(unmask))).await,
             AgentRequest::Bundle(query) => {
                 let current = self.shared.trust.current();
                 let newer = current.bundle().version() > query.have_version;
@@ -124,6 +140,13 @@ impl Stream {
             Some(Answer::Superseded) => self.reply(ReadyReply::Superseded).await,
             Some(Answer::Outcome(outcome)) => self.reply(outcome).await,
             Some(Answer::Progress(reply)) => self.reply(reply).await,
+            Some(Answer::Draw(call)) => self.reply(ReadyReply::Draw(call)).await,
+            Some(Answer::Roster(roster)) => self.reply(roster).await,
+            Some(Answer::Reveal(reply)) => self.reply(*reply).await,
+            Some(Answer::Shares(reply)) => self.reply(reply).await,
+            Some(Answer::Survivors(reply)) => self.reply(reply).await,
+            Some(Answer::Consent(reply)) => self.reply(reply).await,
+            Some(Answer::Unmask(reply)) => self.reply(reply).await,
             Some(Answer::Refused(refusal)) => self.refuse(refusal).await,
             Some(Answer::UploadFrom(_) | Answer::Accepted) | None => self.replaced(),
         }

@@ -143,6 +143,7 @@ impl Device {
             examples: 4,
             staleness: 0,
             train_loss: 0.5,
+            evaluation: None,
         };
         let mut rng = ChaCha20Rng::seed_from_u64(self.seed.into());
         codec.encode(update, &mut rng).expect("encodes").packed
@@ -219,6 +220,8 @@ pub(super) fn codec_of(descriptor: &Descriptor, n_weights: usize) -> FixedCodec 
         weight_cap,
         weight_scale: 1,
         members: descriptor.members,
+        evaluation: false,
+        rotation: None,
     })
     .expect("a plan")
 }

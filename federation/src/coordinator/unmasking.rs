@@ -1,0 +1,223 @@
+//! Unmasking: the survivors agree that they are the survivors, then reveal the shares that take the masks off their sum. Nothing goes into it any more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aimass_crypto::secagg::MemberId;
+use aimass_protocol::message::agent::OutcomeReply;
+use aimass_protocol::message::secagg::{SurvivorsReply, Unmask, UnmaskReply};
+use aimass_protocol::{AgentId, ContributionId, SignatureBytes, Timestamp};
+use serde_bytes::ByteBuf;
+
+use super::cohort::{Cohort, Progress};
+use super::entry::Phase;
+use super::gathering::Gathering;
+use super::job::{Context, Job};
+use super::publishing::Publishing;
+use super::secure::{self, Secure, at_fault, given_up, id, too_late};
+use super::{AgentReply, Effect, UnmaskingRecord};
+use crate::RequestKind;
+
+/// How long more shares are waited for once there are enough: wrong ones among them can be corrected then.
+const MORE_SHARES: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Unmasking {
+    pub(super) cohort: Cohort,
+    /// The sum is given up then.
+    until: Timestamp,
+    /// Whether members were told who agreed.
+    agreed: bool,
+    /// Since when there are enough shares.
+    enough_since: Option<Timestamp>,
+}
+
+impl Cohort {
+    /// An agent asks whose inputs are summed, before or after that is settled.
+    pub(super) fn survivors_asked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, contribution: ContributionId) {
+        const REQUEST: RequestKind = RequestKind::Survivors;
+        let member = self.member(agent, contribution);
+        let Some(secure) = &mut self.secure else {
+            return given_up(cx, agent, REQUEST);
+        };
+        match (member.map(|m| m.progress()), secure.server.bitmap()) {
+            (Some(Progress::Added), Some(set)) => {
+                let set = ByteBuf::from(set.as_bytes().to_vec());
+                secure.waits.heard(agent);
+                cx.reply(agent, AgentReply::Survivors(SurvivorsReply::Set(set)));
+            }
+            (None | Some(Progress::Dropped(_)), _) => cx.reply(agent, AgentReply::Survivors(SurvivorsReply::NotIncluded)),
+            _ => secure.asks(agent, REQUEST),
+        }
+    }
+
+    /// A survivor signs the set.
+    pub(super) fn consented<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, signature: SignatureBytes) {
+        const REQUEST: RequestKind = RequestKind::Consent;
+        let Some(secure) = &mut self.secure else {
+            return given_up(cx, agent, REQUEST);
+        };
+        match secure.server.consent(id(agent), *signature.as_bytes()) {
+            Ok(()) => secure.asks(agent, REQUEST),
+            Err(fault) => at_fault(cx, agent, REQUEST, &fault),
+        }
+    }
+
+    /// A survivor reveals its shares.
+    pub(super) fn unmask_shares<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, unmask: &Unmask) {
+        const REQUEST: RequestKind = RequestKind::Unmask;
+        let Some(secure) = &mut self.secure else {
+            return given_up(cx, agent, REQUEST);
+        };
+        let shares: Vec<_> = unmask
+            .shares
+            .iter()
+            .map(|share| (id(share.agent), *share.share.as_bytes()))
+            .collect();
+        let consent = secure.server.consent(id(agent), *unmask.consent.as_bytes());
+        match consent.and_then(|()| secure.server.unmask(id(agent), &shares)) {
+            Ok(()) => secure.asks(agent, REQUEST),
+            Err(fault) => at_fault(cx, agent, REQUEST, &fault),
+        }
+    }
+
+    /// The members whose inputs are in the sum.
+    fn survivor_ids(&self) -> BTreeSet<MemberId> {
+        self.survivors().into_iter().map(|(agent, _)| id(agent)).collect()
+    }
+
+    /// Whether the sum of what is in it could be unmasked; always where there are no masks.
+    pub(super) fn is_unmaskable(&self) -> bool {
+        self.secure
+            .as_ref()
+            .is_none_or(|secure| secure.server.can_unmask(&self.survivor_ids()))
+    }
+}
+
+impl Unmasking {
+    /// A sum that is sealed. `None` if its members can't be its survivors: the record of the cohort is wrong.
+    pub(super) fn begin<R>(mut cohort: Cohort, job: &Job, cx: &mut Context<'_, R>) -> Option<Self> {
+        let survivors = cohort.survivor_ids();
+        let secure = cohort.secure.as_mut()?;
+        let set = secure.server.seal(&survivors).ok()?;
+        let set = ByteBuf::from(set.as_bytes().to_vec());
+        secure.waits.begin(cx.now);
+        for agent in secure.take_asking(RequestKind::Survivors) {
+            let reply = if survivors.contains(&id(agent)) {
+                SurvivorsReply::Set(set.clone())
+            } else {
+                SurvivorsReply::NotIncluded
+            };
+            cx.reply(agent, AgentReply::Survivors(reply));
+        }
+        Some(Self {
+            cohort,
+            until: cx.now.after(job.max_time()),
+            agreed: false,
+            enough_since: None,
+        })
+    }
+
+    /// A member asks for the outcome without having revealed anything: it was started anew, and its keys are gone.
+    pub(super) fn outcome_asked(&mut self, agent: AgentId) {
+        if let Some(secure) = &mut self.cohort.secure
+            && secure.server.missing_unmasks().contains(&id(agent))
+        {
+            secure.stop_asking(agent);
+            secure.lost_keys(agent);
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        let secure = self.cohort.secure.as_ref()?;
+        let due = if !self.agreed {
+            secure.waits.due(&secure.server.missing_consents())
+        } else if let Some(since) = self.enough_since {
+            since.after(MORE_SHARES)
+        } else {
+            self.until
+        };
+        Some(due.min(self.until))
+    }
+
+    pub(super) fn advance<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
+        let survivors = self.cohort.survivor_ids();
+        let secure = self.cohort.secure.as_mut()?;
+        if !self.agreed && secure.waits.due(&secure.server.missing_consents()) <= cx.now {
+            self.agreed = true;
+        }
+        if self.agreed {
+            tell_agreements(secure, cx);
+        }
+        if secure.server.is_unmaskable() {
+            let since = *self.enough_since.get_or_insert(cx.now);
+            if secure.server.missing_unmasks().is_empty() || since.after(MORE_SHARES) <= cx.now {
+                return self.unmask(job, cx);
+            }
+        }
+        if cx.now >= self.until || !secure.is_possible(&survivors) {
+            job.trouble = Some(
+                "too many agents left while their sum was being unmasked: it stays masked for ever, and those who had revealed their shares can't contribute \
+                 to this model again"
+                    .to_owned(),
+            );
+            return Some(self.give_up(cx));
+        }
+        None
+    }
+
+    fn unmask<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
+        let secure = self.cohort.secure.as_mut()?;
+        let unmasking = secure.server.unmasking()?;
+        cx.out.push(Effect::Unmask {
+            cohort: self.cohort.terms.cohort,
+            unmasking: UnmaskingRecord::of(&unmasking),
+        });
+        for agent in secure.take_asking(RequestKind::Unmask) {
+            cx.reply(agent, AgentReply::Unmask(UnmaskReply::Taken));
+        }
+        // They have revealed nothing, and need not: the outcome says what became of their inputs.
+        for request in [RequestKind::Survivors, RequestKind::Consent] {
+            for agent in secure.take_asking(request) {
+                too_late(cx, agent, request);
+            }
+        }
+        Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)))
+    }
+
+    /// The sum stays masked. Who has revealed a share has spent its contribution; the others may offer theirs again.
+    pub(super) fn give_up<R>(&mut self, cx: &mut Context<'_, R>) -> Phase {
+        self.drop_sum(cx);
+        Phase::Gathering(Gathering::default())
+    }
+
+    pub(super) fn drop_sum<R>(&mut self, cx: &mut Context<'_, R>) {
+        cx.out.push(Effect::DropSum { cohort: self.cohort.id() });
+        if let Some(secure) = &mut self.cohort.secure {
+            secure.give_up(cx);
+        }
+        self.cohort.answer(cx, OutcomeReply::NotIncluded);
+    }
+
+    pub(super) fn revoked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
+        let asked = self.cohort.secure.as_mut().and_then(|secure| {
+            secure.lost_keys(agent);
+            secure.stop_asking(agent)
+        });
+        let outcome = self.cohort.stop_asking(agent).then_some(RequestKind::Outcome);
+        for request in asked.into_iter().chain(outcome) {
+            cx.refuse(agent, request, aimass_protocol::ErrorCode::Revoked, super::REVOKED);
+        }
+    }
+}
+
+/// Tells each member that has enough of its neighbours' signatures which those are.
+fn tell_agreements<R>(secure: &mut Secure, cx: &mut Context<'_, R>) {
+    for agent in secure.take_asking(RequestKind::Consent) {
+        if secure.server.has_consents(&id(agent)) {
+            cx.reply(agent, secure::agreements(&secure.server, agent));
+        } else {
+            secure.asks(agent, RequestKind::Consent);
+        }
+    }
+}
