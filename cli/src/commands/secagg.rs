@@ -48,11 +48,17 @@ impl Cohort {
         self.params.degree == self.clients - 1
     }
 
+    /// Cheats with which privacy holds. The complete graph's threshold is fixed, whatever is expected.
     fn cheats(&self) -> u32 {
-        share_of(self.clients, self.adversarial)
+        let GraphParams { threshold, .. } = self.params;
+        match self.model {
+            _ if !self.is_complete() => share_of(self.clients, self.adversarial),
+            AdversaryModel::SemiHonest => threshold - 1,
+            AdversaryModel::SemiMalicious => 2 * threshold - self.clients - 1,
+        }
     }
 
-    /// Drop-outs with which a sum still comes out. The complete graph's threshold is fixed, whatever is expected.
+    /// Drop-outs with which a sum still comes out; fixed in the complete graph too.
     fn drop_outs(&self) -> u32 {
         if self.is_complete() {
             self.clients - self.params.threshold

@@ -74,6 +74,8 @@ fn a_small_cohort_says_how_few_drop_outs_it_endures() {
     let small = cohort(&["--clients", "10", "--dropout", "0.4"]).expect("parameters");
     assert_eq!(small.json()["graph"], "complete");
     assert_eq!(small.json()["dropouts_endured"], 3);
+    // With three cheats, 3 + 3 or 4 shares of either secret of an agent can be had: fewer than 7 of one of them.
+    assert_eq!(small.json()["cheats_endured"], 3);
     assert!(small.text().contains("You expect up to 4 drop-outs"), "{}", small.text());
     let enough = cohort(&["--clients", "10", "--dropout", "0.3"]).expect("parameters");
     assert!(!enough.text().contains("You expect"), "{}", enough.text());
