@@ -121,7 +121,11 @@ fn graph_params(args: &SecaggArgs) -> Result<GraphParams> {
         number => {
             let degree = number.parse().context("--neighbours: a number, complete, standard or hardened")?;
             let threshold = args.threshold.unwrap_or(2 * degree / 3);
-            if degree + 1 >= n { complete } else { GraphParams { degree, threshold } }
+            if degree + 1 >= n {
+                complete
+            } else {
+                GraphParams { degree, threshold }
+            }
         }
     })
 }
@@ -191,7 +195,8 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
     let descriptor = b"stands for a descriptor of some 600 bytes".repeat(15);
     server.describe(aimass_crypto::hash::sha256(&descriptor), suite)?;
     let nonces = server.nonces();
-    let mut openings: BTreeMap<MemberId, Vec<(Advert, [u8; 64])>> = agents.iter().map(|agent| (agent.id, server.opening_for(&agent.id))).collect();
+    let mut openings: BTreeMap<MemberId, Vec<(Advert, [u8; 64])>> =
+        agents.iter().map(|agent| (agent.id, server.opening_for(&agent.id))).collect();
     out.server_cpu_s += cpu.take();
 
     // Shares.
@@ -210,7 +215,10 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
             graph_seed,
             terms,
             nonces: nonces.clone(),
-            neighbours: neighbours.into_iter().map(|(advert, signature)| (advert.clone(), keys[&advert.member], signature)).collect(),
+            neighbours: neighbours
+                .into_iter()
+                .map(|(advert, signature)| (advert.clone(), keys[&advert.member], signature))
+                .collect(),
         })?;
         let mut rng = ChaCha20Rng::from_seed(key_seed(&agent.id, seed ^ 1));
         Ok(agent.client.deal(&agent.key, &mut rng)?)
@@ -257,7 +265,9 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
     let survivors: BTreeSet<MemberId> = agents.iter().map(|agent| agent.id).collect();
     let bitmap = server.seal(&survivors)?;
     out.server_cpu_s += cpu.take();
-    let consents = each(args.threads, &mut agents, |agent| Ok(agent.client.consent(bitmap.as_bytes(), &agent.key)?))?;
+    let consents = each(args.threads, &mut agents, |agent| {
+        Ok(agent.client.consent(bitmap.as_bytes(), &agent.key)?)
+    })?;
     out.clients_cpu_s += cpu.take();
     for (id, signature) in consents {
         server.consent(id, signature)?;
@@ -292,7 +302,12 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
     out.server_cpu_s += cpu.take();
     out.wall_s = begin.elapsed().as_secs_f64();
 
-    let worst = decoded.mean_delta.iter().zip(&delta).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max);
+    let worst = decoded
+        .mean_delta
+        .iter()
+        .zip(&delta)
+        .map(|(got, want)| (got - want).abs())
+        .fold(0.0, f32::max);
     ensure!(worst < 2e-2, "the mean is off by {worst}: the masks did not cancel");
     ensure!(decoded.weight == survivors.len() as u64, "the weight is that of the survivors");
     Ok(out)
@@ -322,7 +337,11 @@ fn key_seed(id: &MemberId, salt: u64) -> [u8; 32] {
 fn each<T: Send>(threads: usize, agents: &mut [Agent], step: impl Fn(&mut Agent) -> Result<T> + Sync) -> Result<Vec<(MemberId, T)>> {
     let chunk = agents.len().div_ceil(threads.max(1));
     std::thread::scope(|scope| {
-        let run = |part: &mut [Agent]| part.iter_mut().map(|agent| Ok((agent.id, step(agent)?))).collect::<Result<Vec<_>>>();
+        let run = |part: &mut [Agent]| {
+            part.iter_mut()
+                .map(|agent| Ok((agent.id, step(agent)?)))
+                .collect::<Result<Vec<_>>>()
+        };
         let handles: Vec<_> = agents.chunks_mut(chunk).map(|part| scope.spawn(|| run(part))).collect();
         let mut all = Vec::new();
         for handle in handles {

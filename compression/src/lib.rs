@@ -11,6 +11,7 @@
 mod accumulator;
 mod error;
 mod fixed;
+pub mod fuzz;
 pub mod mask;
 pub mod pack;
 mod plan;

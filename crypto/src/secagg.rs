@@ -20,6 +20,7 @@ mod advert;
 mod bitmap;
 mod client;
 mod error;
+pub mod fuzz;
 pub mod graph;
 mod kdf;
 pub mod mask;

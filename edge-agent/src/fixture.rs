@@ -89,6 +89,7 @@ pub(crate) fn task_of(owner: &SigningKey, signed_job: Vec<u8>) -> Task {
         base: Digest::from_bytes([1; 32]),
         base_bytes: 10,
         finish_within_ms: None,
+        log: None,
     }
 }
 

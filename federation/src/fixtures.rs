@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aimass_crypto::sign::SigningKey;
 use aimass_protocol::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use aimass_protocol::job::{
     AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundMode, RoundSection,
     StrategyName, StrategySection, TrainSection,
 };
 use aimass_protocol::message::agent::{Capabilities, CheckIn};
-use aimass_crypto::sign::SigningKey;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, TenantId, Timestamp};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;

@@ -5,6 +5,7 @@
 //! | `net` | connections and requests of agents, uploads to the journal, models from the blob store |
 //! | `driver` | owns the coordinator of `aimass-federation`: events in, effects out |
 //! | `registry`, `live` | which agents are known, accepted, connected |
+//! | `log` | the log of models: its tree, checkpoints and proofs |
 //! | `submit`, `job` | checks of a submitted job |
 //! | `trust`, `authority_link` | the server's own identity; renewal, bundle and revocations with the authority |
 //! | `api` | the operator's HTTP API |
@@ -21,6 +22,7 @@ mod error;
 mod job;
 mod journal;
 mod live;
+mod log;
 mod memory;
 mod models;
 mod net;

@@ -6,6 +6,7 @@
 mod aggregator;
 mod database;
 mod key;
+mod log;
 mod records;
 
 #[cfg(test)]
@@ -14,4 +15,5 @@ mod tests;
 pub use aggregator::AggregatorStore;
 pub use database::{Batch, Database, Format, StoreError, Table};
 pub use key::Key;
+pub use log::{LogRecord, LogWrite, LoggedRecord, SurvivorRecord};
 pub use records::{AgentRecord, AgentState, IncludedRecord, JobRecord, JournalRecord, RoundRecord};

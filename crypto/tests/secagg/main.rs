@@ -3,5 +3,6 @@
 mod cheats;
 mod cohort;
 mod faults;
+mod fuzz;
 mod sums;
 mod victim;

@@ -13,6 +13,7 @@ use crate::fixtures::{agent, at_s, capabilities, cohort, contribution, identity,
 
 mod cheats;
 mod fleet;
+mod invariants;
 mod secure;
 mod table;
 

@@ -26,6 +26,8 @@ pub(super) struct Collecting {
     pub(super) is_sealed: bool,
     /// It was killed after that: what takes the masks off is on its disk.
     is_unmasked: bool,
+    /// With so many inputs in the sum its masks could not be taken off: more are waited for.
+    stays_masked_with: Option<usize>,
 }
 
 impl Collecting {
@@ -37,6 +39,7 @@ impl Collecting {
             silent_at: now,
             is_sealed: false,
             is_unmasked: false,
+            stays_masked_with: None,
         }
     }
 
@@ -81,6 +84,7 @@ impl Collecting {
             silent_at: cx.now,
             is_sealed: survivors.is_some(),
             is_unmasked,
+            stays_masked_with: None,
         })
     }
 
@@ -212,7 +216,8 @@ impl Collecting {
 
     /// When time alone may end the phase: at its end, or when enough are in and the others are silent.
     pub(super) fn timeout(&self, job: &Job) -> Timestamp {
-        if self.cohort.tally().added >= job.need() && self.cohort.is_unmaskable() {
+        let added = self.cohort.tally().added;
+        if added >= job.need() && self.stays_masked_with != Some(added) {
             self.silent_at.min(self.until)
         } else {
             self.until
@@ -233,10 +238,15 @@ impl Collecting {
         if tally.adding > 0 {
             return None;
         }
-        // Where inputs are masked, they have to be enough to take the masks off as well.
-        let is_enough = tally.added >= job.need() && (tally.expected == 0 || self.cohort.is_unmaskable());
-        let over = tally.expected == 0 || self.is_sealed || cx.now >= self.until || is_enough && self.all_are_silent(cx.now, job);
-        if over && is_enough && self.cohort.is_unmaskable() {
+        let is_enough = tally.added >= job.need();
+        let over = tally.expected == 0 || self.is_sealed || cx.now >= self.until;
+        let may_go_on = is_enough && self.stays_masked_with != Some(tally.added) && (over || self.all_are_silent(cx.now, job));
+        // Looked at last: in a large cohort it takes long.
+        let goes_on = may_go_on && self.cohort.is_unmaskable();
+        if may_go_on && !goes_on {
+            self.stays_masked_with = Some(tally.added);
+        }
+        if goes_on {
             cx.out.push(Effect::Seal {
                 cohort: self.cohort.id(),
                 survivors: self.cohort.survivors(),

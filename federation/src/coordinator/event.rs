@@ -319,10 +319,12 @@ pub enum Effect {
     },
     /// Make the descriptor of these terms, sign it, keep it for the cohort, then [`Event::Described`]. The log that it names stays that one.
     Describe(CohortTerms),
-    /// A cohort that was never made durable came to nothing: forget its descriptor.
+    /// A cohort that was never made durable came to nothing: forget its descriptor, and note its draws in the log.
     ForgetCohort {
-        /// The cohort.
-        cohort: CohortId,
+        /// What its members were told, as far as it got.
+        terms: CohortTerms,
+        /// Draws for which members were asked to reveal their part.
+        draws: u8,
     },
     /// Make a round durable, then an empty sum for its cohort, before any reply that follows; or [`Event::OpenFailed`] and no reply about that cohort. A
     /// restored round is asked for in the same way.

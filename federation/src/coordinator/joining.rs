@@ -338,7 +338,10 @@ impl Joining {
     /// The cohort could not be formed; its members offer again.
     pub(super) fn give_up<R>(&mut self, cx: &mut Context<'_, R>) -> Phase {
         self.secure.give_up(cx);
-        cx.out.push(Effect::ForgetCohort { cohort: self.terms.cohort });
+        cx.out.push(Effect::ForgetCohort {
+            terms: self.terms.clone(),
+            draws: if self.roster.is_some() { self.draw } else { self.draw - 1 },
+        });
         Phase::Gathering(Gathering::default())
     }
 }

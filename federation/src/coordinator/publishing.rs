@@ -83,12 +83,17 @@ impl Publishing {
             cx.config.remembered_rounds,
         );
         self.cohort.answer(cx, OutcomeReply::Included { round, model: base });
+        let is_stuck = self.cohort.secure.is_some() && job.base() == base;
         job.rebase(cx, base, base_bytes);
         if let Some(end) = finished(job, accuracy) {
             return job.end(cx, end);
         }
         if self.stopping {
             return job.end(cx, JobEnd::Stopped);
+        }
+        if is_stuck {
+            let reason = "the round gave back the model that it started from, and its agents mask no second contribution to one model; raise train.lr";
+            return job.end(cx, JobEnd::Failed { reason: reason.to_owned() });
         }
         Phase::Gathering(Gathering::default())
     }

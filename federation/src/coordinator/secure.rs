@@ -80,6 +80,8 @@ pub(super) struct Secure {
     asking: BTreeMap<AgentId, RequestKind>,
     /// Members whose keys are gone: they can't take part in the unmasking.
     keyless: BTreeSet<AgentId>,
+    /// Whether that was looked at since the last one.
+    has_news: bool,
     pub(super) waits: Waits,
 }
 
@@ -89,6 +91,7 @@ impl Secure {
             server,
             asking: BTreeMap::new(),
             keyless: BTreeSet::new(),
+            has_news: false,
             waits: Waits::default(),
         }
     }
@@ -136,8 +139,13 @@ impl Secure {
 
     /// The member was started anew.
     pub(super) fn lost_keys(&mut self, agent: AgentId) {
-        self.keyless.insert(agent);
+        self.has_news |= self.keyless.insert(agent);
         self.waits.lost(agent);
+    }
+
+    /// Whether more members have lost their keys since this was asked last.
+    pub(super) fn has_lost_more(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Whether the survivors without those whose keys are gone could still unmask their sum.

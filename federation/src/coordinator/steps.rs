@@ -48,7 +48,10 @@ impl Entry {
             (Phase::Collecting(phase), SecureStep::Unmask(unmask)) => phase.cohort.unmask_shares(cx, agent, &unmask),
             (Phase::Unmasking(phase), SecureStep::Survivors(query)) => phase.cohort.survivors_asked(cx, agent, query.contribution),
             (Phase::Unmasking(phase), SecureStep::Consent(consent)) => phase.cohort.consented(cx, agent, consent.signature),
-            (Phase::Unmasking(phase), SecureStep::Unmask(unmask)) => phase.cohort.unmask_shares(cx, agent, &unmask),
+            (Phase::Unmasking(phase), SecureStep::Unmask(unmask)) => {
+                phase.cohort.unmask_shares(cx, agent, &unmask);
+                phase.more_shares();
+            }
             (Phase::Publishing(phase), SecureStep::Unmask(_)) if phase.cohort.get(agent).is_some_and(|m| m.is_whole()) => {
                 cx.reply(agent, AgentReply::Unmask(UnmaskReply::Taken));
             }

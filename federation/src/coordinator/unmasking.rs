@@ -1,7 +1,6 @@
 //! Unmasking: the survivors agree that they are the survivors, then reveal the shares that take the masks off their sum. Nothing goes into it any more.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use aimass_crypto::secagg::MemberId;
 use aimass_protocol::message::agent::OutcomeReply;
@@ -18,9 +17,6 @@ use super::secure::{self, Secure, at_fault, given_up, id, too_late};
 use super::{AgentReply, Effect, UnmaskingRecord};
 use crate::RequestKind;
 
-/// How long more shares are waited for once there are enough: wrong ones among them can be corrected then.
-const MORE_SHARES: Duration = Duration::from_secs(1);
-
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Unmasking {
     pub(super) cohort: Cohort,
@@ -28,8 +24,8 @@ pub(super) struct Unmasking {
     until: Timestamp,
     /// Whether members were told who agreed.
     agreed: bool,
-    /// Since when there are enough shares.
-    enough_since: Option<Timestamp>,
+    /// Whether those who still could reveal shares were waited for, and were too few.
+    falls_short: bool,
 }
 
 impl Cohort {
@@ -114,7 +110,7 @@ impl Unmasking {
             cohort,
             until: cx.now.after(job.max_time()),
             agreed: false,
-            enough_since: None,
+            falls_short: false,
         })
     }
 
@@ -130,32 +126,31 @@ impl Unmasking {
 
     pub(super) fn timeout(&self) -> Option<Timestamp> {
         let secure = self.cohort.secure.as_ref()?;
-        let due = if !self.agreed {
-            secure.waits.due(&secure.server.missing_consents())
-        } else if let Some(since) = self.enough_since {
-            since.after(MORE_SHARES)
-        } else {
-            self.until
+        let due = match (self.agreed, self.falls_short) {
+            (false, _) => secure.waits.due(&secure.server.missing_consents()),
+            (true, false) => secure.waits.due(&secure.server.missing_unmasks()),
+            (true, true) => self.until,
         };
         Some(due.min(self.until))
     }
 
     pub(super) fn advance<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
-        let survivors = self.cohort.survivor_ids();
         let secure = self.cohort.secure.as_mut()?;
         if !self.agreed && secure.waits.due(&secure.server.missing_consents()) <= cx.now {
             self.agreed = true;
+            secure.waits.begin(cx.now);
         }
         if self.agreed {
             tell_agreements(secure, cx);
-        }
-        if secure.server.is_unmaskable() {
-            let since = *self.enough_since.get_or_insert(cx.now);
-            if secure.server.missing_unmasks().is_empty() || since.after(MORE_SHARES) <= cx.now {
-                return self.unmask(job, cx);
+            let missing = secure.server.missing_unmasks();
+            if missing.is_empty() || !self.falls_short && secure.waits.due(&missing) <= cx.now {
+                if secure.server.is_unmaskable() {
+                    return self.unmask(job, cx);
+                }
+                self.falls_short = true;
             }
         }
-        if cx.now >= self.until || !secure.is_possible(&survivors) {
+        if cx.now >= self.until || self.is_hopeless() {
             job.trouble = Some(
                 "too many agents left while their sum was being unmasked: it stays masked for ever, and those who had revealed their shares can't contribute \
                  to this model again"
@@ -164,6 +159,17 @@ impl Unmasking {
             return Some(self.give_up(cx));
         }
         None
+    }
+
+    /// Shares came: there may be enough now.
+    pub(super) fn more_shares(&mut self) {
+        self.falls_short = false;
+    }
+
+    /// Whether so many have lost their keys that the masks will never come off.
+    fn is_hopeless(&mut self) -> bool {
+        let survivors = self.cohort.survivor_ids();
+        self.cohort.secure.as_mut().is_some_and(|secure| secure.has_lost_more() && !secure.is_possible(&survivors))
     }
 
     fn unmask<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {

@@ -3,6 +3,7 @@
 mod agents;
 mod blobs;
 mod jobs;
+mod log;
 mod status;
 
 use std::net::SocketAddr;
@@ -35,5 +36,11 @@ pub(crate) fn router(shared: Arc<Shared>, quic_address: SocketAddr) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}/accept", post(agents::accept))
         .route("/v1/agents/{id}/revoke", post(agents::revoke))
+        .route("/v1/log/checkpoint", get(log::checkpoint))
+        .route("/v1/log/proof", get(log::proof))
+        .route("/v1/log/consistency", get(log::consistency))
+        .route("/v1/log/entries", get(log::entries))
+        .route("/v1/log/entries/{index}/survivors", get(log::survivors))
+        .route("/v1/log/forget/{agent}", post(log::forget))
         .with_state(Api { shared, quic_address })
 }

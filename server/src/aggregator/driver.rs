@@ -7,6 +7,7 @@
 mod clock;
 mod command;
 mod jobs;
+mod logged;
 mod masks;
 mod publish;
 mod sums;
@@ -55,6 +56,8 @@ pub(crate) struct Driver {
     restored: HashMap<CohortId, Vec<JournalRecord>>,
     clock: Clock,
     waiting: Waiting,
+    /// How much of the log the agents that check in now have seen.
+    log_seen: HashMap<AgentId, u64>,
     events: VecDeque<Event>,
     /// For what runs elsewhere and comes back.
     commands: mpsc::UnboundedSender<Command>,
@@ -84,6 +87,7 @@ impl Driver {
             restored: HashMap::new(),
             clock: Clock::start(),
             waiting: Waiting::default(),
+            log_seen: HashMap::new(),
             events: VecDeque::new(),
             commands,
             changes,
@@ -133,6 +137,7 @@ impl Driver {
             }
             Command::Gone { agent } => {
                 self.waiting.forget(agent);
+                self.log_seen.remove(&agent);
                 self.event(Event::Gone { agent }).await;
             }
             Command::Revoked { agent } => {
@@ -163,7 +168,10 @@ impl Driver {
         }
         self.waiting.wait(agent, ask.kind(), ask.cohort(), answers);
         let event = match ask {
-            Ask::CheckIn(check_in) => Event::CheckIn { agent, check_in },
+            Ask::CheckIn(check_in) => {
+                self.log_seen.insert(agent, check_in.log_size);
+                Event::CheckIn { agent, check_in }
+            }
             Ask::Ready(ready) => Event::Ready { agent, ready },
             Ask::Outcome(query) => Event::Outcome { agent, query },
             Ask::Progress(progress) => Event::Progress { agent, progress },
@@ -208,9 +216,7 @@ impl Driver {
             Effect::Reply { agent, reply } => self.reply(agent, reply),
             Effect::OpenRound(open) => self.open_round(open).await,
             Effect::Describe(terms) => self.describe(&terms),
-            Effect::ForgetCohort { cohort } => {
-                self.descriptors.remove(&cohort);
-            }
+            Effect::ForgetCohort { terms, draws } => self.forget_cohort(terms, draws).await,
             Effect::Seal { cohort, survivors } => self.seal(cohort, survivors).await,
             Effect::Unmask { cohort, unmasking } => self.keep_unmasking(cohort, unmasking).await,
             Effect::Add {
@@ -232,6 +238,10 @@ impl Driver {
 
     fn reply(&mut self, agent: AgentId, reply: AgentReply) {
         let kind = reply.kind();
+        let log_seen = match kind {
+            RequestKind::CheckIn => self.log_seen.remove(&agent).unwrap_or(0),
+            _ => 0,
+        };
         let answer = match reply {
             AgentReply::Task {
                 job,
@@ -242,7 +252,8 @@ impl Driver {
             } => match self.jobs.get(&job) {
                 Some(entry) => {
                     self.shared.counters.count(Counter::Tasks);
-                    Answer::Task(entry.task(round, base, base_bytes, finish_within))
+                    let log = self.base_proof(job, base, log_seen);
+                    Answer::Task(entry.task(round, base, base_bytes, finish_within, log))
                 }
                 None => unavailable("the job is gone; ask again"),
             },

@@ -22,6 +22,7 @@ use super::driver::{Command, Driver, now};
 use super::error::ServeError;
 use super::journal::Journal;
 use super::live::Live;
+use super::log::ModelLog;
 use super::models::Models;
 use super::registry::Registry;
 use super::traffic::Traffic;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) max_journal_bytes: u64,
     /// Small records.
     pub(crate) store: AggregatorStore,
+    /// The log of models.
+    pub(crate) log: ModelLog,
     /// Models and held-out data.
     pub(crate) blobs: BlobStore,
     /// Updates of open rounds.
@@ -116,6 +119,7 @@ pub async fn run(
     let trust = identity(&data_dir, &config.tenant, join, &mut rng).await?;
     let blobs = BlobStore::open(&data_dir.join("blobs"))?;
     let journal = Journal::open(&data_dir.join("journal")).map_err(data_error)?;
+    let log = ModelLog::load(&store, config.tenant.clone(), trust.shared_key())?;
     let registry = Registry::load(store.clone(), config.accept)?;
 
     let (own, roots) = trust.for_endpoint();
@@ -138,6 +142,7 @@ pub async fn run(
         max_agents: config.max_agents,
         max_journal_bytes: config.max_journal_bytes,
         store,
+        log,
         blobs,
         journal,
         uploads: Turns::default(),

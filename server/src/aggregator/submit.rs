@@ -6,6 +6,7 @@ use std::time::Duration;
 use aimass_crypto::sign::{Context, PublicKey};
 use aimass_federation::coordinator::{JobEnd, RoundOutcome};
 use aimass_protocol::limits::MAX_SIGNED_JOB_BYTES;
+use aimass_protocol::log::LogEvent;
 use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes, TenantId};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use super::counters::Counter;
 use super::driver::{Command, JobSnapshot, RestoredJob, now};
 use super::job::{Job, JobError};
+use super::log::Survivors;
 use super::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{JobRecord, StoreError};
@@ -138,8 +140,12 @@ pub(crate) async fn submit(
         submitted_at_ms: now().as_ms(),
         ended_at_ms: None,
     };
-    let (store, written) = (shared.store.clone(), record.clone());
-    tokio::task::spawn_blocking(move || store.put_job(&written)).await??;
+    let (store, log, written, model) = (shared.store.clone(), shared.log.clone(), record.clone(), job.model);
+    let logged = tokio::task::spawn_blocking(move || {
+        let event = LogEvent::Base { model };
+        log.append(written.job, event, Survivors::default(), |entry| store.add_job(&written, entry))
+    });
+    logged.await??;
     let id = job.id;
     let restored = RestoredJob {
         rounds: Vec::new(),
@@ -195,6 +201,9 @@ pub(crate) async fn snapshots(shared: &Shared, only: Option<JobId>) -> Result<Ve
 /// [`StoreError`].
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreError> {
     let records = shared.store.jobs()?;
+    for record in records.iter().filter(|record| record.end.is_some()) {
+        shared.log.forget(record.job);
+    }
     let mut commands = Vec::with_capacity(records.len());
     let mut open_cohorts = Vec::new();
     for mut record in records {
@@ -220,7 +229,17 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreE
         if record.end.is_none() {
             let latest = rounds.last().map_or(job.model, |round| round.model);
             match runnable(shared, job.clone(), latest).await {
-                Ok(loaded) => job = loaded,
+                Ok(loaded) => {
+                    job = loaded;
+                    if !shared.log.holds(job.id, latest) {
+                        // Its record is older than the log, or than the entry that a failed write left out.
+                        tracing::warn!(job = %job.id, "the job's model was not in the log: it is logged as the base that the job goes on from");
+                        let event = LogEvent::Base { model: latest };
+                        shared
+                            .log
+                            .append(job.id, event, Survivors::default(), |entry| shared.store.add_to_log(entry))?;
+                    }
+                }
                 // The disk may be good again at the next start: the job waits for that.
                 Err(JobError::Blob(error)) => return Err(std::io::Error::other(format!("job {}: {error}", job.id)).into()),
                 Err(error) => {

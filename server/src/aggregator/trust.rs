@@ -32,6 +32,11 @@ impl ServerTrust {
         &self.key
     }
 
+    /// The private key, shared.
+    pub(crate) fn shared_key(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.key)
+    }
+
     /// Certificate and bundle in force.
     pub(crate) fn current(&self) -> Arc<Enrolment> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))

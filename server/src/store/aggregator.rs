@@ -1,4 +1,4 @@
-//! What the aggregator keeps: agents, jobs, rounds, and the contributions of recent rounds.
+//! What the aggregator keeps: agents, jobs, rounds, and the contributions of recent rounds. The log has a file of its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,11 +6,15 @@ use std::path::Path;
 use aimass_federation::coordinator::OpenRound;
 use aimass_protocol::{AgentId, ContributionId, JobId, TenantId};
 
-use super::{AgentRecord, Batch, Database, Format, IncludedRecord, JobRecord, JournalRecord, Key, RoundRecord, StoreError, Table};
+use super::{
+    AgentRecord, Batch, Database, Format, IncludedRecord, JobRecord, JournalRecord, Key, LogRecord, LogWrite, LoggedRecord, RoundRecord,
+    StoreError, SurvivorRecord, Table,
+};
 
 const FORMAT: Format = Format {
     name: "aggregator",
-    version: 1,
+    version: 2,
+    reads: 1,
 };
 
 /// The aggregator's state on disk. All calls block; cheap to clone.
@@ -24,6 +28,9 @@ pub struct AggregatorStore {
     contributions: Table<IncludedRecord>,
     open_rounds: Table<OpenRound>,
     journal: Table<JournalRecord>,
+    pub(super) log: Table<LogRecord>,
+    pub(super) logged: Table<LoggedRecord>,
+    pub(super) survivors: Table<SurvivorRecord>,
 }
 
 impl AggregatorStore {
@@ -40,13 +47,20 @@ impl AggregatorStore {
             contributions: database.table("contributions")?,
             open_rounds: database.table("open_rounds")?,
             journal: database.table("journal")?,
+            log: database.table("log")?,
+            logged: database.table("logged")?,
+            survivors: database.table("survivors")?,
             tenant,
             database,
         })
     }
 
-    fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         Key::tenant(&self.tenant)
+    }
+
+    pub(super) fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.database.commit(batch)
     }
 
     fn job_key(&self, job: JobId) -> Key {
@@ -93,6 +107,10 @@ impl AggregatorStore {
         self.jobs.put(&self.job_key(record.job), record)
     }
 
+    pub(super) fn put_job_in(&self, record: &JobRecord, batch: &mut Batch) -> Result<(), StoreError> {
+        batch.put(&self.jobs, &self.job_key(record.job), record)
+    }
+
     /// A job's finished rounds in order.
     ///
     /// # Errors
@@ -101,12 +119,18 @@ impl AggregatorStore {
         self.rounds.scan(&self.job_key(job))
     }
 
-    /// Writes a finished round with the contributions in its sum, all or nothing, and forgets those of the round `remembered` rounds
-    /// before it: agents that come back so late start anew.
+    /// Writes a finished round with the contributions in its sum and its entry in the log, all or nothing, and forgets those of the round `remembered`
+    /// rounds before it: agents that come back so late start anew.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn finish_round(&self, record: &RoundRecord, included: &[(AgentId, ContributionId)], remembered: u32) -> Result<(), StoreError> {
+    pub fn finish_round(
+        &self,
+        record: &RoundRecord,
+        included: &[(AgentId, ContributionId)],
+        remembered: u32,
+        log: &LogWrite,
+    ) -> Result<(), StoreError> {
         let round_key = |round| self.job_key(record.job).number(round);
         let mut batch = Batch::default();
         batch.put(&self.rounds, &round_key(record.round), record)?;
@@ -128,6 +152,7 @@ impl AggregatorStore {
             }
         }
         self.forget_open(record.job, &mut batch)?;
+        self.put_log(log, &mut batch)?;
         self.database.commit(batch)
     }
 
@@ -158,7 +183,7 @@ impl AggregatorStore {
         self.database.commit(batch)
     }
 
-    fn forget_open(&self, job: JobId, batch: &mut Batch) -> Result<(), StoreError> {
+    pub(super) fn forget_open(&self, job: JobId, batch: &mut Batch) -> Result<(), StoreError> {
         let key = self.job_key(job);
         batch.remove(&self.open_rounds, &key);
         for record in self.journal.keys(&key)? {

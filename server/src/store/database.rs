@@ -24,6 +24,8 @@ pub struct Format {
     pub name: &'static str,
     /// Version of the records; grows by one with each change that an older program can't read.
     pub version: u32,
+    /// Oldest version whose records are read as they are; the folder is of this version from then on.
+    pub reads: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,13 +143,7 @@ impl Database {
                     found: "it has no version".to_owned(),
                 });
             }
-            let record = FormatRecord {
-                name: format.name.to_owned(),
-                schema_version: format.version,
-            };
-            meta.tree.insert(key, meta.encode(&record)?)?;
-            self.flush()?;
-            return Ok(());
+            return self.write_format(&meta, format);
         };
         let found = meta.decode(&bytes)?;
         if found.name != format.name {
@@ -164,13 +160,23 @@ impl Database {
                 found,
                 known: format.version,
             }),
-            found if found < format.version => Err(StoreError::Older {
+            found if found < format.reads => Err(StoreError::Older {
                 folder: folder.to_owned(),
                 found,
-                known: format.version,
+                known: format.reads,
             }),
+            found if found < format.version => self.write_format(&meta, format),
             _ => Ok(()),
         }
+    }
+
+    fn write_format(&self, meta: &Table<FormatRecord>, format: Format) -> Result<(), StoreError> {
+        let record = FormatRecord {
+            name: format.name.to_owned(),
+            schema_version: format.version,
+        };
+        meta.tree.insert(FORMAT_KEY.as_bytes(), meta.encode(&record)?)?;
+        self.flush()
     }
 
     /// A table by name, made when it is not there yet.
@@ -295,6 +301,35 @@ impl<R: Serialize + DeserializeOwned> Table<R> {
             .values()
             .map(|bytes| self.decode(&bytes?))
             .collect()
+    }
+
+    /// Hands over all records whose key starts with `prefix`, in the order of their keys, one at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`], and what `with` gives.
+    pub fn each(&self, prefix: &Key, mut with: impl FnMut(R) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        disk::call("reading the store")?;
+        for bytes in self.tree.scan_prefix(prefix.as_slice()).values() {
+            with(self.decode(&bytes?)?)?;
+        }
+        Ok(())
+    }
+
+    /// At most `limit` records whose key starts with `prefix`, in the order of their keys, from `from` on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn page(&self, prefix: &Key, from: &Key, limit: usize) -> Result<Vec<R>, StoreError> {
+        disk::call("reading the store")?;
+        let mut records = Vec::new();
+        for record in self.tree.range(from.as_slice()..).take(limit) {
+            let (key, bytes) = record?;
+            if !key.starts_with(prefix.as_slice()) {
+                break;
+            }
+            records.push(self.decode(&bytes)?);
+        }
+        Ok(records)
     }
 
     /// The keys that start with `prefix`, in order.

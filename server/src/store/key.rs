@@ -27,6 +27,12 @@ impl Key {
         self.bytes(&n.to_be_bytes())
     }
 
+    /// Appends a number of 64 bits, big-endian.
+    #[must_use]
+    pub fn long(self, n: u64) -> Self {
+        self.bytes(&n.to_be_bytes())
+    }
+
     pub(super) fn from_stored(whole: &[u8]) -> Self {
         Self(whole.to_vec())
     }

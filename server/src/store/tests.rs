@@ -4,11 +4,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use aimass_federation::coordinator::JobEnd;
+use aimass_protocol::log::SurvivorOpening;
 use aimass_protocol::message::agent::Capabilities;
-use aimass_protocol::{AgentId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes, TenantId};
+use aimass_protocol::{AgentId, ContributionId, Digest, JobId, Nonce, PublicKeyBytes, SignatureBytes, TenantId};
 use proptest::prelude::*;
 
 use super::*;
+
+mod log;
 
 fn open(dir: &Path) -> AggregatorStore {
     AggregatorStore::open(dir, TenantId::default()).expect("the store opens")
@@ -63,6 +66,31 @@ fn member(n: u8) -> (AgentId, ContributionId) {
     (AgentId::from_bytes([n; 16]), ContributionId::from_bytes([n; 16]))
 }
 
+/// The entry of round n, at index n - 1, with two survivors.
+fn log(n: u32) -> LogWrite {
+    let opening = |who: u8| SurvivorOpening {
+        agent: member(who).0,
+        contribution: member(who).1,
+        salt: Nonce::from_bytes([who; 16]),
+    };
+    LogWrite {
+        index: u64::from(n) - 1,
+        entry: format!("round {n}").into_bytes(),
+        model: Some(Digest::from_bytes([u8::try_from(n % 5).expect("below 5"); 32])),
+        survivors: vec![(Digest::from_bytes([1; 32]), opening(1)), (Digest::from_bytes([2; 32]), opening(2))],
+    }
+}
+
+fn log_of(store: &AggregatorStore) -> Vec<String> {
+    let mut entries = Vec::new();
+    let read = store.each_log_entry(|index, bytes| {
+        assert_eq!(index, entries.len() as u64);
+        entries.push(String::from_utf8(bytes).expect("text"));
+    });
+    read.expect("read");
+    entries
+}
+
 #[test]
 fn everything_written_is_there_after_reopening() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -76,7 +104,7 @@ fn everything_written_is_there_after_reopening() {
         store.put_agent(&agent(1)).expect("written");
         store.put_job(&ended).expect("written");
         for n in 1..=3 {
-            store.finish_round(&round(n), &[member(1), member(2)], 2).expect("written");
+            store.finish_round(&round(n), &[member(1), member(2)], 2, &log(n)).expect("written");
         }
     }
     let store = open(dir.path());
@@ -120,19 +148,21 @@ fn other_schemas_are_refused_before_anything_is_read() {
     let format = |version| Format {
         name: "aggregator",
         version,
+        reads: version,
     };
-    drop(Database::open(dir.path(), format(2)).expect("a newer program made it"));
+    drop(Database::open(dir.path(), format(3)).expect("a newer program made it"));
     let error = AggregatorStore::open(dir.path(), TenantId::default()).expect_err("too new");
-    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("update the server"), "{error}");
 
-    let error = Database::open(dir.path(), format(3)).expect_err("too old");
-    assert!(matches!(error, StoreError::Older { found: 2, known: 3, .. }), "{error}");
+    let error = Database::open(dir.path(), format(4)).expect_err("too old");
+    assert!(matches!(error, StoreError::Older { found: 3, known: 4, .. }), "{error}");
     let error = Database::open(
         dir.path(),
         Format {
             name: "ledger",
-            version: 2,
+            version: 3,
+            reads: 3,
         },
     )
     .expect_err("somebody else's");
@@ -160,7 +190,8 @@ fn a_record_that_does_not_parse_is_an_error_and_no_panic() {
         dir.path(),
         Format {
             name: "aggregator",
-            version: 1,
+            version: 2,
+            reads: 2,
         },
     )
     .expect("opens");
@@ -184,7 +215,7 @@ fn writer_to_be_killed() {
         let who = u8::try_from(n % 250).expect("below 250");
         store.put_agent(&agent(who)).expect("written");
         store
-            .finish_round(&round(n), &[member(1), member(2), member(3)], 10_000)
+            .finish_round(&round(n), &[member(1), member(2), member(3)], 10_000, &log(n))
             .expect("written");
         println!("acknowledged {n}");
     }
@@ -216,6 +247,13 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         let last = *numbers.last().expect("some");
         assert!(last >= acknowledged, "{acknowledged} was acknowledged, {last} is the last stored");
         assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+        let logged: Vec<_> = (1..=last).map(|n| format!("round {n}")).collect();
+        assert_eq!(
+            log_of(&store),
+            logged,
+            "a round and its entry in the log come together or not at all"
+        );
+        assert_eq!(store.survivors(u64::from(last) - 1).expect("read").len(), 2);
         // Round and contributions come together or not at all.
         let included = store.included(job(7).job).expect("read");
         assert!(included.keys().copied().eq(1..=last), "{:?}", included.keys());
@@ -232,7 +270,7 @@ fn writer_without_room() {
     };
     let store = open(Path::new(&dir));
     for n in 1..100_000 {
-        match store.finish_round(&round(n), &[member(1)], 1_000_000) {
+        match store.finish_round(&round(n), &[member(1)], 1_000_000, &log(n)) {
             Ok(()) => println!("acknowledged {n}"),
             Err(error) => {
                 println!("refused: {error}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aimass_federation::coordinator::{Event, JobEnd, JobSpec, RestoredRound};
 use aimass_protocol::job::AggregationMode;
 use aimass_protocol::limits::{MAX_BASES, MAX_FINISH_WITHIN_MS};
+use aimass_protocol::log::BaseProof;
 use aimass_protocol::message::agent::Task;
 use aimass_protocol::{Digest, JobId, Timestamp};
 use tokio::sync::oneshot;
@@ -25,7 +26,7 @@ pub(super) struct JobEntry {
 }
 
 impl JobEntry {
-    pub(super) fn task(&self, round: u32, base: Digest, base_bytes: u64, finish_within: Option<Duration>) -> Task {
+    pub(super) fn task(&self, round: u32, base: Digest, base_bytes: u64, finish_within: Option<Duration>, log: Option<BaseProof>) -> Task {
         Task {
             job: self.job.id,
             signed_job: self.job.signed_bytes.clone(),
@@ -35,7 +36,7 @@ impl JobEntry {
             base,
             base_bytes,
             finish_within_ms: finish_within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MAX_FINISH_WITHIN_MS)),
-            log: None,
+            log: log.map(Box::new),
         }
     }
 }
@@ -115,6 +116,7 @@ impl Driver {
             let _ = waiting.send(result.clone());
         }
         self.shared.traffic.take(job);
+        self.shared.log.forget(job);
         self.notify();
     }
 

@@ -3,10 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use aimass_compression::{Accumulator, DecodedSum, FixedCodec};
-use aimass_federation::coordinator::{Event, OpenRound, UnmaskingRecord};
+use aimass_federation::coordinator::{Event, OpenRound, SecAggRecord, UnmaskingRecord};
 use aimass_federation::strategy;
 use aimass_learning::Evaluation;
 use aimass_onnx::Model;
+use aimass_protocol::job::AggregationMode;
+use aimass_protocol::log::{LogEvent, RoundEntry};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 use axum::body::Bytes;
 
@@ -15,6 +17,7 @@ use super::sums::remake;
 use super::{Command, Driver, masks, now};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::job::{Job, Work};
+use crate::aggregator::log::Survivors;
 use crate::aggregator::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{RoundRecord, StoreError};
@@ -40,6 +43,8 @@ enum PublishError {
     Store(#[from] StoreError),
     #[error("the work was cut short: {0}")]
     Cut(#[from] tokio::task::JoinError),
+    #[error("the cohort's descriptor can't be made again")]
+    Descriptor,
     #[error("the masks can't be taken off: {0}")]
     Unmask(#[from] super::masks::UnmaskError),
     #[error("the sum could not be sealed: {0}")]
@@ -54,6 +59,7 @@ impl PublishError {
         match self {
             Self::Blob(_) | Self::Store(_) | Self::Seal(_) | Self::Sum(_) => true,
             Self::NoSum
+            | Self::Descriptor
             | Self::Base(_)
             | Self::Layout(_)
             | Self::Decode(_)
@@ -87,6 +93,11 @@ struct Round {
     /// What takes the masks off, where there are some.
     unmasking: Option<UnmaskingRecord>,
     survivors: Vec<(AgentId, ContributionId)>,
+    /// SHA-256 of the cohort's descriptor.
+    descriptor: Option<Digest>,
+    mode: AggregationMode,
+    members: u32,
+    draws: u8,
     began_ms: u64,
     remembered: u32,
 }
@@ -100,6 +111,7 @@ struct Made {
 
 impl Driver {
     pub(super) fn aggregate(&mut self, job: JobId, cohort: CohortId, round: u32, base: Digest, survivors: Vec<(AgentId, ContributionId)>) {
+        let descriptor = self.descriptor_digest(cohort);
         let taken = self.jobs.get(&job).zip(self.sums.get(&cohort)).map(|(entry, sum)| Round {
             job: Arc::clone(&entry.job),
             cohort,
@@ -110,6 +122,10 @@ impl Driver {
             unsealed: (!sum.is_sealed).then(|| sum.open.clone()),
             unmasking: sum.open.unmasking.clone(),
             survivors,
+            descriptor,
+            mode: sum.open.terms.mode,
+            members: sum.open.terms.members,
+            draws: sum.open.secagg.as_ref().map_or(0, SecAggRecord::draw),
             began_ms: entry.round_began.as_ms(),
             remembered: u32::try_from(self.config.remembered_rounds).unwrap_or(u32::MAX),
         });
@@ -173,6 +189,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed)).await?;
         stored.map_err(|e| PublishError::Seal(e.to_string()))?;
     }
+    let descriptor = round.descriptor.ok_or(PublishError::Descriptor)?;
     let base = shared.blobs.read(round.base).await?;
     let Some(work) = round.job.work.clone() else {
         return Err(PublishError::NoSum);
@@ -213,10 +230,27 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
         ended_at_ms,
     };
-    let (store, written) = (shared.store.clone(), record.clone());
-    let finished = tokio::task::spawn_blocking(move || store.finish_round(&written, &round.survivors, round.remembered)).await;
-    match finished.map_err(PublishError::from).and_then(|stored| Ok(stored?)) {
-        Ok(()) => Ok(record),
+    let (store, log, written) = (shared.store.clone(), shared.log.clone(), record.clone());
+    let finished = tokio::task::spawn_blocking(move || {
+        let survivors = Survivors::salted(&round.survivors)?;
+        let event = LogEvent::Round(RoundEntry {
+            round: round.round,
+            model: written.model,
+            before: round.base,
+            cohort: round.cohort,
+            descriptor,
+            mode: round.mode,
+            members: round.members,
+            survivors: written.contributions,
+            survivors_root: survivors.root(),
+            draws: round.draws,
+        });
+        log.append(written.job, event, survivors, |entry| {
+            store.finish_round(&written, &round.survivors, round.remembered, entry)
+        })
+    });
+    match finished.await.map_err(PublishError::from).and_then(|stored| Ok(stored?)) {
+        Ok(_) => Ok(record),
         Err(error) => {
             // The bytes belong to the round that will be tried again.
             shared.traffic.add(record.job, traffic.up, traffic.down);

@@ -270,19 +270,6 @@ impl Driver {
         }
     }
 
-    /// Forgets a round durably: what its members are told next must not be undone by a restart.
-    pub(super) async fn drop_round(&mut self, cohort: CohortId) {
-        if let Some(sum) = self.sums.get(&cohort) {
-            let (store, job) = (self.shared.store.clone(), sum.job);
-            let dropped = tokio::task::spawn_blocking(move || store.drop_open_round(job).map_err(|e| e.to_string()));
-            if let Err(reason) = dropped.await.unwrap_or_else(|e| Err(e.to_string())) {
-                // A restart would take it up again, with contributions that are offered again under the same names: they are counted once all the same.
-                tracing::error!(%cohort, %reason, "a round that is given up could not be forgotten");
-            }
-        }
-        self.forget_sum(cohort);
-    }
-
     /// Forgets a cohort's sum, and removes its updates.
     pub(super) fn forget_sum(&mut self, cohort: CohortId) {
         self.sums.remove(&cohort);

@@ -61,7 +61,7 @@ impl Driver {
     fn make_terms(&self, terms: &CohortTerms) -> Option<Terms> {
         let entry = self.jobs.get(&terms.job)?;
         let work = entry.job.work.as_ref()?;
-        let log = terms.secagg.and_then(|_| self.log_head());
+        let log = terms.secagg.map(|_| self.log_head());
         let descriptor = Descriptor {
             version: Descriptor::VERSION,
             tenant: self.shared.tenant.clone(),

@@ -158,6 +158,7 @@ async fn what_is_wrong_at_the_start_is_said() {
             Format {
                 name: "aggregator",
                 version: 99,
+                reads: 99,
             },
         )
         .expect("a newer program made it"),
