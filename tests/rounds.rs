@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_relay::udp::{UdpRelay, Weather};
+use aimass_protocol::job::AggregationMode;
 use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 
 use crate::support::PROGRAM;
@@ -33,6 +34,7 @@ fn rig(relay: impl FnOnce(&str) -> Option<String>) -> (Rig, tempfile::TempDir) {
             seed: SEED,
             ..Settings::default()
         },
+        mode: AggregationMode::Plain,
     };
     let rig = Rig::in_rounds(cluster, settings, WEIGHTS, LONG).expect("the first round");
     (rig, dir)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aimass_cli::cluster::ClusterSettings;
+use aimass_protocol::job::AggregationMode;
 use aimass_swarm::{JobTerms, Rig, RigSettings, Settings};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -79,6 +80,7 @@ fn measure(args: &CrowdArgs, agents: usize) -> Result<Value> {
     rig.submit(&JobTerms {
         weights: args.weights,
         rounds: args.rounds,
+        mode: AggregationMode::Plain,
         ..JobTerms::all(agents)
     })?;
     rig.wait_round(args.rounds.into(), LONG)?;

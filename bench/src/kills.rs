@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
+use aimass_protocol::job::AggregationMode;
 use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -144,6 +145,7 @@ fn rig(args: &KillsArgs, dir: &tempfile::TempDir, hosts: usize) -> Result<Rig> {
     let settings = RigSettings {
         agents: args.agents,
         swarm,
+        mode: AggregationMode::Plain,
         ..RigSettings::default()
     };
     Rig::in_rounds(cluster, settings, args.weights, LONG)

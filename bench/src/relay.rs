@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_relay::udp::{UdpRelay, Weather};
+use aimass_protocol::job::AggregationMode;
 use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -120,6 +121,7 @@ fn rig(args: &RelayArgs, dir: &tempfile::TempDir) -> Result<(Rig, UdpRelay)> {
             seed: args.seed,
             ..Settings::default()
         },
+        mode: AggregationMode::Plain,
     };
     let rig = Rig::in_rounds(cluster, settings, args.weights, LONG)?;
     Ok((rig, relay))

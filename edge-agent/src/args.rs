@@ -69,7 +69,7 @@ Examples:
 Examples:
   aimass-agent run --data rows.csv                    # the data contract \"default\"
   aimass-agent run --data digits=rows.csv --data weather=w.csv.gz
-  aimass-agent run --data rows.csv --allow-plain      # permits jobs where the server can read each update")]
+  aimass-agent run --data rows.csv --allow-plain      # permits jobs that say so to have updates which the server can read")]
     Run(RunArgs),
     /// Check this device and say how to mend what is wrong
     ///
@@ -151,10 +151,10 @@ pub(crate) struct DeviceArgs {
     /// A data file for a data contract: CSV with a header (.csv or .csv.gz), NPZ, or IDX images beside their labels; may be given several times [contract: default]
     #[arg(long = "data", value_name = "[CONTRACT=]FILE")]
     pub(crate) data: Vec<String>,
-    /// Permit jobs with plain aggregation: updates are protected by TLS alone, the server can read each one
+    /// Permit jobs with plain aggregation as well: their updates are protected by TLS alone, the server can read each one [default: masked ones alone]
     #[arg(long)]
     pub(crate) allow_plain: bool,
-    /// Fewest contributions that an update of this device may be summed with, its own included [default: 1]
+    /// Fewest contributions that an update of this device may be summed with, its own included; masked ones are at least 3 [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) min_survivors: Option<u32>,
     /// A purpose that the data may be used for; may be given several times [default: any]

@@ -113,6 +113,22 @@ pub enum AgentEvent {
         /// The job.
         job: String,
     },
+    /// The round came to nothing after its unmasking had begun; the contribution is dropped, because it may be in a sum.
+    Abandoned {
+        /// The job.
+        job: String,
+    },
+    /// The server did what only a server does that breaks the protocol: nothing more is sent for the job.
+    Report {
+        /// The job.
+        job: String,
+        /// The cohort, if there was one.
+        cohort: Option<String>,
+        /// The request whose answer shows it.
+        step: String,
+        /// What was seen, and what it means.
+        what: String,
+    },
     /// The round went on without the contribution; it is dropped.
     Superseded {
         /// The job.
@@ -213,6 +229,13 @@ impl AgentEvent {
             Self::Uploaded { round, bytes, .. } => format!("round {round}: {bytes} bytes uploaded"),
             Self::Included { round, model, .. } => format!("round {round}: included in model {}", short(model)),
             Self::NotIncluded { .. } => "the contribution was not included; it is offered again".to_owned(),
+            Self::Abandoned { .. } => {
+                "the round came to nothing after its unmasking had begun; the contribution is dropped, because it may be in a sum".to_owned()
+            }
+            Self::Report { job, step, what, .. } => format!(
+                "the server breaks the protocol of job {}, as its answer to {step} shows: {what}; kept in reports.jsonl",
+                short(job)
+            ),
             Self::Superseded { .. } => "the round went on without the contribution; it is dropped".to_owned(),
             Self::Refused { code, text } => format!("refused: {text} ({code})"),
             Self::Declined { job, reason, .. } => format!("job {} declined: {reason}", short(job)),
@@ -256,7 +279,9 @@ impl Reporter {
     /// Tells of `event`.
     pub fn tell(&self, event: &AgentEvent) {
         let line = event.for_people();
-        if event.is_warning() {
+        if matches!(event, AgentEvent::Report { .. }) {
+            tracing::error!("{line}");
+        } else if event.is_warning() {
             tracing::warn!("{line}");
         } else {
             tracing::info!("{line}");

@@ -18,6 +18,7 @@ pub mod join;
 pub mod memory;
 mod platform;
 mod program;
+pub mod reports;
 pub mod run;
 pub mod state;
 pub mod status;

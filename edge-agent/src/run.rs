@@ -1,11 +1,14 @@
 //! `aimass-agent run`: drives the session over the network until it is told to stop.
 
 mod driver;
+mod masks;
 pub(crate) mod membership;
 pub(crate) mod requests;
 mod signals;
 mod tasks;
 
+pub use driver::identity_of;
+pub use masks::{MaskAnswer, MaskStep};
 pub use requests::{OpenUpload, begin_upload, check_in, outcome, ready};
 
 use std::io;

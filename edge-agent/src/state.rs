@@ -1,6 +1,7 @@
 //! The work folder: what survives `kill -9`. Every file is replaced as a whole and is on the disk before the step that relies on it.
 //!
 //! ```text
+//! <data-dir>/reports.jsonl                       what servers did that looks like cheating
 //! <data-dir>/work/session.json                   where the session is
 //! <data-dir>/work/last.json                      what happened last, for `status`
 //! <data-dir>/work/task/task.cbor                 the task that is fetched or trained, as the server sent it
@@ -296,6 +297,23 @@ impl StateFolder {
     /// [`StateError::Io`].
     pub fn discard_task(&self) -> Result<(), StateError> {
         entries(&self.task_dir())?.iter().try_for_each(|path| remove_if_there(path))
+    }
+
+    /// The reports that were kept, a line each.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn load_reports(&self) -> Result<Option<String>, StateError> {
+        let bytes = read_whole(&self.data_dir.join("reports.jsonl"))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Replaces them, for this user alone.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn save_reports(&self, lines: &str) -> Result<(), StateError> {
+        Ok(durable::write(&self.data_dir.join("reports.jsonl"), lines.as_bytes())?)
     }
 
     /// What happened last, for `status`.

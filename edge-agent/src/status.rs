@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::span;
 use crate::platform::now_s;
+use crate::reports::{self, Reported};
 use crate::state::{StateError, StateFolder};
 
 /// What a running agent notes for others to read. Nothing depends on it.
@@ -61,6 +62,8 @@ pub struct Status {
     pub identity: Option<IdentityStatus>,
     /// Contributions held.
     pub held: Vec<HeldStatus>,
+    /// What servers did that looks like cheating, the oldest first.
+    pub reports: Vec<Reported>,
     /// What a running agent noted last.
     pub last: Last,
 }
@@ -91,7 +94,7 @@ pub struct HeldStatus {
     pub job: JobId,
     /// The model that it was trained from.
     pub base: Digest,
-    /// `trained`, `offered`, `sent` or `accepted`.
+    /// `trained`, `offered`, `sent`, `accepted` or `spent`.
     pub stage: &'static str,
 }
 
@@ -142,6 +145,7 @@ impl Status {
             running,
             identity,
             held: held.collect(),
+            reports: reports::load(state)?,
             last: state.load_last()?.unwrap_or_default(),
         })
     }
@@ -153,6 +157,7 @@ fn stage_name(stage: &Stage) -> &'static str {
         Stage::Offered { .. } => "offered",
         Stage::Sent { accepted: false, .. } => "sent",
         Stage::Sent { accepted: true, .. } => "accepted",
+        Stage::Spent { .. } => "spent",
     }
 }
 
@@ -184,6 +189,10 @@ impl fmt::Display for Status {
                 "held         {} for job {} from model {}: {}",
                 held.contribution, held.job, held.base, held.stage
             )?;
+        }
+        if let Some(last) = self.reports.last() {
+            writeln!(f, "reports      {} of a server that breaks the protocol, in reports.jsonl; the last:", self.reports.len())?;
+            writeln!(f, "             job {}: {}", last.job, last.what)?;
         }
         if let Some(refused) = &self.last.last_refused {
             writeln!(f, "refused      {} ({})", refused.text, refused.code)?;

@@ -7,8 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aimass_compression::{ClientUpdate, FixedCodec, FixedParams, PlanError};
+use aimass_compression::mask::{self, Sign};
+use aimass_compression::{ClientUpdate, ContributionError, FixedCodec, FixedParams, PlanError, SumPlan};
 use aimass_crypto::hash::{Sha256, sha256};
+use aimass_crypto::secagg::mask as secret;
+use aimass_federation::agent::Masks;
 use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{self, Limits, Source};
 use aimass_learning::training::Training;
@@ -84,6 +87,12 @@ pub enum WorkError {
     /// The update can't be encoded.
     #[error(transparent)]
     Encode(#[from] aimass_compression::EncodeError),
+    /// The masks can't be laid.
+    #[error("the masks of the cohort: {0}")]
+    Mask(#[from] ContributionError),
+    /// The cohort is secure and there are no masks, or the other way round.
+    #[error("the cohort's mode does not go with the masks that there are: nothing is encoded")]
+    Mode,
     /// The update is too long to be sent.
     #[error("the encoded update: {0}")]
     Manifest(#[from] ManifestError),
@@ -186,11 +195,15 @@ fn derive_seed(purpose: &str, job_seed: u64, base: Digest, fingerprint: &[u8; 32
     hash.finish()
 }
 
-/// Turns a kept contribution into residues for a cohort and keeps them durably. Residues that are there for the same cohort stay as they are.
+/// Turns a kept contribution into residues for a cohort, lays `masks` over them where the cohort is secure, and keeps them durably. Residues that are
+/// there for the same cohort stay as they are.
 ///
 /// # Errors
-/// [`WorkError`].
-pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) -> Result<EncodedRecord, WorkError> {
+/// [`WorkError`]; [`WorkError::Mode`] unless there are masks exactly where the cohort is secure: residues without theirs never reach the disk.
+pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, masks: Option<&Masks>) -> Result<EncodedRecord, WorkError> {
+    if masks.is_some() != descriptor.secagg.is_some() {
+        return Err(WorkError::Mode);
+    }
     if let Some(record) = encoded(state, id, descriptor.cohort)? {
         return Ok(record);
     }
@@ -217,7 +230,10 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
         train_loss: trained.train_loss,
         evaluation: None,
     };
-    let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
+    let mut encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
+    if let Some(masks) = masks {
+        lay(codec.plan(), &mut encoded.packed, masks)?;
+    }
     let manifest = aimass_net::blob::update_manifest(&encoded.packed)?;
     let record = EncodedRecord {
         cohort: descriptor.cohort,
@@ -227,6 +243,26 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor) 
     };
     state.save_encoded(id, &record, &encoded.packed)?;
     Ok(record)
+}
+
+/// Lays masks over packed residues of this plan: afterwards they look random to whoever does not know them.
+///
+/// # Errors
+/// [`ContributionError`] when the residues are not of this plan.
+pub fn lay(plan: &SumPlan, packed: &mut [u8], masks: &Masks) -> Result<(), ContributionError> {
+    let mut streams: Vec<_> = masks
+        .signed()
+        .iter()
+        .map(|mask| {
+            let sign = match mask.sign {
+                secret::Sign::Plus => Sign::Plus,
+                secret::Sign::Minus => Sign::Minus,
+            };
+            let mut stream = secret::MaskStream::new(masks.suite(), &mask.key, 0);
+            (sign, move |bytes: &mut [u8]| stream.fill(bytes))
+        })
+        .collect();
+    mask::apply(plan, packed, &mut streams)
 }
 
 /// What is kept for this cohort, if its bytes are those that its record vouches for.

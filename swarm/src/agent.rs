@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aimass_edge_agent::run as requests;
+use aimass_edge_agent::run::{self as requests, MaskAnswer, MaskStep};
 use aimass_federation::RequestKind;
-use aimass_federation::agent::{Config, Effect, Event, Policy, Session, Stage, Warning};
+use aimass_federation::agent::{Config, Effect, Event, Hands, Identity, Policy, Session, Stage, Warning};
 use aimass_net::{ClientEndpoint, Connection, NetError};
 use aimass_protocol::message::agent::{Capabilities, CheckInReply, OutcomeReply, ReadyReply};
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
@@ -61,6 +61,7 @@ enum Answer {
     Fetched(Digest),
     Ready(ContributionId, ReadyReply),
     Uploaded(ContributionId, CohortId),
+    Masks(MaskAnswer),
     Outcome(ContributionId, OutcomeReply),
 }
 
@@ -70,6 +71,8 @@ pub(crate) struct Agent {
     index: usize,
     endpoint: ClientEndpoint,
     session: Session,
+    identity: Identity,
+    /// Makes keys too: nothing here is worth a secret.
     rng: ChaCha8Rng,
     connection: Option<Connection>,
     connections: u64,
@@ -98,8 +101,10 @@ impl Agent {
         };
         world.disks[index].write(|disk| disk.starts += 1);
         let disk = world.disks[index].read();
+        let member = &world.members[index];
         Self {
             session: Session::new(config, disk.snapshot),
+            identity: requests::identity_of(&member.enrolment, &member.key),
             // Another row at each start: a contribution's name is never used twice.
             rng: ChaCha8Rng::seed_from_u64(seed ^ disk.starts.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             connection: None,
@@ -142,7 +147,11 @@ impl Agent {
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
-            self.session.step(self.world.clock.now(), event, &mut effects);
+            let mut hands = Hands {
+                rng: &mut self.rng,
+                identity: &self.identity,
+            };
+            self.session.step(self.world.clock.now(), event, &mut hands, &mut effects);
             for effect in std::mem::take(&mut effects) {
                 events.extend(self.perform(effect));
             }
@@ -151,6 +160,13 @@ impl Agent {
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {
+        let effect = match MaskStep::of(effect) {
+            Ok(step) => {
+                self.ask(step.kind(), move |c| async move { step.ask(&c).await.map(Answer::Masks) });
+                return None;
+            }
+            Err(other) => other,
+        };
         match effect {
             Effect::Connect => {
                 let (world, endpoint, index) = (Arc::clone(&self.world), self.endpoint.clone(), self.index);
@@ -182,12 +198,16 @@ impl Agent {
             Effect::Offer(ready) => self.ask(RequestKind::Ready, move |c| async move {
                 Ok(Answer::Ready(ready.contribution, requests::ready(&c, ready).await?))
             }),
-            // Residues follow from the contribution and the cohort: they are made when they are sent.
-            Effect::Encode { contribution, descriptor } => {
-                return Some(Event::Encoded {
-                    contribution,
-                    cohort: descriptor.cohort,
-                });
+            // Residues follow from the contribution, the cohort and its masks: they are made when they are sent. The masks are kept like a file: they
+            // stand for the masked residues that a real agent has on its disk, and are smaller.
+            Effect::Encode {
+                contribution,
+                descriptor,
+                masks,
+            } => {
+                let cohort = descriptor.cohort;
+                self.world.disks[self.index].write(|disk| disk.masks = masks.map(|masks| (cohort, masks)));
+                return Some(Event::Encoded { contribution, cohort });
             }
             Effect::Upload { contribution, cohort } => return self.upload(contribution, cohort),
             Effect::AskOutcome(query) => self.ask(RequestKind::Outcome, move |c| async move {
@@ -200,7 +220,7 @@ impl Agent {
             Effect::Warn(Warning::Unreachable { .. }) | Effect::Sleep { .. } => {}
             Effect::Warn(Warning::Refused { request, refusal }) => {
                 self.world.tally.trouble(&format!("{request}: {}", refusal.code));
-                if request == RequestKind::Outcome
+                if matches!(request, RequestKind::Outcome | RequestKind::Survivors | RequestKind::Consent)
                     && let Some(held) = self.session.snapshot().held.filter(|held| held.stage == Stage::Trained)
                 {
                     // The cohort is forgotten: it is offered again.
@@ -208,8 +228,17 @@ impl Agent {
                 }
             }
             Effect::Warn(warning) => self.world.tally.trouble(&warning.to_string()),
-            // Nothing lies anywhere, and outcomes are told when they are heard.
-            Effect::DiscardUpload { .. } | Effect::Discard { .. } | Effect::Included { .. } => {}
+            Effect::Report(report) => self.world.tally.trouble(&format!("the server cheats: {}", report.what)),
+            Effect::DiscardUpload { .. } | Effect::Discard { .. } => self.world.disks[self.index].write(|disk| disk.masks = None),
+            // They were turned into requests above.
+            Effect::Advertise(_)
+            | Effect::Reveal(_)
+            | Effect::DealShares(_)
+            | Effect::AskSurvivors(_)
+            | Effect::Consent(_)
+            | Effect::Unmask(_) => {}
+            // Outcomes are told when they are heard.
+            Effect::Included { .. } => {}
             // Training is a pause here: there is no progress to tell, and what is done for nothing is discarded when it comes.
             Effect::Progress(_) | Effect::DropTask { .. } => {}
         }
@@ -261,8 +290,10 @@ impl Agent {
             });
         };
         let index = self.index;
+        let kept = self.world.disks[index].read().masks;
+        let masks = kept.filter(|(of, _)| *of == cohort).map(|(_, masks)| masks);
         self.ask(RequestKind::Upload, move |c| async move {
-            upload(&c, &oracle, index, contribution, &descriptor).await?;
+            upload(&c, &oracle, index, contribution, &descriptor, masks.as_ref()).await?;
             Ok(Answer::Uploaded(contribution, cohort))
         });
         None

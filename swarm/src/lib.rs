@@ -23,8 +23,8 @@ pub use tally::{Passage, Tally};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aimass_federation::agent::Snapshot;
-use aimass_protocol::Digest;
+use aimass_federation::agent::{Masks, Snapshot};
+use aimass_protocol::{CohortId, Digest};
 use anyhow::{Context as _, Result};
 
 /// The name of the data contract that a swarm's agents hold.
@@ -86,6 +86,8 @@ pub(crate) struct Stored {
     pub(crate) snapshot: Snapshot,
     /// The model that was fetched last.
     pub(crate) model: Option<Digest>,
+    /// What stands for the masked residues of a cohort.
+    pub(crate) masks: Option<(CohortId, Masks)>,
     /// How often the agent was started.
     pub(crate) starts: u64,
 }

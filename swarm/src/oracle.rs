@@ -1,7 +1,9 @@
 //! Training whose result is known: unit vectors.
 
-use aimass_compression::{ClientUpdate, EncodeError, FixedCodec, FixedParams, PlanError};
+use aimass_compression::{ClientUpdate, ContributionError, EncodeError, FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::sha256;
+use aimass_edge_agent::work::lay;
+use aimass_federation::agent::Masks;
 use aimass_onnx::{Model, ParamLayout};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::JobFile;
@@ -32,6 +34,12 @@ pub enum OracleError {
     /// The values.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The masks.
+    #[error("the cohort's masks: {0}")]
+    Mask(#[from] ContributionError),
+    /// The cohort is secure and there are no masks, or the other way round.
+    #[error("the cohort's mode does not go with the masks that there are")]
+    Mode,
 }
 
 impl Oracle {
@@ -57,11 +65,21 @@ impl Oracle {
         self.layout_digest
     }
 
-    /// The update of agent `index` for a cohort, packed: the `index`-th unit vector. The same bytes each time.
+    /// The update of agent `index` for a cohort, packed: the `index`-th unit vector, under `masks` where the cohort is secure. The same bytes each
+    /// time.
     ///
     /// # Errors
     /// [`OracleError`].
-    pub fn update(&self, index: usize, contribution: ContributionId, descriptor: &Descriptor) -> Result<Bytes, OracleError> {
+    pub fn update(
+        &self,
+        index: usize,
+        contribution: ContributionId,
+        descriptor: &Descriptor,
+        masks: Option<&Masks>,
+    ) -> Result<Bytes, OracleError> {
+        if masks.is_some() != descriptor.secagg.is_some() {
+            return Err(OracleError::Mode);
+        }
         let CodecName::Fixed = descriptor.codec.codec;
         let codec = FixedCodec::new(FixedParams {
             n_weights: self.layout.n_weights(),
@@ -86,7 +104,10 @@ impl Oracle {
         };
         let mut seed = [0; 32];
         seed[..ContributionId::LEN].copy_from_slice(contribution.as_bytes());
-        let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(seed))?;
+        let mut encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(seed))?;
+        if let Some(masks) = masks {
+            lay(codec.plan(), &mut encoded.packed, masks)?;
+        }
         Ok(encoded.packed.into())
     }
 
@@ -149,6 +170,9 @@ mod tests {
             members: 8,
             floor: 1,
             deadline: Timestamp::from_ms(u64::MAX),
+            rotation: None,
+            log: None,
+            secagg: None,
         }
     }
 
@@ -169,7 +193,7 @@ mod tests {
         let mut sum = Accumulator::new(codec.plan());
         for (n, &index) in agents.iter().enumerate() {
             let id = ContributionId::from_bytes([n as u8; 16]);
-            sum.add(&oracle.update(index, id, &descriptor).expect("encodes"))
+            sum.add(&oracle.update(index, id, &descriptor, None).expect("encodes"))
                 .expect("a good update");
         }
         let mean = sum.decode(&codec).expect("decodes").mean_delta;
@@ -211,7 +235,7 @@ mod tests {
         let model = small_model(20);
         let oracle = oracle(&model);
         let id = ContributionId::from_bytes([7; 16]);
-        let make = || oracle.update(3, id, &descriptor(&oracle)).expect("encodes");
+        let make = || oracle.update(3, id, &descriptor(&oracle), None).expect("encodes");
         assert_eq!(make(), make());
     }
 }

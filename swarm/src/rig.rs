@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aimass_cli::cluster::{Cluster, ClusterSettings};
 use aimass_federation::agent::Activity;
 use aimass_onnx::{Model, build};
-use aimass_protocol::job::JobFile;
+use aimass_protocol::job::{AggregationMode, JobFile};
 use anyhow::{Context as _, Result, ensure};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
@@ -27,6 +27,8 @@ pub struct RigSettings {
     pub server: Option<String>,
     /// How they behave.
     pub swarm: Settings,
+    /// Whether updates are masked in [`Rig::in_rounds`].
+    pub mode: AggregationMode,
 }
 
 /// The terms of a job.
@@ -46,6 +48,8 @@ pub struct JobTerms {
     pub bits: u8,
     /// How long a round may take, seconds.
     pub max_time_s: u64,
+    /// Whether updates are masked: at most 1,024 agents a round then.
+    pub mode: AggregationMode,
 }
 
 impl Default for JobTerms {
@@ -53,11 +57,12 @@ impl Default for JobTerms {
         Self {
             weights: 200,
             rounds: 1,
-            min: 1,
-            target: 1,
-            max: 1,
+            min: 3,
+            target: 3,
+            max: 3,
             bits: 24,
             max_time_s: 600,
+            mode: AggregationMode::Secure,
         }
     }
 }
@@ -83,13 +88,18 @@ impl JobTerms {
             max,
             bits,
             max_time_s,
+            mode,
             ..
         } = self;
+        let mode = match mode {
+            AggregationMode::Plain => "plain",
+            AggregationMode::Secure => "secure",
+        };
         format!(
             "[job]\nname = \"unit vectors\"\nkind = \"train\"\npurpose = \"test\"\n[model]\npath = \"model.onnx\"\n\
              [data]\ncontract = \"{CONTRACT}\"\ntarget = \"label\"\n[train]\nlr = 0.1\n\
              [round]\nmode = \"sync\"\nrounds = {rounds}\nmin = {min}\ntarget = {target}\nmax = {max}\nmax_time = \"{max_time_s}s\"\n\
-             [aggregation]\nmode = \"plain\"\n[update]\ncodec = \"fixed\"\nbits = {bits}\nclip = 1.0\nweight_cap = 1\n"
+             [aggregation]\nmode = \"{mode}\"\n[update]\ncodec = \"fixed\"\nbits = {bits}\nclip = 1.0\nweight_cap = 1\n"
         )
     }
 }
@@ -194,12 +204,13 @@ impl Rig {
     /// # Errors
     /// When that takes longer than `within`.
     pub fn in_rounds(cluster: Cluster, settings: RigSettings, weights: usize, within: Duration) -> Result<Self> {
-        let agents = settings.agents;
+        let (agents, mode) = (settings.agents, settings.mode);
         let mut rig = Self::new(cluster, settings)?;
         rig.wait_online(within)?;
         rig.submit(&JobTerms {
             weights,
             rounds: 1_000_000,
+            mode,
             ..JobTerms::all(agents)
         })?;
         rig.wait_round(1, within)?;

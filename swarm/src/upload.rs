@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aimass_crypto::hash::Sha256;
 use aimass_edge_agent::run::begin_upload;
+use aimass_federation::agent::Masks;
 use aimass_net::{Connection, NetError, blob, request};
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::agent::{AgentRequest, Fetch, FetchReply, Upload};
@@ -42,9 +43,10 @@ pub(crate) async fn upload(
     index: usize,
     contribution: ContributionId,
     descriptor: &Descriptor,
+    masks: Option<&Masks>,
 ) -> Result<(), NetError> {
     let broken = |reason: String| NetError::Protocol { reason };
-    let update = oracle.update(index, contribution, descriptor).map_err(|e| broken(e.to_string()))?;
+    let update = oracle.update(index, contribution, descriptor, masks).map_err(|e| broken(e.to_string()))?;
     let manifest = blob::update_manifest(&update).map_err(|e| broken(e.to_string()))?;
     let ask = Upload {
         cohort: descriptor.cohort,

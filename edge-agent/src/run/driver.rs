@@ -7,11 +7,12 @@ mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use aimass_crypto::sign::SigningKey;
 use aimass_federation::RequestKind;
-use aimass_federation::agent::{Config, Effect, Event, Session, Snapshot, Stage, Warning};
+use aimass_federation::agent::{Config, Effect, Event, Hands, Identity, Masks, Session, Snapshot, Stage, Warning};
 use aimass_learning::Progress;
 use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder};
 use aimass_net::{ClientEndpoint, Connection};
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use self::notes::Notes;
 use super::signals::Signals;
 use super::tasks::{Answer, Message, Requests, Training};
-use super::{RunError, RunOptions, requests};
+use super::{MaskStep, RunError, RunOptions, requests};
 use crate::capabilities;
 use crate::event::AgentEvent;
 use crate::exit::ExitKind;
@@ -172,10 +173,15 @@ impl Driver {
 
     /// Tells the session what happened and does what it wants done, in order.
     async fn step(&mut self, event: Event) -> Result<(), RunError> {
+        let identity = self.enrolment().map(|enrolment| identity_of(enrolment, self.identity.key()))?;
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
-            self.session.step(now(), event, &mut effects);
+            let mut hands = Hands {
+                rng: &mut self.rng,
+                identity: &identity,
+            };
+            self.session.step(now(), event, &mut hands, &mut effects);
             for effect in std::mem::take(&mut effects) {
                 events.extend(self.perform(effect).await?);
             }
@@ -186,6 +192,13 @@ impl Driver {
     /// Does one thing. What is known at once is returned, the rest comes as a message.
     async fn perform(&mut self, effect: Effect) -> Result<Option<Event>, RunError> {
         let state = self.options.state.clone();
+        let effect = match MaskStep::of(effect) {
+            Ok(step) => {
+                self.ask(step.kind(), move |c| async move { step.ask(&c).await.map(Answer::Masks) });
+                return Ok(None);
+            }
+            Err(other) => other,
+        };
         match effect {
             Effect::Connect => self.begin_connect()?,
             Effect::CheckIn(mut check_in) => {
@@ -196,7 +209,7 @@ impl Driver {
                 });
             }
             Effect::Fetch { job, base, base_bytes } => {
-                self.announce_plain(job);
+                self.announce_mode(job);
                 state.retain_models(&[base])?;
                 self.ask(RequestKind::Fetch, move |c| async move {
                     let bytes = requests::fetch(&c, &state, base, base_bytes).await?;
@@ -222,7 +235,7 @@ impl Driver {
                 state.discard_task()?;
             }
             Effect::Offer(ready) => {
-                self.announce_plain(ready.job);
+                self.announce_mode(ready.job);
                 self.ask(RequestKind::Ready, move |c| async move {
                     let reply = requests::ready(&c, ready).await?;
                     Ok(Answer::Ready {
@@ -231,7 +244,11 @@ impl Driver {
                     })
                 });
             }
-            Effect::Encode { contribution, descriptor } => self.begin_encoding(contribution, *descriptor),
+            Effect::Encode {
+                contribution,
+                descriptor,
+                masks,
+            } => self.begin_encoding(contribution, *descriptor, masks),
             Effect::Upload { contribution, cohort } => return Ok(self.begin_upload(contribution, cohort)),
             Effect::AskOutcome(query) => self.ask(RequestKind::Outcome, move |c| async move {
                 let reply = requests::outcome(&c, query).await?;
@@ -257,6 +274,17 @@ impl Driver {
                     self.end = Some(("one contribution was included (--once)".to_owned(), Ok(ExitKind::Ok)));
                 }
             }
+            Effect::Report(report) => {
+                let server = self.network.connection.as_ref().and_then(|(_, connection)| connection.peer_public_key());
+                self.notes.report(&report, server)?;
+            }
+            // They were turned into requests above.
+            Effect::Advertise(_)
+            | Effect::Reveal(_)
+            | Effect::DealShares(_)
+            | Effect::AskSurvivors(_)
+            | Effect::Consent(_)
+            | Effect::Unmask(_) => {}
             Effect::Sleep { until, reason } => self.notes.sleeping(until.since(now()), &reason),
             // A revoked agent has been told what there is to know; what it meets while it waits is no news.
             Effect::Warn(Warning::Unreachable { reason }) if self.network.is_revoked() => tracing::debug!("{reason}"),
@@ -279,7 +307,7 @@ impl Driver {
     }
 
     fn begin_training(&mut self, job: JobId, round: u32, base: Digest, finish_by: Option<Timestamp>) -> Option<Event> {
-        self.announce_plain(job);
+        self.announce_mode(job);
         let failed = |reason: String| Some(Event::TrainFailed { job, reason });
         let Some(verified) = self.jobs.get(&job) else {
             return failed("its job file is no longer known; it is asked for again".to_owned());
@@ -330,10 +358,10 @@ impl Driver {
         None
     }
 
-    fn begin_encoding(&mut self, contribution: ContributionId, descriptor: Descriptor) {
+    fn begin_encoding(&mut self, contribution: ContributionId, descriptor: Descriptor, masks: Option<Masks>) {
         let (state, sender) = (self.options.state.clone(), self.sender.clone());
         tokio::task::spawn_blocking(move || {
-            let result = work::encode(&state, contribution, &descriptor);
+            let result = work::encode(&state, contribution, &descriptor, masks.as_ref());
             let _ = sender.send(Message::Encoded {
                 contribution,
                 cohort: descriptor.cohort,
@@ -342,7 +370,8 @@ impl Driver {
         });
     }
 
-    /// Uploads what is on disk. If it was damaged there it is made again from the same delta and the same seed: the same bytes.
+    /// Uploads what is on disk. If it was damaged there it is made again from the same delta and the same seed: the same bytes. Where there are masks,
+    /// the session has to say whether they are still known.
     fn begin_upload(&mut self, contribution: ContributionId, cohort: CohortId) -> Option<Event> {
         let held = self.session.snapshot().held.into_iter().find(|c| c.id == contribution);
         let Some(Stage::Sent { descriptor, .. } | Stage::Offered { descriptor }) = held.map(|c| c.stage) else {
@@ -354,12 +383,19 @@ impl Driver {
         let state = self.options.state.clone();
         self.ask(RequestKind::Upload, move |c| async move {
             let path = state.encoded_path(contribution);
-            let record = tokio::task::spawn_blocking(move || work::encode(&state, contribution, &descriptor)).await;
+            let record = tokio::task::spawn_blocking(move || match &descriptor.secagg {
+                None => work::encode(&state, contribution, &descriptor, None).map(Some),
+                Some(_) => work::encoded(&state, contribution, cohort),
+            })
+            .await;
             let record = record.map_err(std::io::Error::other).and_then(|r| r.map_err(std::io::Error::other));
             let record = record.map_err(|source| aimass_net::NetError::Io {
                 what: "residues".to_owned(),
                 source,
             })?;
+            let Some(record) = record else {
+                return Ok(Answer::ResiduesLost { contribution, cohort });
+            };
             let uploaded = requests::upload(&c, path, record, contribution, cohort).await?;
             Ok(Answer::Uploaded {
                 contribution,
@@ -370,24 +406,37 @@ impl Driver {
         None
     }
 
-    /// Says once a job, where updates go without masks, what that means.
-    fn announce_plain(&mut self, job: JobId) {
-        let known = self.jobs.get(&job).map(|j| (j.file.job.name.clone(), j.file.aggregation.mode));
+    /// Says once a job who will be able to read its updates.
+    fn announce_mode(&mut self, job: JobId) {
+        let known = self.jobs.get(&job).map(|j| {
+            let aggregation = &j.file.aggregation;
+            (j.file.job.name.clone(), aggregation.mode, aggregation.floor)
+        });
         let held = || {
             self.session
                 .snapshot()
                 .held
                 .into_iter()
                 .find(|c| c.job == job)
-                .map(|c| (job.to_string(), c.consent.mode))
+                .map(|c| (job.to_string(), c.consent.mode, c.consent.floor))
         };
-        if let Some((name, mode)) = known.or_else(held) {
-            self.notes.mode_of(job, &name, mode);
+        if let Some((name, mode, floor)) = known.or_else(held) {
+            self.notes.mode_of(job, &name, mode, floor);
         }
     }
 
     fn enrolment(&self) -> Result<&Enrolment, RunError> {
         enrolment(&self.identity, &self.options)
+    }
+}
+
+/// Who an agent is, as its session has to know it.
+pub fn identity_of(enrolment: &Enrolment, key: &Arc<SigningKey>) -> Identity {
+    Identity {
+        key: Arc::clone(key),
+        certificate: enrolment.certificate().to_vec(),
+        roots: enrolment.bundle().roots().map(<[u8]>::to_vec).collect(),
+        tenant: enrolment.membership().tenant.clone(),
     }
 }
 

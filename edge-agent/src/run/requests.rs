@@ -22,7 +22,7 @@ const PROMPT: Duration = Duration::from_secs(30);
 /// For the server to read an upload again and to add it to its sum.
 const ADDING: Duration = Duration::from_secs(120);
 /// For replies that wait for other agents, as for a transfer's turn. The session asks again long before.
-const LONG_POLL: Duration = Duration::from_secs(600);
+pub(super) const LONG_POLL: Duration = Duration::from_secs(600);
 /// How often a download may start again because what is on disk is not what it was thought to be.
 const FETCH_ATTEMPTS: u32 = 3;
 

@@ -11,6 +11,7 @@ use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::masks::MaskAnswer;
 use super::membership::MembershipUpdate;
 use super::requests::Uploaded;
 use crate::state::{EncodedRecord, TrainedRecord};
@@ -83,6 +84,10 @@ pub(super) enum Answer {
     },
     /// To progress: whether the work can still be used.
     Progress { job: JobId, base: Digest, wanted: bool },
+    /// What is on the disk for this cohort is damaged, so that nothing could be uploaded.
+    ResiduesLost { contribution: ContributionId, cohort: CohortId },
+    /// To a step of a cohort with masks.
+    Masks(MaskAnswer),
     /// To an outcome query.
     Outcome { contribution: ContributionId, reply: OutcomeReply },
 }

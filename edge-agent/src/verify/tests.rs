@@ -98,6 +98,9 @@ fn descriptor() -> Descriptor {
         members: 3,
         floor: 2,
         deadline: Timestamp::from_ms(10),
+        rotation: None,
+        log: None,
+        secagg: None,
     }
 }
 

@@ -70,6 +70,9 @@ fn descriptor(base: Digest, cohort: u8, members: u32) -> Descriptor {
         members,
         floor: 2,
         deadline: Timestamp::from_ms(0),
+        rotation: None,
+        log: None,
+        secagg: None,
     }
 }
 
@@ -81,7 +84,7 @@ fn the_same_data_gives_the_same_update_whatever_the_contribution_is_called() {
     // The cohort's name is drawn at random: the residues must not depend on it.
     let encoded = |device: &Device, cohort| {
         let terms = descriptor(device.order.base, cohort, 3);
-        let record = encode(&device.state, device.order.contribution, &terms).expect("encodes");
+        let record = encode(&device.state, device.order.contribution, &terms, None).expect("encodes");
         assert_eq!(record.cohort, terms.cohort);
         fs::read(device.state.encoded_path(device.order.contribution)).expect("is kept")
     };
@@ -143,17 +146,17 @@ fn residues_for_a_cohort_are_made_once() {
     let (record, _) = trained(&device);
     let id = device.order.contribution;
     let terms = descriptor(record.base, 5, 3);
-    let first = encode(&device.state, id, &terms).expect("encodes");
+    let first = encode(&device.state, id, &terms, None).expect("encodes");
     let path = device.state.encoded_path(id);
     let written = fs::metadata(&path).and_then(|m| m.modified()).expect("is kept");
-    assert_eq!(encode(&device.state, id, &terms).expect("finds it"), first);
+    assert_eq!(encode(&device.state, id, &terms, None).expect("finds it"), first);
     assert_eq!(fs::metadata(&path).and_then(|m| m.modified()).expect("is kept"), written);
 
     // Killed between the bytes of another cohort and their record: what is on disk is not what the record vouches for.
     let bytes = fs::read(&path).expect("is kept");
     fs::write(&path, b"of another cohort").expect("writes");
     assert_eq!(encoded(&device.state, id, terms.cohort).expect("reads"), None);
-    assert_eq!(encode(&device.state, id, &terms).expect("encodes again"), first);
+    assert_eq!(encode(&device.state, id, &terms, None).expect("encodes again"), first);
     assert_eq!(fs::read(&path).expect("is kept"), bytes);
 }
 
@@ -162,11 +165,11 @@ fn a_larger_cohort_takes_wider_sums() {
     let device = device(1, 0.0);
     let (record, _) = trained(&device);
     let id = device.order.contribution;
-    let narrow = encode(&device.state, id, &descriptor(record.base, 5, 2))
+    let narrow = encode(&device.state, id, &descriptor(record.base, 5, 2), None)
         .expect("encodes")
         .manifest
         .size_bytes();
-    let wide = encode(&device.state, id, &descriptor(record.base, 6, 2000))
+    let wide = encode(&device.state, id, &descriptor(record.base, 6, 2000), None)
         .expect("encodes")
         .manifest
         .size_bytes();
@@ -198,6 +201,7 @@ fn a_contribution_that_is_gone_can_not_be_encoded() {
         &device.state,
         ContributionId::from_bytes([9; 16]),
         &descriptor(device.order.base, 5, 3),
+        None,
     );
     assert!(matches!(result, Err(WorkError::Missing { .. })));
 }
@@ -341,7 +345,7 @@ fn an_update_with_bad_values_is_refused_or_clipped_never_sent_as_it_is() {
         };
         device.state.save_trained(id, &changed, &delta).expect("is kept");
         cohort += 1;
-        encode(&device.state, id, &descriptor(record.base, cohort, 3))
+        encode(&device.state, id, &descriptor(record.base, cohort, 3), None)
     };
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let error = encode_delta(value).expect_err("refused").to_string();
@@ -373,7 +377,7 @@ fn a_stale_contribution_weighs_less_and_one_that_the_cohort_does_not_take_is_ref
             bases,
             ..descriptor(record.base, cohort, 1)
         };
-        encode(&device.state, id, &terms).expect("encodes");
+        encode(&device.state, id, &terms, None).expect("encodes");
         let packed = fs::read(device.state.encoded_path(id)).expect("is kept");
         let codec = FixedCodec::new(FixedParams {
             n_weights: record.n_weights,
@@ -395,5 +399,5 @@ fn a_stale_contribution_weighs_less_and_one_that_the_cohort_does_not_take_is_ref
         bases: vec![newer(1)],
         ..descriptor(record.base, 3, 1)
     };
-    assert!(matches!(encode(&device.state, id, &other), Err(WorkError::OtherBase { .. })));
+    assert!(matches!(encode(&device.state, id, &other, None), Err(WorkError::OtherBase { .. })));
 }

@@ -1,11 +1,13 @@
 //! What an agent's tasks have to say.
 
+use aimass_edge_agent::run::MaskAnswer;
 use aimass_edge_agent::verify::{verify_descriptor, verify_task};
 use aimass_federation::RequestKind;
-use aimass_federation::agent::Event;
+use aimass_federation::agent::{Event, Stage};
 use aimass_net::{Connection, NetError};
 use aimass_protocol::ContributionId;
-use aimass_protocol::message::agent::{CheckInReply, ReadyReply, SignedDescriptor, Task};
+use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::message::agent::{CheckInReply, OutcomeReply, ReadyReply, SignedDescriptor, Task};
 use rand_core::Rng as _;
 
 use super::{Agent, Answer, Message};
@@ -56,7 +58,30 @@ impl Agent {
                 self.world.disks[self.index].write(|disk| disk.model = Some(base));
                 self.step(Event::Fetched { base });
             }
-            Answer::Ready(contribution, ReadyReply::Cohort(signed)) => self.on_cohort(contribution, &signed),
+            Answer::Ready(contribution, ReadyReply::Cohort(signed)) => {
+                let event = self.verified(&signed).map(|descriptor| Event::Cohort { contribution, descriptor });
+                self.step_if(event);
+            }
+            Answer::Ready(contribution, ReadyReply::Draw(call)) => self.step(Event::Draw { contribution, call }),
+            Answer::Masks(MaskAnswer::Opening { cohort, draw, opening }) => {
+                let event = self.verified(&opening.descriptor).map(|descriptor| Event::Opening {
+                    cohort,
+                    draw,
+                    opening,
+                    descriptor,
+                });
+                self.step_if(event);
+            }
+            Answer::Masks(MaskAnswer::Told(event)) => {
+                let held = self.session.snapshot().held.map(|held| held.id);
+                self.step(event);
+                let after = self.session.snapshot().held;
+                // It went back to where it was before the cohort, or is spent and gone.
+                let is_back = after.is_none_or(|held| held.stage == Stage::Trained);
+                if let Some(contribution) = held.filter(|_| is_back) {
+                    self.world.tally.outcome(self.index, contribution, OutcomeReply::NotIncluded);
+                }
+            }
             Answer::Ready(contribution, ReadyReply::Superseded) => {
                 self.world.tally.trouble("ready: superseded");
                 self.step(Event::Superseded { contribution });
@@ -77,6 +102,9 @@ impl Agent {
 
     /// Holds the server to what a real agent holds it to.
     fn on_task(&mut self, task: Task) {
+        let Some(server) = self.connection.as_ref().and_then(Connection::peer_public_key) else {
+            return;
+        };
         let enrolment = &self.member().enrolment;
         let event = match verify_task(&task, &enrolment.membership().tenant, enrolment.bundle().content()) {
             Ok(verified) => Event::Task {
@@ -86,6 +114,8 @@ impl Agent {
                 base: task.base,
                 base_bytes: task.base_bytes,
                 finish_within_ms: task.finish_within_ms,
+                log: task.log,
+                server,
             },
             Err(e) => Event::Invalid {
                 job: task.job,
@@ -95,24 +125,27 @@ impl Agent {
         self.step(event);
     }
 
-    fn on_cohort(&mut self, contribution: ContributionId, signed: &SignedDescriptor) {
+    /// The descriptor, or what the session is told of it; nothing where nobody is there whose it could be.
+    fn verified(&self, signed: &SignedDescriptor) -> Result<Box<Descriptor>, Option<Event>> {
         let server = self.connection.as_ref().and_then(Connection::peer_public_key);
-        let held = self.session.snapshot().held.filter(|held| held.id == contribution);
-        let (Some(server), Some(oracle), Some(held)) = (server, self.world.oracle(), held) else {
-            return;
+        let (Some(server), Some(oracle), Some(held)) = (server, self.world.oracle(), self.session.snapshot().held) else {
+            return Err(None);
         };
         let tenant = &self.member().enrolment.membership().tenant;
-        let event = match verify_descriptor(signed, &server, tenant, oracle.layout_digest()) {
-            Ok(descriptor) => Event::Cohort {
-                contribution,
-                descriptor: Box::new(descriptor),
-            },
-            Err(e) => Event::Invalid {
-                job: held.job,
-                reason: e.to_string(),
-            },
-        };
-        self.step(event);
+        verify_descriptor(signed, &server, tenant, oracle.layout_digest())
+            .map(Box::new)
+            .map_err(|e| {
+                Some(Event::Invalid {
+                    job: held.job,
+                    reason: e.to_string(),
+                })
+            })
+    }
+
+    fn step_if(&mut self, event: Result<Event, Option<Event>>) {
+        if let Some(event) = event.map_or_else(|event| event, Some) {
+            self.step(event);
+        }
     }
 
     fn on_error(&mut self, request: RequestKind, error: NetError) {

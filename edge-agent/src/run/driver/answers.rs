@@ -5,13 +5,15 @@ use aimass_federation::agent::Event;
 use aimass_learning::TrainError;
 use aimass_net::NetError;
 use aimass_protocol::ErrorCode;
+use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::agent::{CheckInReply, ReadyReply, SignedDescriptor, Task};
+use aimass_protocol::message::secagg::Opening;
 use aimass_protocol::{CohortId, ContributionId};
 
 use super::{Driver, off_reactor};
 use crate::event::AgentEvent;
 use crate::platform::{now, wall};
-use crate::run::RunError;
+use crate::run::{MaskAnswer, RunError};
 use crate::run::tasks::{Answer, Message};
 use crate::state::EncodedRecord;
 use crate::verify::{TaskError, verify_descriptor, verify_task};
@@ -124,6 +126,19 @@ impl Driver {
             } => self.on_cohort(contribution, signed).await,
             Answer::Ready {
                 contribution,
+                reply: ReadyReply::Draw(call),
+            } => self.step(Event::Draw { contribution, call }).await,
+            Answer::Masks(MaskAnswer::Told(event)) => {
+                self.notes.masks(&self.session, &event);
+                self.step(event).await
+            }
+            Answer::Masks(MaskAnswer::Opening { cohort, draw, opening }) => self.on_opening(cohort, draw, opening).await,
+            Answer::ResiduesLost { contribution, cohort } => {
+                tracing::warn!("the update of contribution {contribution} is damaged on disk");
+                self.step(Event::ResiduesLost { contribution, cohort }).await
+            }
+            Answer::Ready {
+                contribution,
                 reply: ReadyReply::Superseded,
             } => {
                 self.notes.superseded(&self.session, contribution);
@@ -181,6 +196,11 @@ impl Driver {
 
     /// Checks who signed the job. An owner that is not known may be in a newer bundle: it is asked for once.
     pub(super) async fn on_task(&mut self, task: Task, bundle_is_fresh: bool) -> Result<(), RunError> {
+        let server = self.network.connection.as_ref();
+        let Some(server) = server.and_then(|(_, connection)| connection.peer_public_key()) else {
+            // The session asks again when it is connected.
+            return Ok(());
+        };
         let enrolment = self.enrolment()?;
         let tenant = enrolment.membership().tenant.clone();
         match verify_task(&task, &tenant, enrolment.bundle().content()) {
@@ -197,6 +217,8 @@ impl Driver {
                     base: task.base,
                     base_bytes: task.base_bytes,
                     finish_within_ms: task.finish_within_ms,
+                    log: task.log,
+                    server,
                 })
                 .await
             }
@@ -214,21 +236,52 @@ impl Driver {
         }
     }
 
-    /// Checks that the descriptor is this server's and about the layout that was trained.
     async fn on_cohort(&mut self, contribution: ContributionId, signed: SignedDescriptor) -> Result<(), RunError> {
+        match self.verified(contribution, &signed).await? {
+            Some(Ok(descriptor)) => {
+                let descriptor = Box::new(descriptor);
+                self.step(Event::Cohort { contribution, descriptor }).await
+            }
+            Some(Err(event)) => self.step(event).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn on_opening(&mut self, cohort: CohortId, draw: u8, opening: Box<Opening>) -> Result<(), RunError> {
+        let Some(held) = self.session.snapshot().held else { return Ok(()) };
+        match self.verified(held.id, &opening.descriptor).await? {
+            Some(Ok(descriptor)) => {
+                self.step(Event::Opening {
+                    cohort,
+                    draw,
+                    opening,
+                    descriptor: Box::new(descriptor),
+                })
+                .await
+            }
+            Some(Err(event)) => self.step(event).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that a descriptor is this server's and about the layout that was trained. An event says what is wrong; without a connection there is
+    /// nobody whose it could be.
+    async fn verified(
+        &mut self,
+        contribution: ContributionId,
+        signed: &SignedDescriptor,
+    ) -> Result<Option<Result<Descriptor, Event>>, RunError> {
         let state = self.options.state.clone();
         let Some(record) = off_reactor(move || state.load_trained(contribution)).await? else {
             let reason = WorkError::Missing { id: contribution }.to_string();
-            return self.step(Event::EncodeFailed { contribution, reason }).await;
+            return Ok(Some(Err(Event::EncodeFailed { contribution, reason })));
         };
         let tenant = self.enrolment()?.membership().tenant.clone();
-        let server = self
-            .network
-            .connection
-            .as_ref()
-            .and_then(|(_, connection)| connection.peer_public_key());
-        let Some(server) = server else { return Ok(()) };
-        match verify_descriptor(&signed, &server, &tenant, record.layout_digest) {
+        let server = self.network.connection.as_ref();
+        let Some(server) = server.and_then(|(_, connection)| connection.peer_public_key()) else {
+            return Ok(None);
+        };
+        Ok(Some(match verify_descriptor(signed, &server, &tenant, record.layout_digest) {
             Ok(descriptor) => {
                 self.session.set_wall_clock(now(), wall());
                 self.notes.tell(&AgentEvent::Cohort {
@@ -237,19 +290,12 @@ impl Driver {
                     cohort: descriptor.cohort.to_hex(),
                     members: descriptor.members,
                 });
-                self.step(Event::Cohort {
-                    contribution,
-                    descriptor: Box::new(descriptor),
-                })
-                .await
+                Ok(descriptor)
             }
-            Err(e) => {
-                self.step(Event::Invalid {
-                    job: record.job,
-                    reason: e.to_string(),
-                })
-                .await
-            }
-        }
+            Err(e) => Err(Event::Invalid {
+                job: record.job,
+                reason: e.to_string(),
+            }),
+        }))
     }
 }

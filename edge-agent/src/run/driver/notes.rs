@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aimass_federation::agent::{Session, Stage, Warning};
+use aimass_crypto::sign::PublicKey;
+use aimass_federation::agent::{Event, Report, Session, Stage, Warning};
 use aimass_protocol::job::AggregationMode;
 use aimass_protocol::message::agent::{OutcomeReply, Task};
-use aimass_protocol::{ContributionId, Digest, JobId};
+use aimass_protocol::message::secagg::{ConsentReply, SurvivorsReply, UnmaskReply};
+use aimass_protocol::{ContributionId, Digest, JobId, PublicKeyBytes};
 
 use crate::event::{AgentEvent, Reporter};
 use crate::platform::wall;
+use crate::reports::{self, Reported};
 use crate::run::RunOptions;
-use crate::state::StateFolder;
+use crate::state::{StateError, StateFolder};
 use crate::status::{Last, LastIncluded, LastRefused};
 use crate::verify::VerifiedJob;
 
@@ -21,7 +24,8 @@ pub(super) struct Notes {
     state: StateFolder,
     last: Last,
     warned: Option<AgentEvent>,
-    plain: BTreeSet<JobId>,
+    /// Jobs whose mode was told.
+    modes: BTreeSet<JobId>,
     sleeping: String,
 }
 
@@ -38,7 +42,7 @@ impl Notes {
                 ..before
             },
             warned: None,
-            plain: BTreeSet::new(),
+            modes: BTreeSet::new(),
             sleeping: String::new(),
         }
     }
@@ -65,11 +69,32 @@ impl Notes {
         });
     }
 
-    /// Says once a job what plain aggregation means.
-    pub(super) fn mode_of(&mut self, job: JobId, name: &str, mode: AggregationMode) {
-        if mode == AggregationMode::Plain && self.plain.insert(job) {
-            tracing::warn!("job {name}: updates are protected by TLS alone; the server can read each update (plain aggregation)");
+    /// Says once a job who can read its updates.
+    pub(super) fn mode_of(&mut self, job: JobId, name: &str, mode: AggregationMode, floor: u32) {
+        if !self.modes.insert(job) {
+            return;
         }
+        match mode {
+            AggregationMode::Plain => {
+                tracing::warn!("job {name}: updates are protected by TLS alone; the server can read each update (plain aggregation)");
+            }
+            AggregationMode::Secure => {
+                tracing::info!("job {name}: updates are masked; the server sees the sum of at least {floor} of them alone (secure aggregation)");
+            }
+        }
+    }
+
+    /// Keeps a report of cheating, and says it as loudly as can be.
+    pub(super) fn report(&self, report: &Report, server: Option<PublicKey>) -> Result<(), StateError> {
+        let server = server.map(|key| PublicKeyBytes::from_bytes(*key.as_bytes()));
+        let kept = Reported::new(report, wall().as_ms(), server);
+        self.tell(&AgentEvent::Report {
+            job: report.job.to_hex(),
+            cohort: report.cohort.map(|cohort| cohort.to_hex()),
+            step: kept.step.clone(),
+            what: report.what.clone(),
+        });
+        reports::keep(&self.state, &kept)
     }
 
     pub(super) fn sleeping(&mut self, time: Duration, reason: &str) {
@@ -98,9 +123,39 @@ impl Notes {
 
     pub(super) fn outcome(&self, session: &Session, contribution: ContributionId, reply: OutcomeReply) {
         if reply == OutcomeReply::NotIncluded {
-            self.tell(&AgentEvent::NotIncluded {
-                job: work_of(session, contribution).0,
-            });
+            self.not_included(session, contribution);
+        }
+    }
+
+    /// What is spent is offered no more.
+    fn not_included(&self, session: &Session, contribution: ContributionId) {
+        let job = work_of(session, contribution).0;
+        let held = session.snapshot().held.filter(|held| held.id == contribution);
+        let is_spent = held.is_some_and(|held| matches!(held.stage, Stage::Spent { .. }));
+        self.tell(&if is_spent {
+            AgentEvent::Abandoned { job }
+        } else {
+            AgentEvent::NotIncluded { job }
+        });
+    }
+
+    /// What the server said in a step of a cohort with masks, before the session hears it.
+    pub(super) fn masks(&self, session: &Session, event: &Event) {
+        let ends = matches!(
+            event,
+            Event::Survivors {
+                reply: SurvivorsReply::NotIncluded,
+                ..
+            } | Event::Agreed {
+                reply: ConsentReply::NotIncluded,
+                ..
+            } | Event::Unmasked {
+                reply: UnmaskReply::Abandoned,
+                ..
+            }
+        );
+        if let Some(held) = session.snapshot().held.filter(|_| ends) {
+            self.not_included(session, held.id);
         }
     }
 
@@ -174,7 +229,7 @@ fn work_of(session: &Session, contribution: ContributionId) -> (String, u32) {
     let held = session.snapshot().held.into_iter().find(|c| c.id == contribution);
     held.map_or_else(Default::default, |c| {
         let round = match &c.stage {
-            Stage::Offered { descriptor } | Stage::Sent { descriptor, .. } => descriptor.round,
+            Stage::Offered { descriptor } | Stage::Sent { descriptor, .. } | Stage::Spent { descriptor } => descriptor.round,
             Stage::Trained => 0,
         };
         (c.job.to_hex(), round)

@@ -197,6 +197,16 @@ async fn answer(connection: &Connection, script: &Script, mut writer: FrameWrite
             };
             reply(&mut writer, Ok(outcome)).await
         }
+        // It has plain cohorts alone.
+        AgentRequest::Advert(_)
+        | AgentRequest::Reveal(_)
+        | AgentRequest::Shares(_)
+        | AgentRequest::Survivors(_)
+        | AgentRequest::Consent(_)
+        | AgentRequest::Unmask(_) => {
+            let refused: Result<OutcomeReply, Refusal> = Err(Refusal::new(ErrorCode::CohortUnknown, "there are no masks here"));
+            reply(&mut writer, refused).await
+        }
         AgentRequest::Progress(progress) => {
             script.seen().progress.push(progress.percent);
             let wanted = !std::mem::take(&mut script.faults().unwanted);
@@ -245,6 +255,9 @@ fn cohort(script: &Script) -> SignedDescriptor {
         members: 2,
         floor: 2,
         deadline: now().after(Duration::from_secs(60)),
+        rotation: None,
+        log: None,
+        secagg: None,
     };
     let descriptor = encode(&descriptor).expect("encodes");
     let signature = SignatureBytes::from_bytes(script.key.sign(Context::Descriptor, &descriptor));
