@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aimass_cli::cluster::{AgentStart, ClusterSettings};
+use aimass_cli::example;
 use aimass_crypto::cert;
 use aimass_net::identity::{Enrolment, IdentityFolder};
 use serde_json::Value;
