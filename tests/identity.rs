@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aimass_cli::cluster::{AgentStart, ClusterSettings};
+use aimass_cli::example;
 use aimass_crypto::cert;
 use aimass_net::identity::{Enrolment, IdentityFolder};
 use serde_json::Value;
@@ -59,6 +60,8 @@ impl Deployment {
             // In [data] there is a target too.
             Some((key @ ("min" | "target" | "max"), count)) if count.parse::<u32>().is_ok() => format!("{key} = {agents}\n"),
             Some(("rounds", _)) => format!("rounds = {rounds}\n"),
+            // Masks hide nothing among so few.
+            Some(("mode", "\"secure\"")) if agents < example::FEWEST_SECURE => "mode = \"plain\"\n".to_owned(),
             _ => format!("{line}\n"),
         });
         let path = self.example.job.with_file_name(format!("job-for-{agents}.toml"));

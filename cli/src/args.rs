@@ -46,6 +46,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Secure aggregation: the parameters that a cohort needs.
+    Secagg(SecaggArgs),
     /// Write an example job with data, ready to be run by hand.
     Example(ExampleArgs),
     /// Check this machine and the services that run on it; say what to do about what is wrong.
@@ -354,6 +356,46 @@ pub(crate) enum AgentsCommand {
         agent: String,
         #[command(flatten)]
         dir: ServerDir,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SecaggArgs {
+    #[command(subcommand)]
+    pub(crate) command: SecaggCommand,
+}
+
+/// How bad the aggregator may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AdversaryModel {
+    /// It keeps to the protocol, and looks at all that it and the cheating agents see.
+    SemiHonest,
+    /// It may also lie about who dropped out, to each agent something else.
+    SemiMalicious,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecaggCommand {
+    /// How many neighbours an agent of a cohort has (degree), and how many shares undo a mask (threshold).
+    #[command(
+        after_help = "The numbers are those of Bell, Bonawitz, Gascon, Lepoint and Raykova 2020, \"Secure Single-Server Aggregation\n\
+        with (Poly)Logarithmic Overhead\": privacy fails with a chance of at most 2^-40, a round with one of at most 2^-20.\n\
+        Cohorts of fewer than 32 agents use the complete graph, with a threshold of floor(2n/3) + 1.\n\n\
+        Example:\n  aimass secagg params --clients 256 --adversarial 0.05 --dropout 0.3 --model semi-malicious"
+    )]
+    Params {
+        /// Agents of the cohort, 3 to 1000000.
+        #[arg(long, value_name = "N")]
+        clients: u32,
+        /// Share of the agents that may cheat together with the aggregator: 0.05 is 5 %.
+        #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+        adversarial: f64,
+        /// Share of the agents that may drop out within the round: 0.3 is 30 %.
+        #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
+        dropout: f64,
+        /// How bad the aggregator may be.
+        #[arg(long, value_enum, default_value_t = AdversaryModel::SemiMalicious)]
+        model: AdversaryModel,
     },
 }
 

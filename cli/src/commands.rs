@@ -8,6 +8,7 @@ pub(crate) mod example;
 pub(crate) mod job;
 pub(crate) mod model;
 pub(crate) mod owner;
+pub(crate) mod secagg;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod train;

@@ -54,6 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Model(model) => commands::model::run(&model, &out),
         Command::Train(train) => commands::train::run(&train, &out),
         Command::Agents(agents) => commands::agents::run(&agents, &out),
+        Command::Secagg(secagg) => commands::secagg::run(&secagg, &out),
         Command::Example(example) => commands::example::run(&example, &out),
         Command::Doctor(doctor) => commands::doctor::run(&doctor, &out),
         Command::Config(config) => commands::config::run(&config, &out),

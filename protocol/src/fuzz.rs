@@ -18,6 +18,7 @@ use crate::message::agent::{
     AgentRequest, BundleReply, Capabilities, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
 };
 use crate::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
+use crate::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
 use crate::token::JoinToken;
 
 /// Decodes `bytes` as every control message and record. What decodes must encode, and decode to itself again.
@@ -33,6 +34,12 @@ pub fn control_message(bytes: &[u8]) {
     stable::<Reply<OutcomeReply>>(bytes);
     stable::<Reply<BundleReply>>(bytes);
     stable::<Reply<ProgressReply>>(bytes);
+    stable::<Reply<Roster>>(bytes);
+    stable::<Reply<RevealReply>>(bytes);
+    stable::<Reply<SharesReply>>(bytes);
+    stable::<Reply<SurvivorsReply>>(bytes);
+    stable::<Reply<ConsentReply>>(bytes);
+    stable::<Reply<UnmaskReply>>(bytes);
     stable::<EnrolRequest>(bytes);
     stable::<RenewRequest>(bytes);
     stable::<Reply<RevocationReply>>(bytes);

@@ -181,6 +181,16 @@ pub fn verifier_key(name: &str, key: &PublicKey) -> String {
     format!("{name}+{}+{}", hex::encode(key_id(name, key)), STANDARD.encode(bytes))
 }
 
+/// Reads what [`verifier_key`] writes: the name and the key.
+pub fn parse_verifier_key(text: &str) -> Option<(String, PublicKey)> {
+    // Base64 can hold a '+' too.
+    let mut parts = text.splitn(3, '+');
+    let (name, id, key) = (parts.next()?, parts.next()?, parts.next()?);
+    let bytes = STANDARD.decode(key).ok()?;
+    let key = PublicKey::from_bytes(bytes.strip_prefix(&[ED25519])?).ok()?;
+    (is_name(name) && id == hex::encode(key_id(name, &key))).then(|| (name.to_owned(), key))
+}
+
 fn malformed(reason: &'static str) -> NoteError {
     NoteError::Malformed { reason }
 }

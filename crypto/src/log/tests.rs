@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod checkpoints;
+mod proof_files;
 
 /// Inputs of the reference tests of certificate-transparency and of transparency-dev/merkle (`testonly/constants.go`).
 const LEAVES: [&str; 8] = [

@@ -82,7 +82,6 @@ impl Graph {
         if self.is_complete() {
             return (0..self.n()).filter(|other| *other != index).collect();
         }
-        // At most n - 1 from the sum of two indices: no overflow below 2^31 agents, and a ring of more has no room in memory.
         let n = u64::from(self.n());
         let ahead = (1..=u64::from(self.degree / 2)).flat_map(|step| [step, n - step]);
         let mut neighbours: Vec<u32> = ahead.map(|step| self.agent_at[((u64::from(place) + step) % n) as usize]).collect();

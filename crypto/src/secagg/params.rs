@@ -21,9 +21,9 @@ pub const MAX_CLIENTS: u32 = 1_000_000;
 pub const COMPLETE_BELOW: u32 = 32;
 
 /// -log2 of the probability that a cohort's privacy fails.
-const SIGMA: f64 = 40.0;
+pub const SIGMA: f64 = 40.0;
 /// -log2 of the probability that a cohort's sum is lost.
-const ETA: f64 = 20.0;
+pub const ETA: f64 = 20.0;
 /// Keeps 0.3 * 100 from being 29.999.
 const ROUNDING: f64 = 1e-14;
 /// With more than these bad agents in all there is no graph, or only an absurd one.
@@ -52,13 +52,13 @@ pub struct GraphParams {
 #[non_exhaustive]
 pub enum ParamsError {
     /// Too few or too many agents.
-    #[error("a cohort of {n} agents has no parameters: expected from 3 to {MAX_CLIENTS}")]
+    #[error("a cohort of {n} agents has no parameters: choose from 3 to {MAX_CLIENTS} agents")]
     Clients {
         /// Agents.
         n: u32,
     },
     /// Not a share of something.
-    #[error("the {name} share must be at least 0 and less than 1, and {value} is not")]
+    #[error("the {name} share must be at least 0 and less than 1, and {value} is not: write 0.05 for 5 %")]
     Share {
         /// `adversarial` or `dropout`.
         name: &'static str,
@@ -183,7 +183,8 @@ fn check(n: u32, adversarial: f64, dropout: f64, model: Model) -> Result<(), Par
     }
 }
 
-fn share_of(n: u32, share: f64) -> u32 {
+/// How many agents a share of `n` is, rounded down: 12 for 5 % of 256.
+pub fn share_of(n: u32, share: f64) -> u32 {
     ((share + ROUNDING) * f64::from(n)).floor() as u32
 }
 

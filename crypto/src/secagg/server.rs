@@ -47,6 +47,8 @@ pub struct Server {
     consents: BTreeMap<MemberId, [u8; 64]>,
     /// What each survivor gave, ascending by whose secret it is a share of.
     unmasks: BTreeMap<MemberId, Vec<(MemberId, Share)>>,
+    /// How many shares there are of whose secret.
+    counts: BTreeMap<MemberId, u32>,
 }
 
 /// What is needed of a member to the end.
@@ -90,6 +92,7 @@ impl Server {
             survivors: None,
             consents: BTreeMap::new(),
             unmasks: BTreeMap::new(),
+            counts: BTreeMap::new(),
         }
     }
 

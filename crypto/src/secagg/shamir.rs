@@ -157,7 +157,9 @@ pub fn reconstruct(shares: &[(u32, Share)], threshold: u32) -> Result<Secret, Sh
 /// The secret that `is_right` recognises, in spite of up to (m - t) / 2 wrong ones among m shares, and the places of the wrong ones,
 /// ascending.
 ///
-/// When the first `threshold` shares give the right secret, the others are not looked at and nobody is named.
+/// When the first `threshold` shares give the right secret, the others are not looked at and nobody is named. With m = t + 1 a single
+/// wrong share is got around too, but nobody is named either: two liars could make their errors cancel without an honest holder's share,
+/// and it would look like the wrong one.
 ///
 /// # Errors
 /// Those of [`reconstruct`]; [`ShamirError::Contradiction`] when too many shares are wrong, [`ShamirError::OtherSecret`] when nearly
@@ -171,12 +173,31 @@ pub fn reconstruct_robust(
     if is_right(&secret) {
         return Ok((secret, Vec::new()));
     }
-    let (secret, wrong) = decode::decode(shares, threshold as usize)?;
-    if is_right(&secret) {
-        Ok((secret, wrong))
-    } else {
-        Err(ShamirError::OtherSecret)
+    match decode::decode(shares, threshold as usize) {
+        Ok((secret, wrong)) if is_right(&secret) => Ok((secret, wrong)),
+        Ok(_) => Err(ShamirError::OtherSecret),
+        Err(error) => match without_one(shares, threshold, is_right) {
+            Some(secret) => Ok((secret, Vec::new())),
+            None => Err(error),
+        },
     }
+}
+
+/// The right secret from all shares but one, where there is one more than the threshold: then no wrong one can be told by decoding.
+fn without_one(shares: &[(u32, Share)], threshold: u32, is_right: impl Fn(&Secret) -> bool) -> Option<Secret> {
+    if shares.len() != threshold as usize + 1 {
+        return None;
+    }
+    let mut rest = shares.to_vec();
+    for _ in shares {
+        let secret = reconstruct(&rest, threshold).ok()?;
+        if is_right(&secret) {
+            return Some(secret);
+        }
+        // Another one comes last, where it is not used.
+        rest.rotate_right(1);
+    }
+    None
 }
 
 /// Uniform but for a bias of about 2^-259: 64 random bytes modulo l.

@@ -12,6 +12,7 @@ use crate::RequestKind;
 use crate::fixtures::{agent, at_s, capabilities, cohort, contribution, identity, job, job_file, model, rng};
 
 mod cheats;
+mod document;
 mod fleet;
 mod invariants;
 mod secure;

@@ -17,6 +17,8 @@ use crate::fixtures as fix;
 use crate::golden::{messages, records};
 use crate::testdata::{committed, list, recode, text, unhex};
 
+mod secagg;
+
 fn cbor_of(name: &str) -> Vec<u8> {
     let mut all = messages().into_iter().chain(records());
     all.find(|vector| vector.name == name)
@@ -429,7 +431,7 @@ fn tokens() -> Vec<Json> {
 fn file() -> &'static Json {
     static FILE: OnceLock<Json> = OnceLock::new();
     FILE.get_or_init(|| {
-        let cbor: Vec<Json> = shapes().into_iter().chain(rules()).collect();
+        let cbor: Vec<Json> = shapes().into_iter().chain(rules()).chain(secagg::vectors()).collect();
         committed(
             "bad.json",
             &json!({ "protocol": 1, "cbor": cbor, "headers": headers(), "tokens": tokens() }),

@@ -14,6 +14,8 @@ use aimass_protocol::{
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_bytes::ByteBuf;
 
+pub(crate) mod secagg;
+
 /// A copy of the example as it was when the vectors were recorded: it never changes, the example may.
 pub(crate) const JOB_FILE: &str = include_str!("../../testdata/v1/job.toml");
 /// Stands for an ONNX file: the protocol does not look inside.

@@ -20,6 +20,8 @@ use serde_json::{Value as Json, json};
 use crate::fixtures as fix;
 use crate::testdata::{committed, described, list, recode, text, unhex};
 
+mod secagg;
+
 /// Panics unless the bytes are those of one certain value.
 type Check = Box<dyn Fn(&[u8])>;
 
@@ -46,6 +48,12 @@ where
 
 /// Everything that travels in a control frame.
 pub(crate) fn messages() -> Vec<Vector> {
+    let mut all = without_masks();
+    all.extend(secagg::messages());
+    all
+}
+
+fn without_masks() -> Vec<Vector> {
     let resume = UploadReply::Resume { next_chunk: 2 };
     let included = OutcomeReply::Included {
         round: 1,
@@ -164,6 +172,7 @@ pub(crate) fn records() -> Vec<Vector> {
         vector("log_base", "LogEntry", fix::log_base()),
         vector("log_round", "LogEntry", fix::log_round()),
         vector("log_abandoned", "LogEntry", fix::log_abandoned()),
+        vector("descriptor_secure", "Descriptor", fix::secagg::secure_descriptor()),
     ]
 }
 

@@ -9,6 +9,7 @@ mod document;
 mod fixtures;
 mod golden;
 mod properties;
+mod seeds;
 mod strategies;
 mod testdata;
 mod transcript;

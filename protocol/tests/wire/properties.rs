@@ -68,6 +68,23 @@ proptest! {
     }
 
     #[test]
+    fn replies_of_secure_aggregation_survive(
+        roster in any_of::secagg::roster(),
+        reveal in any_of::secagg::reveal_reply(),
+        shares in any_of::secagg::shares_reply(),
+        survivors in any_of::secagg::survivors_reply(),
+        consent in any_of::secagg::consent_reply(),
+        unmask in any_of::secagg::unmask_reply(),
+    ) {
+        survives(&roster);
+        survives(&reveal);
+        survives(&shares);
+        survives(&survivors);
+        survives(&consent);
+        survives(&unmask);
+    }
+
+    #[test]
     fn bundle_replies_survive(message in any_of::bundle_reply()) {
         survives(&message);
     }

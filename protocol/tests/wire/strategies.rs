@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use aimass_protocol::bundle::{RootSignature, SignedBundle, TrustBundle, TrustedOwner};
-use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor, MaskSuite, Profile, SecAggParams};
+use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
 use aimass_protocol::job::{AggregationMode, SignedJob};
 use aimass_protocol::limits::{
     CHUNK_BYTES, MAX_BLOB_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_FINISH_WITHIN_MS, MAX_LOG_SIZE, MAX_SPREAD_MS,
@@ -21,6 +21,10 @@ use aimass_protocol::{ErrorCode, TenantId, Timestamp};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
+
+use self::secagg::secagg_params;
+
+pub(crate) mod secagg;
 
 /// An id, key, signature or nonce: any bytes of its length.
 fn bytes_of<T: From<[u8; N]> + std::fmt::Debug, const N: usize>() -> impl Strategy<Value = T> {
@@ -98,6 +102,7 @@ pub(crate) fn agent_request() -> impl Strategy<Value = AgentRequest> {
         })),
         (bytes_of(), bytes_of(), 0..=100u8).prop_map(|(job, base, percent)| AgentRequest::Progress(Progress { job, base, percent })),
         any::<u64>().prop_map(|have_version| AgentRequest::Bundle(BundleQuery { have_version })),
+        secagg::request(),
     ]
 }
 
@@ -151,7 +156,11 @@ pub(crate) fn fetch_reply() -> impl Strategy<Value = Reply<FetchReply>> {
 pub(crate) fn ready_reply() -> impl Strategy<Value = Reply<ReadyReply>> {
     let cohort =
         (blob(2000), bytes_of()).prop_map(|(descriptor, signature)| ReadyReply::Cohort(SignedDescriptor { descriptor, signature }));
-    reply(prop_oneof![cohort, Just(ReadyReply::Superseded)])
+    reply(prop_oneof![
+        cohort,
+        secagg::draw_call().prop_map(ReadyReply::Draw),
+        Just(ReadyReply::Superseded)
+    ])
 }
 
 pub(crate) fn upload_reply() -> impl Strategy<Value = Reply<UploadReply>> {
@@ -221,23 +230,6 @@ pub(crate) fn signed_job() -> impl Strategy<Value = SignedJob> {
                 nonce,
             }
         })
-}
-
-fn secagg_params() -> impl Strategy<Value = SecAggParams> {
-    let suite = prop_oneof![Just(MaskSuite::ChaCha20), Just(MaskSuite::Aes256Ctr)];
-    let profile = prop_oneof![Just(Profile::Standard), Just(Profile::Hardened)];
-    let numbers = (2..=23_u32).prop_flat_map(|degree| (Just(degree), 2..=degree + 1));
-    (suite, profile, numbers, 1..=3_u8, bytes_of(), bytes_of()).prop_map(
-        |(suite, profile, (degree, threshold), draw, roster, graph_seed)| SecAggParams {
-            suite,
-            profile,
-            degree,
-            threshold,
-            draw,
-            roster,
-            graph_seed,
-        },
-    )
 }
 
 pub(crate) fn descriptor() -> impl Strategy<Value = Descriptor> {

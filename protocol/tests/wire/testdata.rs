@@ -12,6 +12,7 @@ use aimass_protocol::message::agent::{
     AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
+use aimass_protocol::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::token::JoinToken;
 use serde_cbor::Value as Cbor;
 use serde_json::Value as Json;
@@ -102,6 +103,12 @@ pub(crate) fn recode(type_name: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeErr
         "SignedBundle" => SignedBundle,
         "JoinToken" => JoinToken,
         "LogEntry" => LogEntry,
+        "Reply<Roster>" => Reply<Roster>,
+        "Reply<RevealReply>" => Reply<RevealReply>,
+        "Reply<SharesReply>" => Reply<SharesReply>,
+        "Reply<SurvivorsReply>" => Reply<SurvivorsReply>,
+        "Reply<ConsentReply>" => Reply<ConsentReply>,
+        "Reply<UnmaskReply>" => Reply<UnmaskReply>,
     }
 }
 

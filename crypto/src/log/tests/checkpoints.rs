@@ -44,6 +44,19 @@ fn notes_are_signed_as_by_the_reference() {
         verifier_key("PeterNeumann", &key.public()),
         "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
     );
+    let (name, public) = parse_verifier_key(&verifier_key("PeterNeumann", &key.public())).expect("a verifier key");
+    assert_eq!((name.as_str(), public), ("PeterNeumann", key.public()));
+    for bad in [
+        "",
+        "PeterNeumann",
+        "PeterNeumann+c74f20a3",
+        "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+        "PeterNeumenn+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+        "PeterNeumann+c74f20a3+AhpcpcQcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+        "PeterNeumann+C74F20A3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+    ] {
+        assert!(parse_verifier_key(bad).is_none(), "{bad:?}");
+    }
     let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
     let text = NoteText::new(text.as_bytes()).expect("a note's text");
     let stamp = [&key_id("PeterNeumann", &key.public())[..], &key.sign_note(text)].concat();

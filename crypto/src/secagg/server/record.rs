@@ -84,7 +84,8 @@ impl Server {
         })
     }
 
-    /// A server that goes on where the record was made. Consents and unmask shares have to be sent again, or replayed.
+    /// A server that goes on where the record was made. Consents and unmask shares have to be sent again, or replayed; who had left
+    /// ([`Self::leave`]) has to be said again.
     ///
     /// # Errors
     /// [`StepError::BadRecord`].

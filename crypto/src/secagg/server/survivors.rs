@@ -110,6 +110,9 @@ impl Server {
             Some(before) if *before == given => Ok(()),
             Some(_) => Err(Fault::Changed { step }),
             None => {
+                for (dealer, _) in &given {
+                    *self.counts.entry(*dealer).or_default() += 1;
+                }
                 self.unmasks.insert(member, given);
                 Ok(())
             }
@@ -123,14 +126,10 @@ impl Server {
 
     /// Whether there are `threshold` shares of every secret that is needed. If some of them are wrong it takes more.
     pub fn is_unmaskable(&self) -> bool {
-        let shares: BTreeMap<MemberId, u32> = self.unmasks.values().flatten().fold(BTreeMap::new(), |mut counts, (dealer, _)| {
-            *counts.entry(*dealer).or_default() += 1;
-            counts
-        });
         let (Some(closed), Some(drawn), Some(_)) = (&self.closed, &self.drawn, &self.survivors) else {
             return false;
         };
-        let enough = |member: &MemberId| shares.get(member).is_some_and(|count| *count >= drawn.params.threshold);
+        let enough = |member: &MemberId| self.counts.get(member).is_some_and(|count| *count >= drawn.params.threshold);
         closed.members.iter().all(enough)
     }
 

@@ -97,13 +97,14 @@ proptest! {
             spoil(share, &mut rng);
         }
         let outcome = reconstruct_robust(&shares, threshold, |found| *found == secret);
-        // Without a share to spare, whatever the shares say is consistent.
-        let expected = if spare == 0 {
-            ShamirError::OtherSecret
-        } else {
-            ShamirError::Contradiction { have: shares.len(), correctable: spare / 2 }
+        let expected = match spare {
+            // Without a share to spare, whatever the shares say is consistent.
+            0 => Err(ShamirError::OtherSecret),
+            // With one, the wrong one is left out.
+            1 => Ok((secret, vec![])),
+            _ => Err(ShamirError::Contradiction { have: shares.len(), correctable: spare / 2 }),
         };
-        prop_assert_eq!(outcome, Err(expected));
+        prop_assert_eq!(outcome, expected);
     }
 
     #[test]
@@ -128,6 +129,25 @@ fn shares_of_zero_are_decoded() {
         Ok((zero.clone(), vec![1, 8]))
     );
     assert_eq!(decode::decode(&zeros, 3), Ok((zero, vec![])));
+}
+
+/// Whichever share is the wrong one of t + 1; with two wrong ones nothing helps.
+#[test]
+fn a_single_liar_without_shares_to_spare_is_got_around() {
+    let mut rng = rng(8);
+    for liar in 0..5 {
+        let (secret, mut shares) = dealt(4, &[1, 2, 3, 4, 5], &mut rng);
+        spoil(&mut shares[liar].1, &mut rng);
+        assert_eq!(
+            reconstruct_robust(&shares, 4, |found| *found == secret),
+            Ok((secret.clone(), vec![]))
+        );
+        spoil(&mut shares[(liar + 1) % 5].1, &mut rng);
+        assert_eq!(
+            reconstruct_robust(&shares, 4, |found| *found == secret),
+            Err(ShamirError::Contradiction { have: 5, correctable: 0 })
+        );
+    }
 }
 
 /// Two liars whose errors cancel at 0 leave the secret right. The polynomial through them is not, so judging by it would call honest

@@ -33,6 +33,8 @@ pub(super) struct Sum {
     pub(super) open: OpenRound,
     /// Whether the seal is on the disk.
     pub(super) is_sealed: bool,
+    /// Whether the survivors of masked inputs could not be made durable.
+    is_untold: bool,
     queue: Vec<Update>,
     adding: bool,
     /// Agents whose announced update has another length than the plan's.
@@ -157,6 +159,7 @@ impl Driver {
             })),
             codec: Arc::new(codec),
             is_sealed: open.survivors.is_some(),
+            is_untold: false,
             open,
             queue: Vec::new(),
             adding: false,
@@ -171,18 +174,36 @@ impl Driver {
     /// Notes durably whose contributions a sum is made of. If that fails now, it is tried again before the sum is published.
     pub(super) async fn seal(&mut self, cohort: CohortId, survivors: Vec<(AgentId, ContributionId)>) {
         let Some(sum) = self.sums.get_mut(&cohort) else { return };
+        // A restored one is sealed on the disk already.
+        let is_new = sum.open.survivors.is_none();
         sum.open.survivors = Some(survivors);
-        self.store_sealed(cohort).await;
+        let stored = self.store_sealed(cohort).await;
+        if let (Err(reason), Some(sum)) = (stored, self.sums.get_mut(&cohort))
+            && is_new
+            && sum.open.secagg.is_some()
+        {
+            // Its members must not hear of survivors: after a restart they could be others.
+            sum.is_untold = true;
+            self.events.push_back(Event::SealFailed { cohort, reason });
+        }
     }
 
-    async fn store_sealed(&mut self, cohort: CohortId) {
-        let Some(sum) = self.sums.get_mut(&cohort) else { return };
+    /// Whether the agent is in a cohort whose survivors must not be told.
+    pub(super) fn must_not_hear_survivors(&self, agent: AgentId) -> bool {
+        let untold = self.sums.values().filter(|sum| sum.is_untold);
+        untold.flat_map(|sum| &sum.open.members).any(|(member, _)| *member == agent)
+    }
+
+    async fn store_sealed(&mut self, cohort: CohortId) -> Result<(), String> {
+        let Some(sum) = self.sums.get_mut(&cohort) else { return Ok(()) };
         let (store, sealed) = (self.shared.store.clone(), sum.open.clone());
         let stored = tokio::task::spawn_blocking(move || store.put_open_round(&sealed).map_err(|e| e.to_string()));
-        match stored.await.unwrap_or_else(|e| Err(e.to_string())) {
+        let stored = stored.await.unwrap_or_else(|e| Err(e.to_string()));
+        match &stored {
             Ok(()) => sum.is_sealed = true,
             Err(reason) => tracing::error!(%cohort, %reason, "a sum could not be sealed; it is tried again"),
         }
+        stored
     }
 
     /// Keeps durably what takes the masks off a sum. If that fails now, it is tried again before the sum is published.
@@ -190,7 +211,8 @@ impl Driver {
         let Some(sum) = self.sums.get_mut(&cohort) else { return };
         sum.open.unmasking = Some(unmasking);
         sum.is_sealed = false;
-        self.store_sealed(cohort).await;
+        // What can't be stored now is stored before the sum is published.
+        let _ = self.store_sealed(cohort).await;
     }
 
     /// Queues a whole update.
@@ -275,6 +297,7 @@ impl Driver {
         self.sums.remove(&cohort);
         self.restored.remove(&cohort);
         self.descriptors.remove(&cohort);
+        self.shared.traffic.ended(cohort);
         self.waiting.close_uploads(cohort);
         let journal = self.shared.journal.clone();
         tokio::task::spawn_blocking(move || {
