@@ -164,7 +164,8 @@ impl World {
     pub(crate) fn new(scenario: &Scenario, plan: &FaultPlan, workload: Box<dyn Workload>, sabotage: Sabotage, traced: bool) -> Self {
         let mut trust = Trust::new(scenario.seed);
         let devices = scenario.agents.iter().enumerate();
-        let devices = devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
+        let devices =
+            devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
         let mut world = Self {
             seed: scenario.seed,
             now: 0,
@@ -255,7 +256,11 @@ impl World {
 
     /// Whether each job has ended, or never will.
     fn all_over(&self) -> bool {
-        self.server.disk.jobs.values().all(|spec| spec.ended.is_some() || self.is_starved(spec))
+        self.server
+            .disk
+            .jobs
+            .values()
+            .all(|spec| spec.ended.is_some() || self.is_starved(spec))
     }
 
     /// Whether too few agents are left that may contribute to the job's model: the others have spent it, because shares that they revealed could not
@@ -303,7 +308,13 @@ impl World {
 
     /// Checks the end, and says what the run was like.
     pub(crate) fn end(mut self) -> Ending {
-        self.report.starved = self.server.disk.jobs.values().filter(|spec| spec.ended.is_none() && self.is_starved(spec)).count();
+        self.report.starved = self
+            .server
+            .disk
+            .jobs
+            .values()
+            .filter(|spec| spec.ended.is_none() && self.is_starved(spec))
+            .count();
         for (id, spec) in &self.server.disk.jobs {
             let expected = match &spec.ended {
                 Some(JobEnd::Finished { target_reached }) => {
