@@ -61,6 +61,20 @@ fn a_key_that_others_can_read_is_found() {
 }
 
 #[test]
+fn masked_updates_are_nothing_to_warn_of_and_plain_ones_are() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let plain = examine_in(dir.path(), vec![]);
+    let policy = find(&plain, "policy");
+    assert!(policy.health == Health::Warn && policy.found.contains("the server can read each update"), "{policy:?}");
+    let secure = examine(&AgentConfig {
+        data_dir: dir.path().join("agent").display().to_string(),
+        ..AgentConfig::default()
+    });
+    let policy = find(&secure, "policy");
+    assert!(policy.health == Health::Ok && policy.found.contains("masked updates alone"), "{policy:?}");
+}
+
+#[test]
 fn the_report_reads_well_for_machines() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let value = serde_json::to_value(examine_in(dir.path(), vec![])).expect("serialises");

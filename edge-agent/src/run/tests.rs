@@ -22,6 +22,7 @@ use self::server::{Faults, Script};
 use super::*;
 use crate::fixture::{JOB_FILE, key, owner_entry, signed_job, task_of};
 use crate::platform::{now, now_s, system_rng};
+use crate::reports;
 
 struct Device {
     _dir: tempfile::TempDir,
@@ -241,6 +242,24 @@ fn a_job_that_the_policy_forbids_is_declined() {
     let job = device.script.task.job;
     run_until(&device, |seen| seen.check_ins.iter().any(|c| c.declined == [job]));
     assert!(device.script.seen().fetched_from.is_empty(), "nothing of it is fetched");
+}
+
+#[test]
+fn a_server_that_smuggles_plain_mode_in_is_reported_and_gets_nothing() {
+    let secure = JOB_FILE.replace("mode = \"plain\"\nfloor = 2", "floor = 3");
+    let secure = secure.replace("min = 2\ntarget = 2", "min = 3\ntarget = 3");
+    let device = device_for(&secure, None, true, Faults::default());
+    let job = device.script.task.job;
+    run_until(&device, |seen| seen.check_ins.iter().any(|c| c.declined == [job]));
+    let seen = device.script.seen();
+    assert_eq!((seen.offered.len(), seen.uploads.len()), (1, 0), "it has trained, and nothing left the device");
+    assert!(device.options.state.contributions().expect("lists").is_empty());
+    let reports = reports::load(&device.options.state).expect("reads");
+    let [report] = &reports[..] else { panic!("one report: {reports:?}") };
+    assert!(report.job == job && report.step == "ready" && report.server.is_some(), "{report:?}");
+    assert!(report.what.contains("plain mode smuggled in"), "{report:?}");
+    let status = crate::status::Status::read(&device.options.state).expect("reads");
+    assert!(status.to_string().contains("breaks the protocol"), "{status}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use aimass_onnx::build::mlp;
+use aimass_protocol::descriptor::{MaskSuite, Profile, SecAggParams};
 use aimass_protocol::job::AggregationMode;
 use aimass_protocol::{TenantId, Timestamp};
 
@@ -158,6 +159,88 @@ fn residues_for_a_cohort_are_made_once() {
     assert_eq!(encoded(&device.state, id, terms.cohort).expect("reads"), None);
     assert_eq!(encode(&device.state, id, &terms, None).expect("encodes again"), first);
     assert_eq!(fs::read(&path).expect("is kept"), bytes);
+}
+
+fn secure(terms: &Descriptor) -> Descriptor {
+    Descriptor {
+        mode: AggregationMode::Secure,
+        floor: 3,
+        secagg: Some(SecAggParams {
+            suite: MaskSuite::ChaCha20,
+            profile: Profile::Standard,
+            degree: 2,
+            threshold: 3,
+            draw: 1,
+            roster: Digest::from_bytes([1; 32]),
+            graph_seed: Digest::from_bytes([2; 32]),
+        }),
+        ..terms.clone()
+    }
+}
+
+fn masks(suite: secret::Suite, signs: [secret::Sign; 2]) -> Masks {
+    let mask = |sign, key| secret::SignedMask {
+        sign,
+        key: secret::MaskKey::from_bytes([key; 32]),
+    };
+    Masks::new(suite, vec![mask(signs[0], 1), mask(signs[1], 2)])
+}
+
+#[test]
+fn masked_residues_are_the_plain_ones_under_their_masks() {
+    let device = device(1, 0.0);
+    let (record, _) = trained(&device);
+    let id = device.order.contribution;
+    let read = || fs::read(device.state.encoded_path(id)).expect("is kept");
+    let plain = descriptor(record.base, 5, 3);
+    let under_plain = encode(&device.state, id, &plain, None).expect("encodes");
+    let residues = read();
+    for suite in [secret::Suite::ChaCha20, secret::Suite::Aes256Ctr] {
+        let terms = Descriptor {
+            cohort: CohortId::from_bytes([suite as u8 + 10; 16]),
+            ..secure(&plain)
+        };
+        let laid = masks(suite, [secret::Sign::Plus, secret::Sign::Minus]);
+        let under_masks = encode(&device.state, id, &terms, Some(&laid)).expect("encodes");
+        let mut masked = read();
+        assert_eq!(under_masks.manifest.size_bytes(), under_plain.manifest.size_bytes());
+        let same = masked.iter().zip(&residues).filter(|(a, b)| a == b).count();
+        assert!(same < residues.len() / 10 + 10, "{same} of {} bytes are as they were", residues.len());
+        // Damaged on disk, they are made again byte by byte.
+        fs::write(device.state.encoded_path(id), b"damaged").expect("writes");
+        assert_eq!(encoded(&device.state, id, terms.cohort).expect("reads"), None);
+        assert_eq!(encode(&device.state, id, &terms, Some(&laid)).expect("encodes again"), under_masks);
+        assert_eq!(read(), masked);
+
+        let codec = FixedCodec::new(FixedParams {
+            n_weights: record.n_weights,
+            bits: terms.codec.bits,
+            clip: terms.codec.clip,
+            weight_cap: terms.codec.weight_cap,
+            weight_scale: record.round_mode.weight_scale(),
+            members: terms.members,
+        })
+        .expect("a plan");
+        let off = masks(suite, [secret::Sign::Minus, secret::Sign::Plus]);
+        lay(codec.plan(), &mut masked, &off).expect("fits");
+        assert_eq!(masked, residues);
+    }
+}
+
+#[test]
+fn nothing_is_encoded_without_the_masks_of_a_secure_cohort() {
+    let device = device(1, 0.0);
+    let (record, _) = trained(&device);
+    let id = device.order.contribution;
+    let plain = descriptor(record.base, 5, 3);
+    let laid = masks(secret::Suite::Aes256Ctr, [secret::Sign::Plus; 2]);
+    for result in [
+        encode(&device.state, id, &secure(&plain), None),
+        encode(&device.state, id, &plain, Some(&laid)),
+    ] {
+        assert!(matches!(result, Err(WorkError::Mode)));
+    }
+    assert!(!device.state.encoded_path(id).exists(), "not even for a moment");
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub struct Masks {
 }
 
 impl Masks {
-    pub(super) fn new(suite: Suite, masks: Vec<SignedMask>) -> Self {
+    /// Those of a cohort. A session makes them; others do so in tests.
+    pub fn new(suite: Suite, masks: Vec<SignedMask>) -> Self {
         Self { suite, masks }
     }
 

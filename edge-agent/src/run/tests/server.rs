@@ -2,18 +2,21 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aimass_crypto::cert::{CERTIFICATE_LIFETIME, Root};
 use aimass_crypto::hash::sha256;
+use aimass_crypto::log::{Checkpoint, leaf_hash};
 use aimass_crypto::sign::{Context, SigningKey};
+use aimass_federation::agent::log::origin;
 use aimass_net::blob::{manifest_of, send_chunks, verified_prefix};
 use aimass_net::{ClientAuth, Connection, FrameReader, FrameWriter, Identity, Limits, NetError, ServerEndpoint, reply};
 use aimass_onnx::{Model, TrainableRules};
 use aimass_protocol::codec::encode;
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::frame::ALPN_AGENT;
+use aimass_protocol::log::{BaseProof, LogEntry, LogEvent};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{
@@ -79,6 +82,7 @@ pub(super) struct Script {
     pub(super) faults: Mutex<Faults>,
     pub(super) seen: Mutex<Seen>,
     key: SigningKey,
+    entry: OnceLock<Vec<u8>>,
 }
 
 impl Script {
@@ -113,6 +117,7 @@ pub(super) fn start(root: &Root, task: Task, model: Vec<u8>, faults: Faults) -> 
         faults: Mutex::new(faults),
         seen: Mutex::default(),
         key,
+        entry: OnceLock::new(),
     });
     let (sender, receiver) = std::sync::mpsc::channel();
     let served = Arc::clone(&script);
@@ -233,7 +238,36 @@ fn on_check_in(script: &Script, check_in: CheckIn) -> Result<CheckInReply, Refus
             spread_ms: 0,
         }));
     }
-    Ok(CheckInReply::Task(script.task.clone()))
+    Ok(CheckInReply::Task(Task {
+        log: Some(Box::new(logged(script))),
+        ..script.task.clone()
+    }))
+}
+
+/// The proof that the job's model is in the log, which it is alone in.
+fn logged(script: &Script) -> BaseProof {
+    let entry = encode(&LogEntry {
+        version: LogEntry::VERSION,
+        tenant: TenantId::default(),
+        job: script.task.job,
+        time: now(),
+        event: LogEvent::Base { model: script.task.base },
+    })
+    .expect("encodes");
+    // The same entry each time: the log does not change.
+    let entry = script.entry.get_or_init(|| entry).clone();
+    let checkpoint = Checkpoint {
+        origin: origin(&TenantId::default()),
+        size: 1,
+        root: leaf_hash(&entry),
+    };
+    BaseProof {
+        checkpoint: ByteBuf::from(checkpoint.sign(&script.key).expect("a good origin")),
+        entry: ByteBuf::from(entry),
+        index: 0,
+        inclusion: Vec::new(),
+        consistency: Vec::new(),
+    }
 }
 
 fn cohort(script: &Script) -> SignedDescriptor {
