@@ -8,7 +8,7 @@ use crate::support::{Deployment, aimass, json, last_json, said, wait};
 
 #[test]
 fn a_job_is_submitted_watched_shown_listed_and_pulled() {
-    let deployment = Deployment::start(2, 3);
+    let deployment = Deployment::start(3, 3);
     let dir = deployment.dir.path();
     let job_file = deployment.example.job.display().to_string();
     assert_eq!(
@@ -53,7 +53,7 @@ fn a_job_is_submitted_watched_shown_listed_and_pulled() {
     assert_eq!(first["sha256"], view["history"][0]["model"]);
 
     let agents = json(&aimass(dir, &["--json", "agents", "list", "--server-dir", "server"]));
-    assert_eq!(agents["agents"].as_array().map(Vec::len), Some(2));
+    assert_eq!(agents["agents"].as_array().map(Vec::len), Some(3));
     assert!(
         agents["agents"]
             .as_array()
@@ -72,7 +72,7 @@ fn a_job_is_submitted_watched_shown_listed_and_pulled() {
 
 #[test]
 fn a_stopped_job_ends_and_keeps_its_rounds() {
-    let mut deployment = Deployment::start(2, 10_000);
+    let mut deployment = Deployment::start(3, 10_000);
     let id = deployment.submit();
     deployment.wait_round(&id, 2);
     json(&aimass(

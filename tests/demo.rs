@@ -47,11 +47,11 @@ fn the_same_seed_gives_the_same_model_and_everything_promised_is_there() {
     refused(&aimass(dir.path(), &["demo", "--out", "a"]), 2, &["a is not empty", "--out"]);
 }
 
-/// A demo in `dir` with two agents that has finished a round or two and would go on for long. Its folder's path is on every command line.
+/// A demo in `dir` with three agents that has finished a round or two and would go on for long. Its folder's path is on every command line.
 fn running_demo(dir: &Path) -> Child {
     let out = dir.join("run");
     let demo = Command::new(PROGRAM)
-        .args(["demo", "--json", "--agents", "2", "--rounds", "10000", "--out"])
+        .args(["demo", "--json", "--agents", "3", "--rounds", "10000", "--out"])
         .arg(&out)
         .current_dir(dir)
         .stdin(Stdio::null())
@@ -71,7 +71,7 @@ fn ctrl_c_leaves_no_process_behind() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut demo = running_demo(dir.path());
     let marker = dir.path().display().to_string();
-    assert!(processes_with(&marker) >= 4, "authority, aggregator and two agents run");
+    assert!(processes_with(&marker) >= 5, "authority, aggregator and three agents run");
     let interrupted = Command::new("kill")
         .args(["-INT", &demo.id().to_string()])
         .status()

@@ -6,6 +6,7 @@ mod demo;
 mod fleet;
 mod identity;
 mod rounds;
+mod secure;
 mod support;
 mod survive;
 mod train;

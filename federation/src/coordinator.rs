@@ -201,6 +201,11 @@ impl Coordinator {
                     entry.open_failed(&mut cx, &reason);
                 }
             }
+            Event::SealFailed { cohort, reason } => {
+                if let Some(entry) = self.with_cohort(cohort) {
+                    entry.seal_failed(&mut cx, &reason);
+                }
+            }
             Event::Received {
                 agent,
                 cohort,

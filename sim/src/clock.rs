@@ -3,7 +3,7 @@
 use aimass_protocol::Timestamp;
 
 /// What a right clock shows when a simulation begins: the start of 2026.
-const BEGIN_MS: u64 = 1_767_225_600_000;
+pub(crate) const BEGIN_MS: u64 = 1_767_225_600_000;
 
 /// A machine's clock. It was set when its process started, perhaps wrongly, and runs evenly from there on, as the drivers' clocks do.
 #[derive(Debug, Clone, Copy, Default)]

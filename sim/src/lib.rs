@@ -18,6 +18,7 @@ mod sabotage;
 mod scenario;
 mod shrink;
 mod simulation;
+mod trust;
 mod workload;
 mod world;
 

@@ -1,7 +1,10 @@
 //! What must hold after every step.
 
+mod secrets;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::secrets::Secrets;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 
 /// What does not hold.
@@ -88,6 +91,14 @@ pub enum Violation {
         /// What.
         what: String,
     },
+    /// A device or the server released more than secure aggregation may.
+    #[error("cohort {cohort}: {what}")]
+    Secret {
+        /// The cohort.
+        cohort: CohortId,
+        /// What.
+        what: String,
+    },
     /// A job makes no progress although nothing fails any more.
     #[error("job {job} ({phase}) has published nothing since {since_s} s, and nothing fails any more")]
     Stuck {
@@ -153,6 +164,7 @@ pub(crate) struct Oracle {
     sums: BTreeMap<CohortId, BTreeMap<ContributionId, u32>>,
     /// Contributions of which a device knows that they count.
     included: BTreeSet<ContributionId>,
+    secrets: Secrets,
 }
 
 impl Oracle {
@@ -201,6 +213,7 @@ impl Oracle {
     }
 
     pub(crate) fn added(&mut self, cohort: CohortId, contribution: ContributionId) {
+        self.check_not_spent(cohort, contribution);
         let count = self.sums.entry(cohort).or_default().entry(contribution).or_insert(0);
         *count += 1;
         if *count > 1 {
@@ -271,6 +284,7 @@ impl Oracle {
 
     /// A round is stored.
     pub(crate) fn published(&mut self, job: JobId, cohort: CohortId, round: u32, model: Digest, survivors: &[(AgentId, ContributionId)]) {
+        self.check_unmasked(cohort, survivors);
         let contributions: BTreeSet<_> = survivors.iter().map(|(_, c)| *c).collect();
         let sum = self.sums.get(&cohort).map(|sum| sum.keys().copied().collect::<BTreeSet<_>>());
         if sum.as_ref() != Some(&contributions) {

@@ -14,16 +14,25 @@ pub enum Sabotage {
     ForgetsRounds,
     /// The server does not make open rounds durable.
     ForgetsOpenRounds,
+    /// The server tells of survivors whose set it has not made durable.
+    ForgetsSurvivors,
+    /// The server tells some survivors of another set.
+    TellsTwoSets,
+    /// A device does not make durable that a contribution is spent.
+    ForgetsSpent,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::None,
         Self::AddsTwice,
         Self::ForgetsAdditions,
         Self::ForgetsRounds,
         Self::ForgetsOpenRounds,
+        Self::ForgetsSurvivors,
+        Self::TellsTwoSets,
+        Self::ForgetsSpent,
     ];
 
     /// A stable word for it.
@@ -34,6 +43,9 @@ impl Sabotage {
             Self::ForgetsAdditions => "forgets_additions",
             Self::ForgetsRounds => "forgets_rounds",
             Self::ForgetsOpenRounds => "forgets_open_rounds",
+            Self::ForgetsSurvivors => "forgets_survivors",
+            Self::TellsTwoSets => "tells_two_sets",
+            Self::ForgetsSpent => "forgets_spent",
         }
     }
 

@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use aimass_federation::coordinator::JobSpec;
-use aimass_protocol::descriptor::{CodecName, CodecParams};
+use aimass_protocol::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use aimass_protocol::job::{
     AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundMode, RoundSection,
     StrategyName, StrategySection, TrainSection,
 };
-use aimass_protocol::{AgentId, Digest, JobId};
+use aimass_protocol::{Digest, JobId};
 
 use crate::chance::Chance;
+
+/// Of a thousand jobs, so many mask their contributions.
+const SECURE: u64 = 700;
+/// Of a thousand scenarios, so many have large cohorts.
+const LARGE: u64 = 80;
 
 /// The data contract of every simulated job and agent.
 pub(crate) const CONTRACT: &str = "simulated";
@@ -98,13 +103,19 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// 1 to 3 jobs of 2 to 4 rounds, and 4 to 12 agents, some of them 2 or 4 times slower.
+    /// 1 to 3 jobs of 2 to 4 rounds, most of them with masks, and 5 to 24 agents, some of them 2 or 4 times slower.
     pub fn generate(seed: u64, mode: Mode) -> Self {
         let mut chance = Chance::new(seed, "jobs");
         let n_jobs = chance.within((1, 3));
-        let jobs = (1..=n_jobs)
+        let size_class = chance.per_mille(LARGE);
+        let jobs: Vec<JobSpec> = (1..=n_jobs)
             .map(|n| {
-                let min = small(&mut chance, (1, 3));
+                let is_secure = chance.per_mille(SECURE);
+                let min = match (is_secure, size_class) {
+                    (false, _) => small(&mut chance, (1, 3)),
+                    (true, false) => small(&mut chance, (3, 5)),
+                    (true, true) => small(&mut chance, (6, 12)),
+                };
                 let target = min + small(&mut chance, (0, 2));
                 let round_mode = mode.draw(&mut chance);
                 let mut file = job_file(
@@ -121,12 +132,24 @@ impl Scenario {
                 );
                 file.job.priority = u8::try_from(chance.within((0, 10)) * 10).unwrap_or(50);
                 // A dry run: updates of zero, the model stays the same.
-                file.train.epochs = u32::from(chance.below(5) > 0);
+                // With masks it would be of no use: nobody masks a second contribution to one model.
+                file.train.epochs = u32::from(chance.below(5) > 0 || is_secure);
+                if is_secure {
+                    file.aggregation.mode = AggregationMode::Secure;
+                    file.aggregation.floor = file.aggregation.floor.max(3);
+                    file.aggregation.suite = [MaskSuite::Aes256Ctr, MaskSuite::ChaCha20][usize::from(chance.per_mille(500))];
+                    file.aggregation.profile = [Profile::Standard, Profile::Hardened][usize::from(chance.per_mille(500))];
+                }
                 job_spec(n, file)
             })
             .collect();
         let mut chance = Chance::new(seed, "agents");
-        let agents = (0..chance.within((4, 12)))
+        let range = match (size_class, jobs.iter().map(|spec: &JobSpec| need(&spec.file)).max()) {
+            (true, _) => (16, 24),
+            (false, Some(need)) if need > 3 => (7, 14),
+            _ => (5, 12),
+        };
+        let agents = (0..chance.within(range))
             .map(|_| AgentPlan {
                 slowness: [1, 1, 1, 2, 2, 4][usize::try_from(chance.below(6)).unwrap_or(0)],
                 latency_ms: (5, 5 + chance.within((10, 400))),
@@ -205,6 +228,8 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
         aggregation: AggregationSection {
             mode: AggregationMode::Plain,
             floor: round.min,
+            profile: Profile::Standard,
+            suite: MaskSuite::Aes256Ctr,
         },
         round,
         update: CodecParams {
@@ -218,13 +243,6 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
             target_accuracy: None,
         }),
     }
-}
-
-/// The id of device `index`, which shows that.
-pub(crate) fn agent_id(index: usize) -> AgentId {
-    let mut id = [0; AgentId::LEN];
-    id[..8].copy_from_slice(&((index as u64) << 32).to_be_bytes());
-    AgentId::from_bytes(id)
 }
 
 fn small(chance: &mut Chance, range: (u64, u64)) -> u32 {

@@ -2,6 +2,8 @@
 
 mod device;
 mod link;
+mod log;
+mod masks;
 mod server;
 mod timed;
 mod work;
@@ -9,9 +11,10 @@ mod work;
 use std::collections::BTreeMap;
 
 use aimass_federation::RequestKind;
-use aimass_federation::agent::Event as News;
-use aimass_federation::coordinator::{Event, JobEnd};
+use aimass_federation::agent::{Event as News, Masks};
+use aimass_federation::coordinator::{Event, JobEnd, JobSpec};
 use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::job::AggregationMode;
 use aimass_protocol::{AgentId, ContributionId, Digest, JobId};
 
 use self::device::Device;
@@ -22,8 +25,9 @@ use crate::fault::{Fault, FaultPlan, Faults};
 use crate::oracle::{Oracle, Violation};
 use crate::report::Report;
 use crate::sabotage::Sabotage;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, need};
 use crate::simulation::Ending;
+use crate::trust::Trust;
 use crate::workload::Workload;
 
 /// Things that may happen at one instant before that counts as standing still.
@@ -84,6 +88,7 @@ enum Happening {
         life: u64,
         contribution: ContributionId,
         descriptor: Box<Descriptor>,
+        masks: Option<Masks>,
     },
     TransferProgress {
         life: u64,
@@ -132,10 +137,12 @@ enum Happening {
 }
 
 pub(crate) struct World {
+    seed: u64,
     now: u64,
     seq: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     chance: Chance,
+    trust: Trust,
     faults: Faults,
     server: Server,
     devices: Vec<Device>,
@@ -155,19 +162,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(scenario: &Scenario, plan: &FaultPlan, workload: Box<dyn Workload>, sabotage: Sabotage, traced: bool) -> Self {
+        let mut trust = Trust::new(scenario.seed);
+        let devices = scenario.agents.iter().enumerate();
+        let devices = devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
         let mut world = Self {
+            seed: scenario.seed,
             now: 0,
             seq: 0,
             queue: BTreeMap::new(),
             chance: Chance::new(scenario.seed, "times"),
             faults: Faults::new(plan),
-            server: Server::new(scenario),
-            devices: scenario
-                .agents
-                .iter()
-                .enumerate()
-                .map(|(index, plan)| Device::new(index, *plan))
-                .collect(),
+            devices: devices.collect(),
+            server: Server::new(scenario, &trust),
+            trust,
             links: BTreeMap::new(),
             oracle: Oracle::default(),
             workload,
@@ -233,7 +240,7 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        self.server.all_ended() && self.now >= self.faults.until_ms() && self.unsettled().is_none()
+        self.all_over() && self.now >= self.faults.until_ms() && self.unsettled().is_none()
     }
 
     /// A device that holds a contribution and must learn what became of it.
@@ -246,6 +253,25 @@ impl World {
             .find_map(|(index, d)| Some((index, d.disk.snapshot.held.as_ref()?.id)))
     }
 
+    /// Whether each job has ended, or never will.
+    fn all_over(&self) -> bool {
+        self.server.disk.jobs.values().all(|spec| spec.ended.is_some() || self.is_starved(spec))
+    }
+
+    /// Whether too few agents are left that may contribute to the job's model: the others have spent it, because shares that they revealed could not
+    /// unmask their sum. Only new agents help then.
+    fn is_starved(&self, spec: &JobSpec) -> bool {
+        if spec.file.aggregation.mode == AggregationMode::Plain || self.now < self.faults.until_ms() {
+            return false;
+        }
+        let revoked = &self.server.disk.revoked;
+        let may = |d: &&Device| {
+            let spent = d.disk.snapshot.spent.get(&spec.id).is_some_and(|spent| spent.base == spec.base);
+            !d.left && !revoked.contains(&d.agent) && !spent
+        };
+        self.devices.iter().filter(may).count() < need(&spec.file)
+    }
+
     /// Liveness, once the faults are over: every job publishes, and in the end every device knows.
     fn check_progress(&mut self) {
         let patience = self.server.patience_ms();
@@ -254,7 +280,7 @@ impl World {
         for (id, spec) in &self.server.disk.jobs {
             let since = self.published_at.get(id).copied().unwrap_or(0).max(until);
             last = last.max(since);
-            if spec.ended.is_none() && self.now > since + patience {
+            if spec.ended.is_none() && self.now > since + patience && !self.is_starved(spec) {
                 let view = self.server.coordinator.job(*id);
                 let stuck = Violation::Stuck {
                     job: *id,
@@ -267,7 +293,7 @@ impl World {
                 return self.oracle.violate(stuck);
             }
         }
-        if self.server.all_ended()
+        if self.all_over()
             && self.now > last + SETTLED_MS
             && let Some((device, contribution)) = self.unsettled()
         {
@@ -277,6 +303,7 @@ impl World {
 
     /// Checks the end, and says what the run was like.
     pub(crate) fn end(mut self) -> Ending {
+        self.report.starved = self.server.disk.jobs.values().filter(|spec| spec.ended.is_none() && self.is_starved(spec)).count();
         for (id, spec) in &self.server.disk.jobs {
             let expected = match &spec.ended {
                 Some(JobEnd::Finished { target_reached }) => {
@@ -344,7 +371,8 @@ impl World {
                 life,
                 contribution,
                 descriptor,
-            } => self.encoding_done(device, life, contribution, &descriptor),
+                masks,
+            } => self.encoding_done(device, life, contribution, &descriptor, masks.as_ref()),
             Happening::TransferProgress { life, transfer } => self.transfer_progressed(life, transfer),
             Happening::TransferDone { life, transfer } => self.transfer_done(life, transfer),
             Happening::Done { life, task } if life == self.server.life => self.done(task),

@@ -326,7 +326,20 @@ fn speed_of_masks() {
                 // What comes out of wrong masks does not matter here.
                 let _ = Accumulator::masked(plan).unmask(&mut streams());
             });
-            for (name, seconds) in [("apply", apply), ("unmask", unmask)] {
+            let halves = best(&mut || {
+                let _ = Accumulator::masked(plan).unmask_parts(2, |parts| {
+                    std::thread::scope(|scope| {
+                        for part in parts {
+                            let mask = &mask;
+                            scope.spawn(move || {
+                                let offset = part.offset();
+                                part.unmask(&mut (0..n_streams).map(|i| (sign(i), reader(mask, offset))).collect::<Vec<_>>());
+                            });
+                        }
+                    });
+                });
+            });
+            for (name, seconds) in [("apply", apply), ("unmask", unmask), ("unmask on two threads", halves)] {
                 let seconds = seconds / f64::from(n_streams);
                 println!(
                     "  {name} {n_streams} masks: {:.1} GB/s, {:.3} ns a value and mask",

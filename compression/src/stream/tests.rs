@@ -4,8 +4,8 @@ use super::*;
 use crate::pack::pack;
 use crate::{FixedCodec, FixedParams};
 
-fn plan(n_weights: usize, bits: u8) -> SumPlan {
-    let params = FixedParams {
+fn params(n_weights: usize, bits: u8) -> FixedParams {
+    FixedParams {
         n_weights,
         bits,
         clip: 1.0,
@@ -14,8 +14,14 @@ fn plan(n_weights: usize, bits: u8) -> SumPlan {
         members: 5,
         evaluation: false,
         rotation: None,
-    };
-    FixedCodec::new(params).expect("possible parameters").plan().clone()
+    }
+}
+
+fn plan(n_weights: usize, bits: u8) -> SumPlan {
+    FixedCodec::new(params(n_weights, bits))
+        .expect("possible parameters")
+        .plan()
+        .clone()
 }
 
 /// A contribution of these residues, one list a slot.
@@ -53,6 +59,23 @@ fn residues_at_the_edges_pass_and_one_beyond_does_not() {
     beyond("weight", 0, (1, 100), [&delta, &[0], &[0], &[0]]);
     beyond("weight", 0, (1, 100), [&delta, &[0], &[101], &[0]]);
     beyond("clipped", 0, (0, 1), [&delta, &[0], &[1], &[2]]);
+}
+
+/// Every bit of these may be set, and yet 0 is not allowed.
+#[test]
+fn a_least_above_0_is_checked_where_all_bits_may_be_set() {
+    let params = FixedParams {
+        weight_cap: 255,
+        ..params(1, 8)
+    };
+    let plan = FixedCodec::new(params).expect("possible parameters").plan().clone();
+    let expected = ContributionError::Residue {
+        slot: "weight",
+        index: 0,
+        least: 1,
+        most: 255,
+    };
+    assert_eq!(validate(&plan, &contribution(&plan, [&[0], &[0], &[0], &[0]])), Err(expected));
 }
 
 #[test]

@@ -198,9 +198,9 @@ mod openings {
             },
         );
         opened(
-            |opening, _| drop(opening.neighbours.remove(4)),
+            |opening, _| opening.neighbours.truncate(5),
             |victim| Cheat::MissingNeighbour {
-                peer: victim.neighbours[4],
+                peer: victim.neighbours[5],
             },
         );
     }

@@ -8,6 +8,9 @@ use aimass_crypto::sign::SigningKey;
 
 use crate::cohort::{COHORT, Cohort};
 
+/// Unmask shares, as they are sent.
+type Given = Vec<(MemberId, [u8; 32])>;
+
 /// The fault is seen, and the server is as it was before.
 fn is_fault(server: &mut Server, call: impl FnOnce(&mut Server) -> Result<(), Fault>, expected: &Fault) {
     let before = format!("{server:?}");
@@ -164,7 +167,7 @@ fn dealt_shares() {
         change(&mut shares);
         is_fault(server, |server| server.shares(bad, shares), &expected);
     };
-    tries(&|shares| drop(shares.remove(1)), Fault::MissingShare { peer });
+    tries(&|shares| shares.retain(|share| share.to != peer), Fault::MissingShare { peer });
     tries(&|shares| shares.push(shares[1].clone()), Fault::StrayShare { peer });
     tries(&|shares| shares[1].to = stranger, Fault::StrayShare { peer: stranger });
     tries(&|shares| shares[1].to = bad, Fault::StrayShare { peer: bad });
@@ -241,14 +244,14 @@ fn consents_and_unmask_shares() {
 
     let consents = cohort.server.consents_for(&bad);
     let shares = cohort.agent(&bad).client.unmask(&consents).expect("the server is honest");
-    let shares: Vec<(MemberId, [u8; 32])> = shares.iter().map(|(peer, share)| (*peer, *share.as_bytes())).collect();
+    let shares: Given = shares.iter().map(|(peer, share)| (*peer, *share.as_bytes())).collect();
     let peer = shares[0].0;
     let stranger = *rest
         .iter()
         .find(|id| shares.iter().all(|(peer, _)| peer != *id))
         .expect("six of twelve are neighbours");
     let server = &mut cohort.server;
-    let mut tries = |change: &dyn Fn(&mut Vec<(MemberId, [u8; 32])>), expected: Fault| {
+    let mut tries = |change: &dyn Fn(&mut Given), expected: Fault| {
         let mut shares = shares.clone();
         change(&mut shares);
         is_fault(server, |server| server.unmask(bad, &shares), &expected);

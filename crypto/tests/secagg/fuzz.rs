@@ -8,6 +8,7 @@ use aimass_crypto::secagg::fuzz;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+#[expect(clippy::disallowed_methods, reason = "a test reads the committed seeds")]
 fn seeds(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name);
     let files = std::fs::read_dir(folder).expect("the seeds are there");
@@ -19,6 +20,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
     seeds
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long")]
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }

@@ -259,6 +259,16 @@ impl Entry {
         }
     }
 
+    /// Whose inputs are summed could not be made durable: nobody was told, and nobody reveals anything for this sum.
+    pub(super) fn seal_failed<R>(&mut self, cx: &mut Context<'_, R>, reason: &str) {
+        if let Phase::Unmasking(phase) = &mut self.phase {
+            self.job.trouble = Some(reason.to_owned());
+            phase.drop_sum(cx);
+            let pause = self.job.pause_after_failure(&cx.config);
+            self.phase = Phase::Gathering(Gathering::held_until(cx.now.after(pause)));
+        }
+    }
+
     pub(super) fn progressed<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, progress: Progress) {
         let wanted = !self.is_ended() && self.job.permits(progress.base);
         if wanted {

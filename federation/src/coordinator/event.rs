@@ -197,6 +197,13 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// What [`Effect::Seal`] asked for could not be made durable, and was not before, of a sum with masks: no member was told whose inputs are summed.
+    SealFailed {
+        /// The cohort.
+        cohort: CohortId,
+        /// Why, for people.
+        reason: String,
+    },
     /// The update that [`Effect::Add`] named is in the running sum, and on record as such.
     Added {
         /// Whose.
@@ -339,7 +346,8 @@ pub enum Effect {
         /// What.
         contribution: ContributionId,
     },
-    /// Note durably that a round's sum is that of these contributions, before any effect that follows. If that fails, so does [`Effect::Aggregate`].
+    /// Note durably that a round's sum is that of these contributions, before any effect that follows. If that fails, so does [`Effect::Aggregate`]; of a sum
+    /// with masks it is [`Event::SealFailed`], and no reply that names survivors: a restarted server could settle on others.
     Seal {
         /// The cohort.
         cohort: CohortId,

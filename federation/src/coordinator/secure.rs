@@ -123,10 +123,6 @@ impl Secure {
             .collect()
     }
 
-    pub(super) fn is_asking(&self, agent: AgentId, request: RequestKind) -> bool {
-        self.asking.get(&agent) == Some(&request)
-    }
-
     /// Forgets that the member waits; says for what it did.
     pub(super) fn stop_asking(&mut self, agent: AgentId) -> Option<RequestKind> {
         self.asking.remove(&agent)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use aimass_protocol::JobId;
+use aimass_protocol::{CohortId, JobId};
 
 /// Bytes since the round before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +18,8 @@ pub(crate) struct RoundTraffic {
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     jobs: Mutex<HashMap<JobId, RoundTraffic>>,
+    /// Whose job a cohort with masks works for: most of its requests name the cohort alone.
+    cohorts: Mutex<HashMap<CohortId, JobId>>,
 }
 
 impl Traffic {
@@ -27,6 +29,21 @@ impl Traffic {
         let traffic = jobs.entry(job).or_default();
         traffic.up += up;
         traffic.down += down;
+    }
+
+    /// A cohort with masks begins to work for a job.
+    pub(crate) fn began(&self, cohort: CohortId, job: JobId) {
+        self.cohorts.lock().unwrap_or_else(PoisonError::into_inner).insert(cohort, job);
+    }
+
+    /// It is over.
+    pub(crate) fn ended(&self, cohort: CohortId) {
+        self.cohorts.lock().unwrap_or_else(PoisonError::into_inner).remove(&cohort);
+    }
+
+    /// The job that a cohort works for.
+    pub(crate) fn job_of(&self, cohort: CohortId) -> Option<JobId> {
+        self.cohorts.lock().unwrap_or_else(PoisonError::into_inner).get(&cohort).copied()
     }
 
     /// The bytes since the last call for `job`.

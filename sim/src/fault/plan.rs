@@ -7,7 +7,7 @@ use crate::chance::Chance;
 use crate::scenario::Scenario;
 
 /// Messages of each device that something may happen to.
-const MESSAGES: u64 = 150;
+const MESSAGES: u64 = 250;
 
 /// Partitions are drawn for each stretch of this length.
 const STRETCH_MS: u64 = 10_000;
@@ -137,9 +137,15 @@ impl Draw {
             self.out.push(fault);
         }
         for _ in 0..self.chance.sometimes(4) {
-            let phases = [PhaseName::Gathering, PhaseName::Collecting, PhaseName::Publishing];
+            let phases = [
+                PhaseName::Gathering,
+                PhaseName::Joining,
+                PhaseName::Collecting,
+                PhaseName::Unmasking,
+                PhaseName::Publishing,
+            ];
             let fault = Fault::KillServerIn {
-                phase: phases[usize::try_from(self.chance.below(3)).unwrap_or(0)],
+                phase: phases[usize::try_from(self.chance.below(5)).unwrap_or(0)],
                 step: self.chance.below(30),
                 effect: self.effect(),
                 down_ms: self.chance.within((100, 20_000)),
@@ -149,7 +155,7 @@ impl Draw {
         for _ in 0..self.chance.sometimes(2 * self.agents as u64) {
             let fault = Fault::KillAgent {
                 agent: self.agent(),
-                step: self.chance.below(60),
+                step: self.chance.below(120),
                 effect: self.effect(),
                 down_ms: self.chance.within((100, 60_000)),
             };
@@ -183,7 +189,8 @@ impl Draw {
             };
             self.out.push(fault);
         }
-        if self.chance.per_mille(200) {
+        // Cohorts with masks do without an agent that is there twice.
+        if self.chance.per_mille(200) && self.spend() {
             let fault = Fault::Twin {
                 agent: self.agent(),
                 at_ms: self.at_ms(),

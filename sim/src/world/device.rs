@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use aimass_federation::RequestKind;
-use aimass_federation::agent::{Config, Effect as Wish, Event as News, Policy, Session, Snapshot};
-use aimass_federation::coordinator::Event;
+use aimass_federation::agent::{Config, Effect as Wish, Event as News, Hands, Identity, Masks, Policy, Session, Snapshot, Stage};
+use aimass_federation::coordinator::{Event, SecureStep};
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::message::agent::Capabilities;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 
-use super::{Ask, Happening, World};
+use super::{Ask, Happening, World, masks};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fault::{Fault, Key};
 use crate::oracle::Violation;
-use crate::scenario::{AgentPlan, CONTRACT, agent_id};
+use crate::sabotage::Sabotage;
+use crate::scenario::{AgentPlan, CONTRACT};
 use crate::workload::{Training, Update};
 
 /// Training can go on from the last multiple of this.
@@ -68,6 +70,8 @@ pub(super) struct Device {
     /// Whose data it has: a twin's is that of the device that it is a twin of.
     pub(super) identity: usize,
     pub(super) agent: AgentId,
+    keys: Identity,
+    chance: Chance,
     pub(super) plan: AgentPlan,
     pub(super) session: Session,
     pub(super) disk: Disk,
@@ -91,11 +95,14 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub(super) fn new(identity: usize, plan: AgentPlan) -> Self {
-        let agent = agent_id(identity);
+    /// `chance` makes its ephemeral keys.
+    pub(super) fn new(identity: usize, plan: AgentPlan, keys: Identity, chance: Chance) -> Self {
+        let agent = keys.agent();
         Self {
             identity,
             agent,
+            keys,
+            chance,
             plan,
             session: session(agent, Snapshot::default()),
             disk: Disk::default(),
@@ -115,11 +122,11 @@ impl Device {
     }
 
     /// Another device with the same identity.
-    pub(super) fn twin(&self, copied: bool) -> Self {
+    pub(super) fn twin(&self, copied: bool, chance: Chance) -> Self {
         let disk = if copied { self.disk.clone() } else { Disk::default() };
         Self {
             disk,
-            ..Self::new(self.identity, self.plan)
+            ..Self::new(self.identity, self.plan, self.keys.clone(), chance)
         }
     }
 
@@ -193,7 +200,11 @@ impl World {
         }
         let now = it.clock.read(self.now);
         let mut wishes = Vec::new();
-        it.session.step(now, news, &mut wishes);
+        let mut hands = Hands {
+            rng: it.chance.rng(),
+            identity: &it.keys,
+        };
+        it.session.step(now, news, &mut hands, &mut wishes);
         let step = it.steps;
         it.steps += 1;
         self.report.agent_steps += 1;
@@ -231,6 +242,7 @@ impl World {
             Wish::CheckIn(check_in) => self.request(device, RequestKind::CheckIn, Ask::Event(Event::CheckIn { agent, check_in })),
             Wish::Fetch { base, .. } => self.request(device, RequestKind::Fetch, Ask::Fetch { base }),
             Wish::Train { job, base, finish_by, .. } => {
+                self.oracle.trains(device, job, base);
                 let now = self.devices[device].clock.read(self.now);
                 let budget_ms = finish_by.map(|by| u64::try_from(by.since(now).as_millis()).unwrap_or(u64::MAX));
                 self.train(device, job, base, budget_ms);
@@ -241,13 +253,40 @@ impl World {
                 it.disk.checkpoint.take_if(|c| c.job == job && c.base == base);
             }
             Wish::Progress(progress) => self.request(device, RequestKind::Progress, Ask::Event(Event::Progress { agent, progress })),
-            Wish::Offer(ready) => self.request(device, RequestKind::Ready, Ask::Event(Event::Ready { agent, ready })),
-            Wish::Encode { contribution, descriptor } => {
+            Wish::Offer(ready) => {
+                self.oracle.offered(device, ready.contribution);
+                self.request(device, RequestKind::Ready, Ask::Event(Event::Ready { agent, ready }));
+            }
+            Wish::Advertise(advert) => {
+                let (advert, key) = (Box::new(advert), self.devices[device].keys.key.public());
+                self.secure_request(device, SecureStep::Advert { advert, key });
+            }
+            Wish::Reveal(reveal) => self.secure_request(device, SecureStep::Reveal(reveal)),
+            Wish::DealShares(shares) => self.secure_request(device, SecureStep::Shares(shares)),
+            Wish::AskSurvivors(query) => self.secure_request(device, SecureStep::Survivors(query)),
+            Wish::Consent(consent) => self.secure_request(device, SecureStep::Consent(consent)),
+            Wish::Unmask(unmask) => {
+                // What it holds by its own account: the disk may not know yet, if the driver is wrong.
+                if let Some(held) = self.devices[device].session.snapshot().held {
+                    self.oracle.released(device, agent, &held, &unmask);
+                }
+                self.secure_request(device, SecureStep::Unmask(unmask));
+            }
+            Wish::Report(report) => {
+                let what = format!("takes an honest server for a cheat: {}", report.what);
+                self.oracle.violate(Violation::Device { device, what });
+            }
+            Wish::Encode {
+                contribution,
+                descriptor,
+                masks,
+            } => {
                 let what = Happening::EncodingDone {
                     device,
                     life,
                     contribution,
                     descriptor,
+                    masks,
                 };
                 self.soon((10, 1000), what);
             }
@@ -255,7 +294,11 @@ impl World {
             Wish::AskOutcome(query) => self.request(device, RequestKind::Outcome, Ask::Event(Event::Outcome { agent, query })),
             Wish::Persist => {
                 let it = &mut self.devices[device];
-                it.disk.snapshot = it.session.snapshot();
+                let snapshot = it.session.snapshot();
+                let marks_spent = matches!(snapshot.held.as_ref().map(|c| &c.stage), Some(Stage::Spent { .. }));
+                if !(marks_spent && self.sabotage == Sabotage::ForgetsSpent) {
+                    it.disk.snapshot = snapshot;
+                }
             }
             Wish::Discard { contribution } => {
                 let disk = &mut self.devices[device].disk;
@@ -357,7 +400,7 @@ impl World {
         self.faults.take(self.now, Key::AgentWork(device, work)).is_some()
     }
 
-    pub(super) fn encoding_done(&mut self, device: usize, life: u64, contribution: ContributionId, descriptor: &Descriptor) {
+    pub(super) fn encoding_done(&mut self, device: usize, life: u64, contribution: ContributionId, descriptor: &Descriptor, masks: Option<&Masks>) {
         if !self.devices[device].is_alive(life) {
             return;
         }
@@ -386,7 +429,11 @@ impl World {
             let encoded = match crate::workload::codec(n_weights, &spec.file, descriptor.members) {
                 Ok(codec) => self
                     .workload
-                    .encode(contribution, &update, &codec, staleness, self.workload_chance.rng()),
+                    .encode(contribution, &update, &codec, staleness, self.workload_chance.rng())
+                    .and_then(|mut packed| {
+                        let laid = masks.map_or(Ok(()), |masks| masks::lay(codec.plan(), &mut packed, masks));
+                        laid.map(|()| packed)
+                    }),
                 Err(error) => Err(error.to_string()),
             };
             match encoded {

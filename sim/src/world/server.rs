@@ -6,19 +6,23 @@ use aimass_compression::Accumulator;
 use aimass_federation::RequestKind;
 use aimass_federation::agent::Event as News;
 use aimass_federation::coordinator::{
-    AgentReply, CohortTerms, Config, Coordinator, Effect, Event, JobSpec, OpenRound, PhaseName, RestoredRound,
+    AgentReply, Config, Coordinator, Effect, Event, JobSpec, OpenRound, PhaseName, RestoredRound, SecureStep, UnmaskingRecord,
 };
-use aimass_protocol::descriptor::Descriptor;
+use aimass_protocol::job::AggregationMode;
+use aimass_protocol::log::LogEvent;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{OutcomeReply, ProgressReply};
-use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, TenantId};
+use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 
+use super::log::Log;
+use super::masks::{Described, descriptor};
 use super::{Ask, Happening, World};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fault::{Fault, Key};
 use crate::oracle::Violation;
 use crate::scenario::Scenario;
+use crate::trust::Trust;
 
 /// The coordinator's state is measured once in so many steps.
 const MEASURE_EVERY: u64 = 64;
@@ -49,6 +53,7 @@ pub(super) struct Disk {
     /// Jobs that the operator wants to end.
     pub(super) stops: BTreeSet<JobId>,
     pub(super) revoked: BTreeSet<AgentId>,
+    pub(super) log: Log,
 }
 
 /// A round that is not published yet.
@@ -111,6 +116,11 @@ pub(super) struct Server {
     pub(super) received: BTreeMap<(CohortId, AgentId), (ContributionId, Vec<u8>)>,
     /// Cohorts that could not be made durable.
     pub(super) unopened: BTreeSet<CohortId>,
+    /// Cohorts with masks whose survivors could not be made durable.
+    pub(super) unsealed: BTreeSet<CohortId>,
+    /// What takes the masks off sums, whether it is on the disk or not.
+    pub(super) unmaskings: BTreeMap<CohortId, UnmaskingRecord>,
+    pub(super) described: BTreeMap<CohortId, Described>,
     pub(super) transfers: BTreeMap<u64, Transfer>,
     pub(super) spool: BTreeMap<(AgentId, CohortId, ContributionId), Spooled>,
     pub(super) disk: Disk,
@@ -120,8 +130,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(super) fn new(scenario: &Scenario, trust: &Trust) -> Self {
         let jobs = scenario.jobs.iter().map(|spec| (spec.id, spec.clone())).collect();
+        let mut log = Log::default();
+        for spec in &scenario.jobs {
+            log.append(trust, Clock::default().read(0), spec.id, LogEvent::Base { model: spec.base });
+        }
         Self {
             coordinator: Coordinator::new(Config::default()),
             rng: Chance::new(scenario.seed, "coordinator"),
@@ -139,9 +153,16 @@ impl Server {
             sums: BTreeMap::new(),
             received: BTreeMap::new(),
             unopened: BTreeSet::new(),
+            unsealed: BTreeSet::new(),
+            unmaskings: BTreeMap::new(),
+            described: BTreeMap::new(),
             transfers: BTreeMap::new(),
             spool: BTreeMap::new(),
-            disk: Disk { jobs, ..Disk::default() },
+            disk: Disk {
+                jobs,
+                log,
+                ..Disk::default()
+            },
             forgotten: BTreeMap::new(),
             n_agents: scenario.agents.len(),
         }
@@ -169,7 +190,11 @@ impl Server {
             let round = &spec.file.round;
             let members = usize::try_from(round.max).unwrap_or(0);
             let remembered = config.remembered_rounds.min(usize::try_from(round.rounds).unwrap_or(0));
-            4000 + remembered * (200 + 60 * members) + self.n_agents * 1000
+            let masks = match spec.file.aggregation.mode {
+                AggregationMode::Plain => 0,
+                AggregationMode::Secure => 4000 + members * 20_000 + members * members * 3000,
+            };
+            4000 + remembered * (200 + 60 * members) + self.n_agents * 1000 + masks
         });
         2000 + self.n_agents * 100 + of_jobs.sum::<usize>()
     }
@@ -220,7 +245,12 @@ impl World {
     /// A cohort that was at work goes on in the phase that it was in.
     fn check_phase(&mut self, job: JobId, before: Option<(CohortId, bool)>) {
         let Some((cohort, sealed)) = before else { return };
-        let expected = if sealed { PhaseName::Publishing } else { PhaseName::Collecting };
+        let is_secure = self.server.disk.jobs[&job].file.aggregation.mode == AggregationMode::Secure;
+        let expected = match sealed {
+            false => PhaseName::Collecting,
+            true if is_secure && !self.oracle.is_unmasking_kept(cohort) => PhaseName::Unmasking,
+            true => PhaseName::Publishing,
+        };
         let phase = self.server.coordinator.job(job).map(|view| view.phase);
         if self.oracle.open_cohort(job).is_some() && (phase != Some(expected) || !self.server.sums.contains_key(&cohort)) {
             let what = format!("cohort {cohort} was open, sealed: {sealed}; the restarted server is at {phase:?}");
@@ -247,6 +277,9 @@ impl World {
         server.sums.clear();
         server.received.clear();
         server.unopened.clear();
+        server.unsealed.clear();
+        server.unmaskings.clear();
+        server.described.clear();
         server.transfers.clear();
         for (job, (spec, open)) in std::mem::take(&mut server.forgotten) {
             server.disk.jobs.insert(job, spec);
@@ -346,7 +379,10 @@ impl World {
                     self.work((1, 1_500), task);
                 }
             }
-            Effect::Seal { cohort, survivors } => self.seal(cohort, &survivors),
+            Effect::Describe(terms) => events.extend(self.describe(terms)),
+            Effect::ForgetCohort { terms, draws } => self.forget_cohort(&terms, draws),
+            Effect::Seal { cohort, survivors } => events.extend(self.seal(cohort, &survivors)),
+            Effect::Unmask { cohort, unmasking } => self.keep_unmasking(cohort, unmasking),
             Effect::Aggregate {
                 job,
                 cohort,
@@ -403,18 +439,15 @@ impl World {
     /// Sends a reply on the open stream, if there is one.
     fn reply(&mut self, agent: AgentId, reply: AgentReply) {
         let kind = reply.kind();
-        let reply = match reply {
-            AgentReply::Cohort(terms) if self.server.unopened.contains(&terms.cohort) => AgentReply::Refused {
-                request: RequestKind::Ready,
-                refusal: Refusal::new(
-                    ErrorCode::Unavailable,
-                    "the round could not be opened; offer the contribution again",
-                ),
-            },
-            reply => reply,
-        };
         let Some(open) = self.server.open.get(&(agent, kind)).cloned() else {
             return;
+        };
+        let reply = match (&open.ask, reply) {
+            (Ask::Event(asked), reply) if self.is_withheld(asked, &reply) => AgentReply::Refused {
+                request: kind,
+                refusal: Refusal::new(ErrorCode::Unavailable, "the server's disk is full; ask again"),
+            },
+            (_, reply) => reply,
         };
         let Some(device) = self.links.get(&open.connection).map(|link| link.device) else {
             return;
@@ -450,6 +483,11 @@ impl World {
     /// What a device reads in a reply to what it asked.
     fn news(&mut self, device: usize, asked: &Event, reply: AgentReply) -> Option<News> {
         let (contribution, cohort) = match asked {
+            Event::Secure { step, .. } if !matches!(reply, AgentReply::Refused { .. }) => return self.secure_news(device, step, reply),
+            Event::Secure {
+                step: SecureStep::Survivors(query),
+                ..
+            } => (query.contribution, None),
             Event::Ready { ready, .. } => (ready.contribution, None),
             Event::UploadBegun { cohort, contribution, .. } => (*contribution, Some(*cohort)),
             Event::Outcome { query, .. } => (query.contribution, Some(query.cohort)),
@@ -469,11 +507,16 @@ impl World {
                 base,
                 base_bytes,
                 finish_within_ms: finish_within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+                log: match asked {
+                    Event::CheckIn { check_in, .. } => self.server.disk.log.base_proof(&self.trust, job, base, check_in.log_size).map(Box::new),
+                    _ => None,
+                },
+                server: self.trust.server_key(),
             },
             AgentReply::ComeBack(come_back) => News::ComeBack(come_back),
             AgentReply::Cohort(terms) => News::Cohort {
                 contribution,
-                descriptor: Box::new(descriptor(terms)),
+                descriptor: Box::new(descriptor(terms, None)),
             },
             AgentReply::Superseded => News::Superseded { contribution },
             AgentReply::Accepted => {
@@ -502,24 +545,9 @@ impl World {
                 },
                 _ => return None,
             },
-            AgentReply::UploadAllowed { .. } => return None,
+            AgentReply::Draw(call) => News::Draw { contribution, call },
+            // Answers to steps of a cohort with masks are above.
+            _ => return None,
         })
-    }
-}
-
-fn descriptor(terms: CohortTerms) -> Descriptor {
-    Descriptor {
-        version: Descriptor::VERSION,
-        tenant: TenantId::default(),
-        job: terms.job,
-        round: terms.round,
-        cohort: terms.cohort,
-        layout_digest: terms.bases[0],
-        bases: terms.bases,
-        codec: terms.codec,
-        mode: terms.mode,
-        members: terms.members,
-        floor: terms.floor,
-        deadline: terms.deadline,
     }
 }

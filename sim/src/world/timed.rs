@@ -4,6 +4,7 @@ use aimass_federation::coordinator::Event;
 
 use super::link::IDLE_MS;
 use super::{Happening, World};
+use crate::chance::Chance;
 use crate::fault::Fault;
 use crate::scenario::MAX_AGENTS;
 
@@ -43,7 +44,8 @@ impl World {
             }
             Fault::Twin { agent, copied, .. } => {
                 if let Some(it) = self.devices.get(agent).filter(|_| self.devices.len() < MAX_AGENTS) {
-                    let twin = it.twin(copied);
+                    let chance = Chance::new(self.seed, &format!("twin {}", self.devices.len()));
+                    let twin = it.twin(copied, chance);
                     self.devices.push(twin);
                     self.start_device(self.devices.len() - 1);
                 }

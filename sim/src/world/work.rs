@@ -49,24 +49,45 @@ impl World {
                 return self.oracle.violate(Violation::Round { job, what });
             }
         }
-        self.server.sums.insert(cohort, Accumulator::new(codec.plan()));
+        let sum = match open.secagg {
+            Some(_) => Accumulator::masked(codec.plan()),
+            None => Accumulator::new(codec.plan()),
+        };
+        self.server.sums.insert(cohort, sum);
         self.oracle.opened(job, cohort);
     }
 
-    pub(super) fn seal(&mut self, cohort: CohortId, survivors: &[(AgentId, ContributionId)]) {
+    pub(super) fn seal(&mut self, cohort: CohortId, survivors: &[(AgentId, ContributionId)]) -> Option<Event> {
         let number = self.server.seals;
         self.server.seals += 1;
-        let fails = self.faults.take(self.now, Key::Seal(number)).is_some();
-        let on_disk = self.server.disk.open.values_mut().find(|o| o.open.terms.cohort == cohort);
-        if let Some(on_disk) = on_disk.filter(|_| !fails) {
-            on_disk.open.survivors = Some(survivors.to_vec());
+        let mut fails = self.faults.take(self.now, Key::Seal(number)).is_some();
+        let mut event = None;
+        if let Some(on_disk) = self.server.disk.open.values_mut().find(|o| o.open.terms.cohort == cohort) {
+            let is_secure = on_disk.open.secagg.is_some();
+            fails |= is_secure && self.sabotage == Sabotage::ForgetsSurvivors;
+            if !fails {
+                on_disk.open.survivors = Some(survivors.to_vec());
+            } else if is_secure && on_disk.open.survivors.is_none() {
+                self.server.unsealed.insert(cohort);
+                let reason = "disk full".to_owned();
+                event = Some(Event::SealFailed { cohort, reason }).filter(|_| self.sabotage != Sabotage::ForgetsSurvivors);
+            }
+        }
+        if fails {
+            self.note(|| format!("!! the survivors of cohort {cohort} can't be stored"));
         }
         self.oracle.sealed(cohort, survivors, !fails);
+        event
     }
 
     pub(super) fn drop_sum(&mut self, cohort: CohortId) {
-        self.server.disk.open.retain(|_, o| o.open.terms.cohort != cohort);
+        let dropped: Vec<_> = self.server.disk.open.extract_if(.., |_, o| o.open.terms.cohort == cohort).collect();
+        for (_, dropped) in &dropped {
+            self.log_abandoned(&dropped.open);
+        }
         self.server.sums.remove(&cohort);
+        self.server.unmaskings.remove(&cohort);
+        self.server.described.remove(&cohort);
         self.server.received.retain(|(of, _), _| *of != cohort);
         self.server.spool.retain(|(_, of, _), _| *of != cohort);
         self.oracle.dropped(cohort);
@@ -147,16 +168,26 @@ impl World {
     fn publish(&mut self, job: JobId, cohort: CohortId, round: u32, base: Digest, survivors: Vec<(AgentId, ContributionId)>) {
         let number = self.server.publishes;
         self.server.publishes += 1;
-        if let Some(Fault::FailPublish { storage, .. }) = self.faults.take(self.now, Key::Publish(number)) {
-            return self.publish_failed(job, round, storage);
-        }
-        let is_sealed = |on_disk: &OpenOnDisk| on_disk.open.terms.cohort == cohort && on_disk.open.survivors.is_some();
-        if self.sabotage != Sabotage::ForgetsOpenRounds && !self.server.disk.open.values().any(is_sealed) {
+        let is_sealed = |on_disk: &OpenOnDisk| {
+            let open = &on_disk.open;
+            open.terms.cohort == cohort && open.survivors.is_some() && (open.secagg.is_none() || open.unmasking.is_some())
+        };
+        let is_wrong = matches!(self.sabotage, Sabotage::ForgetsOpenRounds | Sabotage::ForgetsSurvivors);
+        if !is_wrong && !self.server.disk.open.values().any(is_sealed) {
             // The seal failed before: without it nothing is published.
             self.seal(cohort, &survivors);
+            if let Some(unmasking) = self.server.unmaskings.get(&cohort).cloned() {
+                self.keep_unmasking(cohort, unmasking);
+            }
             if !self.server.disk.open.values().any(is_sealed) {
                 return self.publish_failed(job, round, true);
             }
+        }
+        if !self.unmask(cohort) {
+            return;
+        }
+        if let Some(Fault::FailPublish { storage, .. }) = self.faults.take(self.now, Key::Publish(number)) {
+            return self.publish_failed(job, round, storage);
         }
         let Some((spec, sum)) = self.server.disk.jobs.get(&job).zip(self.server.sums.get(&cohort)) else {
             let what = format!("cohort {cohort} is to be published and has no sum");
@@ -206,6 +237,9 @@ impl World {
             let before = spec.clone();
             store(spec, outcome, stepped.accuracy);
             let open = self.server.disk.open.remove(&job);
+            if let Some(on_disk) = &open {
+                self.log_round(&on_disk.open, stepped.model, survivors.len());
+            }
             if self.sabotage == Sabotage::ForgetsRounds {
                 self.server.forgotten.entry(job).or_insert((before, open));
             }

@@ -65,6 +65,7 @@ impl Driver {
     /// likes the graph is seen.
     pub(super) async fn forget_cohort(&mut self, terms: CohortTerms, draws: u8) {
         let described = self.descriptors.remove(&terms.cohort);
+        self.shared.traffic.ended(terms.cohort);
         let Some(before) = terms.bases.first().copied().filter(|_| draws > 0) else {
             return;
         };

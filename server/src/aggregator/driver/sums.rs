@@ -275,6 +275,7 @@ impl Driver {
         self.sums.remove(&cohort);
         self.restored.remove(&cohort);
         self.descriptors.remove(&cohort);
+        self.shared.traffic.ended(cohort);
         self.waiting.close_uploads(cohort);
         let journal = self.shared.journal.clone();
         tokio::task::spawn_blocking(move || {

@@ -82,18 +82,18 @@ impl Stream {
             AgentRequest::Advert(advert) => match self.shared.trust.member_key(&self.shared.tenant, self.agent, &advert.certificate) {
                 Ok(key) => {
                     let advert = Box::new(advert);
-                    self.ask(Ask::Secure(SecureStep::Advert { advert, key })).await
+                    self.secure_step(SecureStep::Advert { advert, key }).await
                 }
                 Err(refusal) => self.refuse(refusal).await,
             },
-            AgentRequest::Reveal(reveal) => self.ask(Ask::Secure(SecureStep::Reveal(reveal))).await,
-            AgentRequest::Shares(shares) => self.ask(Ask::Secure(SecureStep::Shares(shares))).await,
+            AgentRequest::Reveal(reveal) => self.secure_step(SecureStep::Reveal(reveal)).await,
+            AgentRequest::Shares(shares) => self.secure_step(SecureStep::Shares(shares)).await,
             AgentRequest::Survivors(query) => {
                 self.job = Some(query.job);
                 self.ask(Ask::Secure(SecureStep::Survivors(query))).await
             }
-            AgentRequest::Consent(consent) => self.ask(Ask::Secure(SecureStep::Consent(consent))).await,
-            AgentRequest::Unmask(unmask) => self.ask(Ask::Secure(SecureStep::Unmask(unmask))).await,
+            AgentRequest::Consent(consent) => self.secure_step(SecureStep::Consent(consent)).await,
+            AgentRequest::Unmask(unmask) => self.secure_step(SecureStep::Unmask(unmask)).await,
             AgentRequest::Bundle(query) => {
                 let current = self.shared.trust.current();
                 let newer = current.bundle().version() > query.have_version;
@@ -103,6 +103,11 @@ impl Stream {
             AgentRequest::Fetch(fetch) => fetch::serve(self, fetch).await,
             AgentRequest::Upload(upload) => upload::serve(self, upload).await,
         }
+    }
+
+    async fn secure_step(&mut self, step: SecureStep) -> Result<(), NetError> {
+        self.job = self.shared.traffic.job_of(step.cohort());
+        self.ask(Ask::Secure(step)).await
     }
 
     /// Writes the agent's record, without anybody waiting for it.
@@ -140,7 +145,12 @@ impl Stream {
             Some(Answer::Superseded) => self.reply(ReadyReply::Superseded).await,
             Some(Answer::Outcome(outcome)) => self.reply(outcome).await,
             Some(Answer::Progress(reply)) => self.reply(reply).await,
-            Some(Answer::Draw(call)) => self.reply(ReadyReply::Draw(call)).await,
+            Some(Answer::Draw(call)) => {
+                if let Some(job) = self.job {
+                    self.shared.traffic.began(call.cohort, job);
+                }
+                self.reply(ReadyReply::Draw(call)).await
+            }
             Some(Answer::Roster(roster)) => self.reply(roster).await,
             Some(Answer::Reveal(reply)) => self.reply(*reply).await,
             Some(Answer::Shares(reply)) => self.reply(reply).await,

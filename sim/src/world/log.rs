@@ -1,0 +1,74 @@
+//! The simulated server's log of models.
+
+use std::collections::BTreeMap;
+
+use aimass_crypto::log::{Checkpoint, Hash, Tree, leaf_hash};
+use aimass_federation::agent::log::origin;
+use aimass_protocol::log::{BaseProof, LogEntry, LogEvent, LogHead};
+use aimass_protocol::{Digest, JobId, Timestamp, codec};
+use serde_bytes::ByteBuf;
+
+use crate::trust::Trust;
+
+/// It lies on the server's disk, and no kill takes an entry away.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    tree: Tree,
+    /// The newest entry of each model.
+    models: BTreeMap<(JobId, Digest), (u64, Vec<u8>)>,
+}
+
+impl Log {
+    /// Appends an entry.
+    ///
+    /// # Panics
+    /// Never: an entry of these few fields can be written.
+    pub(super) fn append(&mut self, trust: &Trust, time: Timestamp, job: JobId, event: LogEvent) {
+        let entry = LogEntry {
+            version: LogEntry::VERSION,
+            tenant: trust.tenant.clone(),
+            job,
+            time,
+            event,
+        };
+        let bytes = codec::encode(&entry).expect("an entry within the limits can be written");
+        let index = self.tree.append(leaf_hash(&bytes));
+        if let Some(model) = entry.model() {
+            self.models.insert((job, model), (index, bytes));
+        }
+    }
+
+    pub(super) fn head(&self) -> LogHead {
+        LogHead {
+            size: self.tree.size(),
+            root: Digest::from_bytes(self.tree.root()),
+        }
+    }
+
+    /// Shows who saw `seen` entries that a model is in the log.
+    pub(super) fn base_proof(&self, trust: &Trust, job: JobId, base: Digest, seen: u64) -> Option<BaseProof> {
+        let (index, entry) = self.models.get(&(job, base))?;
+        let LogHead { size, root } = self.head();
+        let checkpoint = Checkpoint {
+            origin: origin(&trust.tenant),
+            size,
+            root: *root.as_bytes(),
+        };
+        Some(BaseProof {
+            checkpoint: ByteBuf::from(checkpoint.sign(&trust.server).ok()?),
+            entry: ByteBuf::from(entry.clone()),
+            index: *index,
+            inclusion: digests(self.tree.inclusion(*index, size)?),
+            consistency: self.consistency(seen, size),
+        })
+    }
+
+    /// Shows who saw `seen` entries that they are the beginning of the first `size`.
+    pub(super) fn consistency(&self, seen: u64, size: u64) -> Vec<Digest> {
+        digests(self.tree.consistency(seen, size).unwrap_or_default())
+    }
+}
+
+fn digests(hashes: Vec<Hash>) -> Vec<Digest> {
+    hashes.into_iter().map(Digest::from_bytes).collect()
+}
