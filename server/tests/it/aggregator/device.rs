@@ -91,6 +91,7 @@ impl Device {
             contracts: vec!["digits".to_owned()],
             declined: Vec::new(),
             held: Vec::new(),
+            spent: Vec::new(),
             log_size,
         };
         Ok(self.ask(&AgentRequest::CheckIn(check_in)).await?.0)
