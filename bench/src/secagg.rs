@@ -338,7 +338,11 @@ fn key_seed(id: &MemberId, salt: u64) -> [u8; 32] {
 /// Runs a step of every agent, on so many threads.
 fn each<T: Send>(threads: usize, agents: &mut [Agent], step: impl Fn(&mut Agent) -> Result<T> + Sync) -> Result<Vec<(MemberId, T)>> {
     let chunk = agents.len().div_ceil(threads.max(1));
-    let run = |part: &mut [Agent]| part.iter_mut().map(|agent| Ok((agent.id, step(agent)?))).collect::<Result<Vec<_>>>();
+    let run = |part: &mut [Agent]| {
+        part.iter_mut()
+            .map(|agent| Ok((agent.id, step(agent)?)))
+            .collect::<Result<Vec<_>>>()
+    };
     std::thread::scope(|scope| {
         let handles: Vec<_> = agents.chunks_mut(chunk).map(|part| scope.spawn(|| run(part))).collect();
         let mut all = Vec::new();

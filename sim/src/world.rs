@@ -253,7 +253,14 @@ impl World {
             .filter(|(_, d)| !d.left && !revoked.contains(&d.agent))
             .filter_map(|(index, d)| Some((index, d.disk.snapshot.held.as_ref()?)))
             // It waits for a round that can't be made.
-            .find(|(_, held)| !self.server.disk.jobs.get(&held.job).is_some_and(|spec| spec.ended.is_none() && self.is_starved(spec)))
+            .find(|(_, held)| {
+                !self
+                    .server
+                    .disk
+                    .jobs
+                    .get(&held.job)
+                    .is_some_and(|spec| spec.ended.is_none() && self.is_starved(spec))
+            })
             .map(|(index, held)| (index, held.id))
     }
 

@@ -65,13 +65,19 @@ fn masked_updates_are_nothing_to_warn_of_and_plain_ones_are() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let plain = examine_in(dir.path(), vec![]);
     let policy = find(&plain, "policy");
-    assert!(policy.health == Health::Warn && policy.found.contains("the server can read each update"), "{policy:?}");
+    assert!(
+        policy.health == Health::Warn && policy.found.contains("the server can read each update"),
+        "{policy:?}"
+    );
     let secure = examine(&AgentConfig {
         data_dir: dir.path().join("agent").display().to_string(),
         ..AgentConfig::default()
     });
     let policy = find(&secure, "policy");
-    assert!(policy.health == Health::Ok && policy.found.contains("masked updates alone"), "{policy:?}");
+    assert!(
+        policy.health == Health::Ok && policy.found.contains("masked updates alone"),
+        "{policy:?}"
+    );
 }
 
 #[test]

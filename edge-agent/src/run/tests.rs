@@ -252,10 +252,16 @@ fn a_server_that_smuggles_plain_mode_in_is_reported_and_gets_nothing() {
     let job = device.script.task.job;
     run_until(&device, |seen| seen.check_ins.iter().any(|c| c.declined == [job]));
     let seen = device.script.seen();
-    assert_eq!((seen.offered.len(), seen.uploads.len()), (1, 0), "it has trained, and nothing left the device");
+    assert_eq!(
+        (seen.offered.len(), seen.uploads.len()),
+        (1, 0),
+        "it has trained, and nothing left the device"
+    );
     assert!(device.options.state.contributions().expect("lists").is_empty());
     let reports = reports::load(&device.options.state).expect("reads");
-    let [report] = &reports[..] else { panic!("one report: {reports:?}") };
+    let [report] = &reports[..] else {
+        panic!("one report: {reports:?}")
+    };
     assert!(report.job == job && report.step == "ready" && report.server.is_some(), "{report:?}");
     assert!(report.what.contains("plain mode smuggled in"), "{report:?}");
     let status = crate::status::Status::read(&device.options.state).expect("reads");

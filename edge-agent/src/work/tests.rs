@@ -205,7 +205,11 @@ fn masked_residues_are_the_plain_ones_under_their_masks() {
         let mut masked = read();
         assert_eq!(under_masks.manifest.size_bytes(), under_plain.manifest.size_bytes());
         let same = masked.iter().zip(&residues).filter(|(a, b)| a == b).count();
-        assert!(same < residues.len() / 10 + 10, "{same} of {} bytes are as they were", residues.len());
+        assert!(
+            same < residues.len() / 10 + 10,
+            "{same} of {} bytes are as they were",
+            residues.len()
+        );
         // Damaged on disk, they are made again byte by byte.
         fs::write(device.state.encoded_path(id), b"damaged").expect("writes");
         assert_eq!(encoded(&device.state, id, terms.cohort).expect("reads"), None);

@@ -227,7 +227,7 @@ pub(super) fn codec_of(descriptor: &Descriptor, n_weights: usize) -> FixedCodec 
         weight_scale: 1,
         members: descriptor.members,
         evaluation: false,
-        rotation: None,
+        rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
     })
     .expect("a plan")
 }

@@ -2,12 +2,12 @@
 
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::frame::{ALPN_ENROL, FrameHeader, FrameKind, HEADER_BYTES};
-use aimass_protocol::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest};
+use aimass_protocol::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::{Checked, codec};
 use aimass_relay::{End, Recorded, Turn};
 use serde::Serialize;
