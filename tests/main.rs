@@ -5,6 +5,7 @@ mod by_hand;
 mod demo;
 mod fleet;
 mod identity;
+mod log;
 mod rounds;
 mod secure;
 mod support;

@@ -56,7 +56,10 @@ fn a_plain_and_a_secure_run_of_one_job_make_the_same_bytes() {
     };
     let secure = run("secure", &[]);
     let plain = run("plain", &["--plain"]);
-    assert_eq!((secure["aggregation"].as_str(), plain["aggregation"].as_str()), (Some("secure"), Some("plain")));
+    assert_eq!(
+        (secure["aggregation"].as_str(), plain["aggregation"].as_str()),
+        (Some("secure"), Some("plain"))
+    );
     assert_eq!(secure["model_sha256"], plain["model_sha256"]);
     for (run, says) in [("secure", false), ("plain", true)] {
         for log in ["server.log", "agent-1.log"] {
@@ -97,9 +100,23 @@ fn an_agent_that_is_killed_at_any_time_costs_no_round() {
 #[test]
 fn the_theory_is_at_hand() {
     let dir = tempfile::tempdir().expect("a folder");
-    let args = ["--json", "secagg", "params", "--clients", "256", "--adversarial", "0.05", "--dropout", "0.3", "--model"];
+    let args = [
+        "--json",
+        "secagg",
+        "params",
+        "--clients",
+        "256",
+        "--adversarial",
+        "0.05",
+        "--dropout",
+        "0.3",
+        "--model",
+    ];
     for (model, degree, threshold) in [("semi-honest", 42, 13), ("semi-malicious", 134, 74)] {
         let shown = json(&aimass(dir.path(), &[&args[..], &[model]].concat()));
-        assert_eq!((shown["degree"].as_u64(), shown["threshold"].as_u64()), (Some(degree), Some(threshold)));
+        assert_eq!(
+            (shown["degree"].as_u64(), shown["threshold"].as_u64()),
+            (Some(degree), Some(threshold))
+        );
     }
 }

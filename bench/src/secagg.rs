@@ -143,6 +143,7 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
         weight_scale: 1,
         members: args.clients,
         rotation: Some([7; 32]),
+        evaluation: false,
     })?;
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let cohort = [1; 16];
@@ -249,6 +250,7 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
             examples: 1,
             staleness: 0,
             train_loss: 0.5,
+            evaluation: None,
         };
         let mut encoded = codec.encode(update, &mut ChaCha20Rng::from_seed(key_seed(&agent.id, seed ^ 2)))?;
         packed_mask::apply(codec.plan(), &mut encoded.packed, &mut streams(&masks, suite, 0))?;
@@ -336,12 +338,12 @@ fn key_seed(id: &MemberId, salt: u64) -> [u8; 32] {
 /// Runs a step of every agent, on so many threads.
 fn each<T: Send>(threads: usize, agents: &mut [Agent], step: impl Fn(&mut Agent) -> Result<T> + Sync) -> Result<Vec<(MemberId, T)>> {
     let chunk = agents.len().div_ceil(threads.max(1));
+    let run = |part: &mut [Agent]| {
+        part.iter_mut()
+            .map(|agent| Ok((agent.id, step(agent)?)))
+            .collect::<Result<Vec<_>>>()
+    };
     std::thread::scope(|scope| {
-        let run = |part: &mut [Agent]| {
-            part.iter_mut()
-                .map(|agent| Ok((agent.id, step(agent)?)))
-                .collect::<Result<Vec<_>>>()
-        };
         let handles: Vec<_> = agents.chunks_mut(chunk).map(|part| scope.spawn(|| run(part))).collect();
         let mut all = Vec::new();
         for handle in handles {

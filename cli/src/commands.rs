@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod example;
 pub(crate) mod job;
+pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod owner;
 pub(crate) mod secagg;

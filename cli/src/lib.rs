@@ -13,6 +13,7 @@ pub mod example;
 pub mod fleet;
 mod logging;
 mod model_file;
+mod model_log;
 mod output;
 pub mod owner;
 mod plot;
@@ -55,6 +56,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Train(train) => commands::train::run(&train, &out),
         Command::Agents(agents) => commands::agents::run(&agents, &out),
         Command::Secagg(secagg) => commands::secagg::run(&secagg, &out),
+        Command::Log(log) => commands::log::run(&log, &out),
         Command::Example(example) => commands::example::run(&example, &out),
         Command::Doctor(doctor) => commands::doctor::run(&doctor, &out),
         Command::Config(config) => commands::config::run(&config, &out),

@@ -164,7 +164,8 @@ impl World {
     pub(crate) fn new(scenario: &Scenario, plan: &FaultPlan, workload: Box<dyn Workload>, sabotage: Sabotage, traced: bool) -> Self {
         let mut trust = Trust::new(scenario.seed);
         let devices = scenario.agents.iter().enumerate();
-        let devices = devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
+        let devices =
+            devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
         let mut world = Self {
             seed: scenario.seed,
             now: 0,
@@ -250,12 +251,26 @@ impl World {
             .iter()
             .enumerate()
             .filter(|(_, d)| !d.left && !revoked.contains(&d.agent))
-            .find_map(|(index, d)| Some((index, d.disk.snapshot.held.as_ref()?.id)))
+            .filter_map(|(index, d)| Some((index, d.disk.snapshot.held.as_ref()?)))
+            // It waits for a round that can't be made.
+            .find(|(_, held)| {
+                !self
+                    .server
+                    .disk
+                    .jobs
+                    .get(&held.job)
+                    .is_some_and(|spec| spec.ended.is_none() && self.is_starved(spec))
+            })
+            .map(|(index, held)| (index, held.id))
     }
 
     /// Whether each job has ended, or never will.
     fn all_over(&self) -> bool {
-        self.server.disk.jobs.values().all(|spec| spec.ended.is_some() || self.is_starved(spec))
+        self.server
+            .disk
+            .jobs
+            .values()
+            .all(|spec| spec.ended.is_some() || self.is_starved(spec))
     }
 
     /// Whether too few agents are left that may contribute to the job's model: the others have spent it, because shares that they revealed could not
@@ -303,7 +318,13 @@ impl World {
 
     /// Checks the end, and says what the run was like.
     pub(crate) fn end(mut self) -> Ending {
-        self.report.starved = self.server.disk.jobs.values().filter(|spec| spec.ended.is_none() && self.is_starved(spec)).count();
+        self.report.starved = self
+            .server
+            .disk
+            .jobs
+            .values()
+            .filter(|spec| spec.ended.is_none() && self.is_starved(spec))
+            .count();
         for (id, spec) in &self.server.disk.jobs {
             let expected = match &spec.ended {
                 Some(JobEnd::Finished { target_reached }) => {

@@ -89,7 +89,7 @@ impl Oracle {
             weight_scale: 1,
             members: descriptor.members,
             evaluation: false,
-            rotation: None,
+            rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
         })?;
         let mut delta = vec![0.0; self.layout.n_weights()];
         if let Some(own) = delta.get_mut(index) {

@@ -223,6 +223,8 @@ fn masked_residues_are_the_plain_ones_under_their_masks() {
             weight_cap: terms.codec.weight_cap,
             weight_scale: record.round_mode.weight_scale(),
             members: terms.members,
+            evaluation: false,
+            rotation: terms.rotation.map(|seed| *seed.as_bytes()),
         })
         .expect("a plan");
         let off = masks(suite, [secret::Sign::Minus, secret::Sign::Plus]);

@@ -255,7 +255,7 @@ impl Collecting {
             if self.cohort.secure.is_none() || self.is_unmasked {
                 return Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)));
             }
-            return match Unmasking::begin(self.cohort.clone(), job, cx) {
+            return match Unmasking::begin(self.cohort.clone(), job, cx, self.is_sealed) {
                 Some(phase) => Some(Phase::Unmasking(phase)),
                 None => Some(self.give_up(job, cx, "the record of the cohort's survivors does not fit its members")),
             };

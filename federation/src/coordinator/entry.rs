@@ -91,15 +91,6 @@ impl Entry {
         }
     }
 
-    fn cohort_mut(&mut self) -> Option<&mut Cohort> {
-        match &mut self.phase {
-            Phase::Collecting(phase) => Some(&mut phase.cohort),
-            Phase::Unmasking(phase) => Some(&mut phase.cohort),
-            Phase::Publishing(phase) => Some(&mut phase.cohort),
-            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => None,
-        }
-    }
-
     fn cohort(&self) -> Option<&Cohort> {
         match &self.phase {
             Phase::Collecting(phase) => Some(&phase.cohort),

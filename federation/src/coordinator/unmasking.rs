@@ -1,6 +1,7 @@
 //! Unmasking: the survivors agree that they are the survivors, then reveal the shares that take the masks off their sum. Nothing goes into it any more.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aimass_crypto::secagg::MemberId;
 use aimass_protocol::message::agent::OutcomeReply;
@@ -16,6 +17,10 @@ use super::publishing::Publishing;
 use super::secure::{self, Secure, at_fault, given_up, id, too_late};
 use super::{AgentReply, Effect, UnmaskingRecord};
 use crate::RequestKind;
+
+/// Once shares may have been revealed, those that are missing are waited for at least so long: who has revealed some can't contribute to this model again,
+/// whatever becomes of the sum.
+const LEAST_PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Unmasking {
@@ -91,8 +96,8 @@ impl Cohort {
 }
 
 impl Unmasking {
-    /// A sum that is sealed. `None` if its members can't be its survivors: the record of the cohort is wrong.
-    pub(super) fn begin<R>(mut cohort: Cohort, job: &Job, cx: &mut Context<'_, R>) -> Option<Self> {
+    /// A sum that is sealed; `again` if a killed server was at it before. `None` if its members can't be its survivors: the record of the cohort is wrong.
+    pub(super) fn begin<R>(mut cohort: Cohort, job: &Job, cx: &mut Context<'_, R>, again: bool) -> Option<Self> {
         let survivors = cohort.survivor_ids();
         let secure = cohort.secure.as_mut()?;
         let set = secure.server.seal(&survivors).ok()?;
@@ -108,7 +113,7 @@ impl Unmasking {
         }
         Some(Self {
             cohort,
-            until: cx.now.after(job.max_time()),
+            until: cx.now.after(if again { patience(job) } else { job.max_time() }),
             agreed: false,
             falls_short: false,
         })
@@ -138,6 +143,7 @@ impl Unmasking {
         let secure = self.cohort.secure.as_mut()?;
         if !self.agreed && secure.waits.due(&secure.server.missing_consents()) <= cx.now {
             self.agreed = true;
+            self.until = cx.now.after(patience(job));
             secure.waits.begin(cx.now);
         }
         if self.agreed {
@@ -218,6 +224,11 @@ impl Unmasking {
             cx.refuse(agent, request, aimass_protocol::ErrorCode::Revoked, super::REVOKED);
         }
     }
+}
+
+/// How long shares are waited for once some may have been revealed.
+fn patience(job: &Job) -> Duration {
+    job.max_time().max(LEAST_PATIENCE)
 }
 
 /// Tells each member that has enough of its neighbours' signatures which those are.

@@ -61,6 +61,9 @@ impl Checked for Descriptor {
         self.codec.check()?;
         within("members", self.members.into(), 1, MAX_MEMBERS.into())?;
         within("floor", self.floor.into(), 1, self.members.into())?;
+        if let Some(head) = &self.log {
+            head.check()?;
+        }
         match (&self.secagg, self.mode) {
             (None, AggregationMode::Plain) => Ok(()),
             (Some(params), AggregationMode::Secure) => {

@@ -3,7 +3,8 @@
 use super::{Checked, Violation, at_most, distinct, filled, violation, within};
 use crate::descriptor::SecAggParams;
 use crate::limits::{
-    MAX_CERTIFICATE_BYTES, MAX_DESCRIPTOR_BYTES, MAX_DRAWS, MAX_NEIGHBOURS, MAX_PROOF_HASHES, MAX_SECURE_MEMBERS, MIN_SECURE_MEMBERS,
+    MAX_CERTIFICATE_BYTES, MAX_DESCRIPTOR_BYTES, MAX_DRAWS, MAX_LOG_SIZE, MAX_NEIGHBOURS, MAX_PROOF_HASHES, MAX_SECURE_MEMBERS,
+    MIN_SECURE_MEMBERS,
 };
 use crate::message::secagg::{
     Advert, ConsentReply, DrawCall, Opening, Reveal, RevealReply, Roster, SealedShare, Shares, SharesReply, SurvivorsReply, Unmask,
@@ -19,7 +20,8 @@ impl Checked for DrawCall {
 impl Checked for Advert {
     fn check(&self) -> Result<(), Violation> {
         draw(self.draw)?;
-        filled("certificate", self.certificate.len(), MAX_CERTIFICATE_BYTES)
+        filled("certificate", self.certificate.len(), MAX_CERTIFICATE_BYTES)?;
+        within("log_size", self.log_size, 0, MAX_LOG_SIZE)
     }
 }
 

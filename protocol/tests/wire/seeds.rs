@@ -17,6 +17,7 @@ fn write(name: &str, bytes: &[u8]) {
     std::fs::write(folder().join(name), bytes).expect("seeds can be written");
 }
 
+#[expect(clippy::disallowed_methods, reason = "the crate is pure, its tests read and write their seeds")]
 fn committed() -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir(folder()).expect("fuzz/seeds/control_message");
     files

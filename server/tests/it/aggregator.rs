@@ -4,6 +4,7 @@ mod access;
 mod deployment;
 mod device;
 mod disk;
+mod log;
 mod restart;
 mod rounds;
 mod submission;

@@ -80,7 +80,11 @@ impl Oracle {
     }
 
     pub(super) fn check_not_spent(&mut self, cohort: CohortId, contribution: ContributionId) {
-        let released = self.secrets.released.iter().find(|((_, of), in_)| *of == contribution && **in_ != cohort);
+        let released = self
+            .secrets
+            .released
+            .iter()
+            .find(|((_, of), in_)| *of == contribution && **in_ != cohort);
         if let Some(((device, _), other)) = released {
             let what = format!("it holds contribution {contribution}, whose device {device} released shares in cohort {other}");
             self.violate(Violation::Secret { cohort, what });

@@ -163,6 +163,7 @@ fn kind(event: &Event) -> &'static str {
         Event::AddFailed { .. } => "AddFailed",
         Event::Outcome { .. } => "Outcome",
         Event::Secure { .. } => "Secure",
+        Event::SealFailed { .. } => "SealFailed",
         Event::Described { .. } => "Described",
         Event::Gone { .. } => "Gone",
         Event::Revoked { .. } => "Revoked",

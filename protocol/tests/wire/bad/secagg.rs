@@ -84,6 +84,10 @@ pub(super) fn vectors() -> Vec<Json> {
             &set("advert", &["Advert", "signature"], Cbor::Bytes(vec![1; 63])),
         ),
         malformed("advert_log_size_as_text", "AgentRequest", &no_log_size),
+        request(
+            "advert_of_a_log_beyond_the_largest",
+            &set("advert", &["Advert", "log_size"], Cbor::Integer((1 << 62) + 1)),
+        ),
         malformed(
             "advert_without_seal_key",
             "AgentRequest",
@@ -196,6 +200,11 @@ pub(super) fn vectors() -> Vec<Json> {
         secure("descriptor_secure_of_two", &["members"], Cbor::Integer(2)),
         secure("descriptor_secure_of_1025", &["members"], Cbor::Integer(1025)),
         secure("descriptor_secure_floor_of_two", &["floor"], Cbor::Integer(2)),
+        secure(
+            "descriptor_of_a_log_beyond_the_largest",
+            &["log", "size"],
+            Cbor::Integer((1 << 62) + 1),
+        ),
         params("degree_of_all_members", "degree", 3),
         params("degree_one", "degree", 1),
         params("threshold_one", "threshold", 1),

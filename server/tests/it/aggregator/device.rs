@@ -76,6 +76,11 @@ impl Device {
     }
 
     pub(super) async fn check_in(&self) -> Result<CheckInReply, NetError> {
+        self.check_in_having_seen(0).await
+    }
+
+    /// Checks in as an agent that saw so many entries of the log.
+    pub(super) async fn check_in_having_seen(&self, log_size: u64) -> Result<CheckInReply, NetError> {
         let capabilities = Capabilities {
             agent_version: "0.1.0".to_owned(),
             cores: 2,
@@ -86,7 +91,8 @@ impl Device {
             contracts: vec!["digits".to_owned()],
             declined: Vec::new(),
             held: Vec::new(),
-            log_size: 0,
+            spent: Vec::new(),
+            log_size,
         };
         Ok(self.ask(&AgentRequest::CheckIn(check_in)).await?.0)
     }
@@ -221,7 +227,7 @@ pub(super) fn codec_of(descriptor: &Descriptor, n_weights: usize) -> FixedCodec 
         weight_scale: 1,
         members: descriptor.members,
         evaluation: false,
-        rotation: None,
+        rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
     })
     .expect("a plan")
 }

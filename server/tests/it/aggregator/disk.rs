@@ -161,6 +161,7 @@ fn check_in(held: Option<Held>) -> CheckIn {
         contracts: vec!["digits".to_owned()],
         declined: Vec::new(),
         held: held.into_iter().collect(),
+        spent: Vec::new(),
         log_size: 0,
     }
 }

@@ -7,6 +7,7 @@ use aimass_protocol::message::agent::{
     AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest};
+use aimass_protocol::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::{Checked, codec};
 use aimass_relay::{End, Recorded, Turn};
 use serde::Serialize;
@@ -161,6 +162,12 @@ impl Request {
                 AgentRequest::Outcome(_) => named::<Reply<OutcomeReply>>("Reply<OutcomeReply>", payload),
                 AgentRequest::Progress(_) => named::<Reply<ProgressReply>>("Reply<ProgressReply>", payload),
                 AgentRequest::Bundle(_) => named::<Reply<BundleReply>>("Reply<BundleReply>", payload),
+                AgentRequest::Advert(_) => named::<Reply<Roster>>("Reply<Roster>", payload),
+                AgentRequest::Reveal(_) => named::<Reply<RevealReply>>("Reply<RevealReply>", payload),
+                AgentRequest::Shares(_) => named::<Reply<SharesReply>>("Reply<SharesReply>", payload),
+                AgentRequest::Survivors(_) => named::<Reply<SurvivorsReply>>("Reply<SurvivorsReply>", payload),
+                AgentRequest::Consent(_) => named::<Reply<ConsentReply>>("Reply<ConsentReply>", payload),
+                AgentRequest::Unmask(_) => named::<Reply<UnmaskReply>>("Reply<UnmaskReply>", payload),
             },
         }
     }
