@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use aimass_cli::cluster::ClusterSettings;
-use aimass_relay::udp::{UdpRelay, Weather};
 use aimass_protocol::job::AggregationMode;
+use aimass_relay::udp::{UdpRelay, Weather};
 use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 
 use crate::support::PROGRAM;

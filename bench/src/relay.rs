@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use aimass_cli::cluster::ClusterSettings;
-use aimass_relay::udp::{UdpRelay, Weather};
 use aimass_protocol::job::AggregationMode;
+use aimass_relay::udp::{UdpRelay, Weather};
 use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 use anyhow::{Result, ensure};
 use clap::Args;

@@ -230,7 +230,8 @@ impl AgentEvent {
             Self::Included { round, model, .. } => format!("round {round}: included in model {}", short(model)),
             Self::NotIncluded { .. } => "the contribution was not included; it is offered again".to_owned(),
             Self::Abandoned { .. } => {
-                "the round came to nothing after its unmasking had begun; the contribution is dropped, because it may be in a sum".to_owned()
+                "the round came to nothing after its unmasking had begun; the contribution is dropped, because it may be in a sum"
+                    .to_owned()
             }
             Self::Report { job, step, what, .. } => format!(
                 "the server breaks the protocol of job {}, as its answer to {step} shows: {what}; kept in reports.jsonl",

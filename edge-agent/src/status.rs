@@ -191,7 +191,11 @@ impl fmt::Display for Status {
             )?;
         }
         if let Some(last) = self.reports.last() {
-            writeln!(f, "reports      {} of a server that breaks the protocol, in reports.jsonl; the last:", self.reports.len())?;
+            writeln!(
+                f,
+                "reports      {} of a server that breaks the protocol, in reports.jsonl; the last:",
+                self.reports.len()
+            )?;
             writeln!(f, "             job {}: {}", last.job, last.what)?;
         }
         if let Some(refused) = &self.last.last_refused {

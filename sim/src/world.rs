@@ -164,7 +164,8 @@ impl World {
     pub(crate) fn new(scenario: &Scenario, plan: &FaultPlan, workload: Box<dyn Workload>, sabotage: Sabotage, traced: bool) -> Self {
         let mut trust = Trust::new(scenario.seed);
         let devices = scenario.agents.iter().enumerate();
-        let devices = devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
+        let devices =
+            devices.map(|(index, plan)| Device::new(index, *plan, trust.enrol(), Chance::new(scenario.seed, &format!("device {index}"))));
         let mut world = Self {
             seed: scenario.seed,
             now: 0,
@@ -252,13 +253,24 @@ impl World {
             .filter(|(_, d)| !d.left && !revoked.contains(&d.agent))
             .filter_map(|(index, d)| Some((index, d.disk.snapshot.held.as_ref()?)))
             // It waits for a round that can't be made.
-            .find(|(_, held)| !self.server.disk.jobs.get(&held.job).is_some_and(|spec| spec.ended.is_none() && self.is_starved(spec)))
+            .find(|(_, held)| {
+                !self
+                    .server
+                    .disk
+                    .jobs
+                    .get(&held.job)
+                    .is_some_and(|spec| spec.ended.is_none() && self.is_starved(spec))
+            })
             .map(|(index, held)| (index, held.id))
     }
 
     /// Whether each job has ended, or never will.
     fn all_over(&self) -> bool {
-        self.server.disk.jobs.values().all(|spec| spec.ended.is_some() || self.is_starved(spec))
+        self.server
+            .disk
+            .jobs
+            .values()
+            .all(|spec| spec.ended.is_some() || self.is_starved(spec))
     }
 
     /// Whether too few agents are left that may contribute to the job's model: the others have spent it, because shares that they revealed could not
@@ -273,9 +285,18 @@ impl World {
             !d.left && !revoked.contains(&d.agent) && !spent
         };
         // Those that a fault keeps out of the round have not left, and are not here either.
-        let kept_out = |fault: &Fault| matches!(fault, Fault::Stall { .. } | Fault::FailAdd { bad_update: true, .. } | Fault::Twin { .. });
+        let kept_out = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::Stall { .. } | Fault::FailAdd { bad_update: true, .. } | Fault::Twin { .. }
+            )
+        };
         let applied = self.faults.applied();
-        let missing = self.plan.faults.iter().filter(|(place, fault)| kept_out(fault) && applied.contains(place));
+        let missing = self
+            .plan
+            .faults
+            .iter()
+            .filter(|(place, fault)| kept_out(fault) && applied.contains(place));
         self.devices.iter().filter(may).count() < need(&spec.file) + missing.count()
     }
 
@@ -310,7 +331,13 @@ impl World {
 
     /// Checks the end, and says what the run was like.
     pub(crate) fn end(mut self) -> Ending {
-        self.report.starved = self.server.disk.jobs.values().filter(|spec| spec.ended.is_none() && self.is_starved(spec)).count();
+        self.report.starved = self
+            .server
+            .disk
+            .jobs
+            .values()
+            .filter(|spec| spec.ended.is_none() && self.is_starved(spec))
+            .count();
         for (id, spec) in &self.server.disk.jobs {
             let expected = match &spec.ended {
                 Some(JobEnd::Finished { target_reached }) => {

@@ -46,7 +46,9 @@ pub(crate) async fn upload(
     masks: Option<&Masks>,
 ) -> Result<(), NetError> {
     let broken = |reason: String| NetError::Protocol { reason };
-    let update = oracle.update(index, contribution, descriptor, masks).map_err(|e| broken(e.to_string()))?;
+    let update = oracle
+        .update(index, contribution, descriptor, masks)
+        .map_err(|e| broken(e.to_string()))?;
     let manifest = blob::update_manifest(&update).map_err(|e| broken(e.to_string()))?;
     let ask = Upload {
         cohort: descriptor.cohort,

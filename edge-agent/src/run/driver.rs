@@ -275,7 +275,11 @@ impl Driver {
                 }
             }
             Effect::Report(report) => {
-                let server = self.network.connection.as_ref().and_then(|(_, connection)| connection.peer_public_key());
+                let server = self
+                    .network
+                    .connection
+                    .as_ref()
+                    .and_then(|(_, connection)| connection.peer_public_key());
                 self.notes.report(&report, server)?;
             }
             // They were turned into requests above.

@@ -175,7 +175,10 @@ impl Unmasking {
     /// Whether so many have lost their keys that the masks will never come off.
     fn is_hopeless(&mut self) -> bool {
         let survivors = self.cohort.survivor_ids();
-        self.cohort.secure.as_mut().is_some_and(|secure| secure.has_lost_more() && !secure.is_possible(&survivors))
+        self.cohort
+            .secure
+            .as_mut()
+            .is_some_and(|secure| secure.has_lost_more() && !secure.is_possible(&survivors))
     }
 
     fn unmask<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {

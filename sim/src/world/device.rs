@@ -402,7 +402,14 @@ impl World {
         self.faults.take(self.now, Key::AgentWork(device, work)).is_some()
     }
 
-    pub(super) fn encoding_done(&mut self, device: usize, life: u64, contribution: ContributionId, descriptor: &Descriptor, masks: Option<&Masks>) {
+    pub(super) fn encoding_done(
+        &mut self,
+        device: usize,
+        life: u64,
+        contribution: ContributionId,
+        descriptor: &Descriptor,
+        masks: Option<&Masks>,
+    ) {
         if !self.devices[device].is_alive(life) {
             return;
         }

@@ -96,7 +96,8 @@ impl World {
         let cohort = step.cohort();
         Some(match (step, reply) {
             (SecureStep::Advert { advert, .. }, AgentReply::Roster(roster)) => {
-                self.oracle.roster(cohort, roster.members.iter().map(|member| member.agent).collect());
+                self.oracle
+                    .roster(cohort, roster.members.iter().map(|member| member.agent).collect());
                 let draw = advert.draw;
                 News::Roster { cohort, draw, roster }
             }

@@ -508,7 +508,12 @@ impl World {
                 base_bytes,
                 finish_within_ms: finish_within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
                 log: match asked {
-                    Event::CheckIn { check_in, .. } => self.server.disk.log.base_proof(&self.trust, job, base, check_in.log_size).map(Box::new),
+                    Event::CheckIn { check_in, .. } => self
+                        .server
+                        .disk
+                        .log
+                        .base_proof(&self.trust, job, base, check_in.log_size)
+                        .map(Box::new),
                     _ => None,
                 },
                 server: self.trust.server_key(),

@@ -79,7 +79,9 @@ impl Notes {
                 tracing::warn!("job {name}: updates are protected by TLS alone; the server can read each update (plain aggregation)");
             }
             AggregationMode::Secure => {
-                tracing::info!("job {name}: updates are masked; the server sees the sum of at least {floor} of them alone (secure aggregation)");
+                tracing::info!(
+                    "job {name}: updates are masked; the server sees the sum of at least {floor} of them alone (secure aggregation)"
+                );
             }
         }
     }

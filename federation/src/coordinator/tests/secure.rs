@@ -168,7 +168,13 @@ impl World {
             log_size: 0,
         };
         let key = member.key.public();
-        self.secure(agent, SecureStep::Advert { advert: Box::new(advert), key });
+        self.secure(
+            agent,
+            SecureStep::Advert {
+                advert: Box::new(advert),
+                key,
+            },
+        );
     }
 
     fn secure(&mut self, agent: AgentId, step: SecureStep) {
@@ -179,7 +185,10 @@ impl World {
         let AgentReply::Roster(Roster { members }) = self.last(agent).clone() else {
             panic!("{agent} has no roster: {:?}", self.last(agent));
         };
-        let members = members.iter().map(|m| (*m.agent.as_bytes(), *m.draw_commitment.as_bytes())).collect();
+        let members = members
+            .iter()
+            .map(|m| (*m.agent.as_bytes(), *m.draw_commitment.as_bytes()))
+            .collect();
         let member = self.members.get_mut(&agent).expect("one of ours");
         let roster = Members::new(*self.cohort.as_bytes(), member.draw, members).expect("a roster");
         let nonce = member.client.as_mut().expect("made").see_roster(roster, 3).expect("honest");
@@ -258,7 +267,10 @@ impl World {
             sealed: share.sealed.as_slice().try_into().expect("80 bytes"),
             signature: *share.signature.as_bytes(),
         });
-        assert_eq!(client.receive(received.collect()).expect("honest").unreadable, Vec::<[u8; 16]>::new());
+        assert_eq!(
+            client.receive(received.collect()).expect("honest").unreadable,
+            Vec::<[u8; 16]>::new()
+        );
         let masked = masked(member.input, &client.masks().expect("received"));
         let (cohort, contribution) = (self.cohort, member.contribution);
         self.step(Event::UploadBegun {
@@ -271,7 +283,14 @@ impl World {
             cohort,
             contribution,
         });
-        assert!(effects.contains(&Effect::Add { cohort, agent, contribution }), "{effects:?}");
+        assert!(
+            effects.contains(&Effect::Add {
+                cohort,
+                agent,
+                contribution
+            }),
+            "{effects:?}"
+        );
         for (sum, value) in self.sum.iter_mut().zip(masked) {
             *sum = sum.wrapping_add(value);
         }
@@ -399,7 +418,11 @@ fn should_publish_the_sum_of_masked_inputs() {
         assert_eq!(opened.members.len(), usize::from(n));
         world.all(&agents, World::upload);
         world.finish(&agents);
-        assert!(agents.iter().all(|agent| *world.last(*agent) == AgentReply::Unmask(UnmaskReply::Taken)));
+        assert!(
+            agents
+                .iter()
+                .all(|agent| *world.last(*agent) == AgentReply::Unmask(UnmaskReply::Taken))
+        );
         let published = world.step(Event::Published {
             job: job(1),
             round: 1,
@@ -457,12 +480,19 @@ fn should_draw_again_without_who_keeps_its_part_back_and_give_up_after_three_dra
         assert_eq!(world.phase(), PhaseName::Joining);
         world.wait(31);
         if draw < 3 {
-            assert!(agents.iter().all(|agent| matches!(world.last(*agent), AgentReply::DrawAgain(call) if call.draw == draw + 1)));
+            assert!(
+                agents
+                    .iter()
+                    .all(|agent| matches!(world.last(*agent), AgentReply::DrawAgain(call) if call.draw == draw + 1))
+            );
             assert!(!matches!(world.last(silent), AgentReply::DrawAgain(_)));
         }
     }
     assert_eq!(world.phase(), PhaseName::Gathering);
-    assert!(agents.iter().all(|agent| is_refused(world.last(*agent), ErrorCode::CohortUnknown)), "they offer again");
+    assert!(
+        agents.iter().all(|agent| is_refused(world.last(*agent), ErrorCode::CohortUnknown)),
+        "they offer again"
+    );
     // And can be a cohort anew.
     world.all(&agents, World::offer);
     world.wait(61);
@@ -478,7 +508,11 @@ fn should_abandon_a_sum_that_too_few_can_unmask_and_reveal_nothing() {
     assert_eq!(world.phase(), PhaseName::Gathering);
     assert!(effects.contains(&Effect::DropSum { cohort: world.cohort }));
     world.all(&agents[..3], World::ask_survivors);
-    assert!(agents[..3].iter().all(|agent| *world.last(*agent) == AgentReply::Survivors(SurvivorsReply::NotIncluded)));
+    assert!(
+        agents[..3]
+            .iter()
+            .all(|agent| *world.last(*agent) == AgentReply::Survivors(SurvivorsReply::NotIncluded))
+    );
     assert_eq!(world.unmasking, None);
 }
 
@@ -496,9 +530,21 @@ fn should_abandon_the_sum_at_once_when_too_many_have_lost_their_keys() {
         };
         world.step(Event::Outcome { agent: *agent, query });
     }
-    assert_eq!(world.phase(), PhaseName::Gathering, "two were started anew: three shares are left, four are needed");
-    assert!(agents[..3].iter().all(|agent| *world.last(*agent) == AgentReply::Consent(ConsentReply::NotIncluded)));
-    assert!(agents[3..].iter().all(|agent| *world.last(*agent) == AgentReply::Outcome(OutcomeReply::NotIncluded)));
+    assert_eq!(
+        world.phase(),
+        PhaseName::Gathering,
+        "two were started anew: three shares are left, four are needed"
+    );
+    assert!(
+        agents[..3]
+            .iter()
+            .all(|agent| *world.last(*agent) == AgentReply::Consent(ConsentReply::NotIncluded))
+    );
+    assert!(
+        agents[3..]
+            .iter()
+            .all(|agent| *world.last(*agent) == AgentReply::Outcome(OutcomeReply::NotIncluded))
+    );
 }
 
 #[test]
@@ -509,7 +555,11 @@ fn should_wait_long_for_a_survivor_once_others_have_revealed_their_shares() {
     world.all(&agents, World::consent);
     world.all(&agents[..2], World::unmask);
     world.wait(240);
-    assert_eq!(world.phase(), PhaseName::Unmasking, "what two have revealed is spent, whatever becomes of it");
+    assert_eq!(
+        world.phase(),
+        PhaseName::Unmasking,
+        "what two have revealed is spent, whatever becomes of it"
+    );
     world.unmask(agents[2]);
     assert_eq!(world.phase(), PhaseName::Publishing);
 }
@@ -577,7 +627,11 @@ fn should_go_on_after_a_kill_between_any_two_steps() {
     assert_eq!(world.phase(), PhaseName::Unmasking);
     assert_eq!(world.unmasking, None);
     for agent in &agents {
-        world.told.get_mut(agent).expect("told").retain(|reply| matches!(reply, AgentReply::Consent(_)));
+        world
+            .told
+            .get_mut(agent)
+            .expect("told")
+            .retain(|reply| matches!(reply, AgentReply::Consent(_)));
     }
     world.all(&agents, World::unmask);
     assert_eq!(world.phase(), PhaseName::Publishing);
@@ -618,7 +672,10 @@ fn should_drop_an_agent_that_breaks_the_protocol_and_go_on() {
     assert!(is_refused(world.last(agents[0]), ErrorCode::SecAgg), "{:?}", world.last(agents[0]));
     world.wait(1);
     let rest = &agents[1..];
-    assert!(rest.iter().all(|agent| matches!(world.last(*agent), AgentReply::DrawAgain(_))), "at once");
+    assert!(
+        rest.iter().all(|agent| matches!(world.last(*agent), AgentReply::DrawAgain(_))),
+        "at once"
+    );
     world.all(rest, World::advert);
     world.all(rest, World::reveal);
     // Shares whose signatures are another's.
@@ -663,7 +720,11 @@ fn should_answer_a_repeated_step_as_before() {
         step(world, one);
         world.last(one).clone()
     };
-    let call = world.told[&one].iter().find(|reply| matches!(reply, AgentReply::Draw(_))).expect("called").clone();
+    let call = world.told[&one]
+        .iter()
+        .find(|reply| matches!(reply, AgentReply::Draw(_)))
+        .expect("called")
+        .clone();
     let roster = world.last(one).clone();
     assert_eq!(repeat(&mut world, World::advert, &call), roster);
     world.all(&agents, World::reveal);
@@ -682,7 +743,11 @@ fn should_let_go_of_a_member_that_lost_its_keys_before_its_upload() {
     world.offer(agents[0]);
     world.all(&agents[1..], World::upload);
     assert_eq!(world.phase(), PhaseName::Unmasking, "nobody waits for it");
-    assert_eq!(world.bench.coordinator.job(job(1)).expect("there").ready, 1, "it waits for the next cohort");
+    assert_eq!(
+        world.bench.coordinator.job(job(1)).expect("there").ready,
+        1,
+        "it waits for the next cohort"
+    );
     world.finish(&agents[1..]);
 }
 
@@ -699,7 +764,9 @@ fn should_not_offer_a_model_that_an_agent_has_spent() {
         agent: agent(1),
         check_in: asked,
     });
-    let AgentReply::ComeBack(come_back) = reply else { panic!("no work for it: {reply:?}") };
+    let AgentReply::ComeBack(come_back) = reply else {
+        panic!("no work for it: {reply:?}")
+    };
     assert!(come_back.reason.contains("next round"), "{}", come_back.reason);
     let distinct: BTreeSet<_> = [come_back.reason].into_iter().collect();
     assert_eq!(distinct.len(), 1);
