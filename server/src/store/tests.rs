@@ -65,6 +65,41 @@ fn round(n: u32) -> RoundRecord {
     }
 }
 
+#[test]
+fn a_round_of_an_earlier_version_has_no_evaluation_on_devices() {
+    let mut written = serde_json::to_value(round(1)).expect("JSON");
+    let fields = written.as_object_mut().expect("an object");
+    fields.retain(|name, _| !name.starts_with("device_"));
+    assert_eq!(fields.len(), 15);
+    let expected = RoundRecord {
+        device_accuracy: None,
+        device_loss: None,
+        device_examples: None,
+        ..round(1)
+    };
+    assert_eq!(serde_json::from_value::<RoundRecord>(written).expect("is read"), expected);
+    assert_eq!(
+        (round(1).reached(), expected.reached()),
+        (Some(0.9), Some(0.9)),
+        "held-out data comes first"
+    );
+    let without = RoundRecord {
+        accuracy: None,
+        ..round(1)
+    };
+    assert_eq!(
+        (
+            without.reached(),
+            RoundRecord {
+                accuracy: None,
+                ..expected
+            }
+            .reached()
+        ),
+        (Some(0.25), None)
+    );
+}
+
 fn member(n: u8) -> (AgentId, ContributionId) {
     (AgentId::from_bytes([n; 16]), ContributionId::from_bytes([n; 16]))
 }
