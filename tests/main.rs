@@ -3,6 +3,7 @@
 mod bad_input;
 mod by_hand;
 mod demo;
+mod evaluation;
 mod fleet;
 mod identity;
 mod log;

@@ -81,6 +81,9 @@ pub struct TrainedRecord {
     pub steps: u64,
     /// Mean loss over the last pass.
     pub train_loss: f32,
+    /// How good the base is on the rows that were held back; `None` where the job asks for no evaluation on devices.
+    #[serde(default)]
+    pub evaluation: Option<EvaluationRecord>,
     /// Round that the base belongs to.
     pub round: u32,
     /// How the job's rounds wait: what a weight is counted in follows from it.
@@ -88,6 +91,17 @@ pub struct TrainedRecord {
     pub round_mode: RoundMode,
     /// Seed of the rounding.
     pub rounding_seed: Digest,
+}
+
+/// How good a model is on the rows that were held back; all 0 where there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Mean loss.
+    pub loss: f32,
+    /// Rows that the model gets right; 0 where that means nothing.
+    pub correct: u64,
+    /// Rows.
+    pub examples: u64,
 }
 
 /// What was encoded for which cohort.

@@ -1,5 +1,6 @@
 //! What is done with the data: training, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
+mod evaluation;
 mod training;
 
 use std::fs;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aimass_compression::mask::{self, Sign};
-use aimass_compression::{ClientUpdate, ContributionError, FixedCodec, FixedParams, PlanError, SumPlan};
+use aimass_compression::{ClientUpdate, ContributionError, Evaluation, FixedCodec, FixedParams, PlanError, SumPlan};
 use aimass_crypto::hash::{Sha256, sha256};
 use aimass_crypto::secagg::mask as secret;
 use aimass_federation::agent::Masks;
@@ -28,7 +29,9 @@ use rand_core::SeedableRng as _;
 use tracing::info;
 
 use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
+use evaluation::Parts;
 
+pub use evaluation::held_back_rows;
 pub use training::Wish;
 
 /// How much training a killed process loses at most, but for the step that it was in; more where saving is slow.
@@ -109,7 +112,8 @@ pub enum WorkError {
 
 /// Trains on `backend` and keeps the result durably under `order.contribution`. Goes on from the checkpoint that an interrupted training of the same
 /// job, base and data has left, to the same bytes; the checkpoint stays until the session lets go of the task. `control` hears of every step and says
-/// how to go on. Returns what was kept and how long training took.
+/// how to go on. Where the job asks for evaluation on devices, some rows are never trained on and the base is evaluated on them first, which `control`
+/// does not interrupt. Returns what was kept and how long all of it took.
 ///
 /// # Errors
 /// [`WorkError`]; no contribution is kept then.
@@ -129,9 +133,11 @@ pub fn train(
         _ => return Err(WorkError::Base { base: order.base }),
     };
     let model = Model::from_shared(bytes.into())?;
-    let Recipe { layout, wanted, .. } = Recipe::of(&model, &order.file)?;
+    let Recipe { layout, wanted, heads } = Recipe::of(&model, &order.file)?;
     let data = data::open(&order.data, &wanted, &Limits::default())?;
     let fingerprint = fingerprint(&*data)?;
+    let Parts { train: data, held_back } = Parts::of(data, order.file.on_devices(), order.file.job.seed, &fingerprint);
+    let evaluation = held_back.map(|rows| evaluation::evaluate(&model, &rows, &heads));
     let seed = derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint);
     let config = train_config(&order.file, Setting::Round, data.len(), seed);
     let note = |text: &str| info!("{text}");
@@ -156,6 +162,7 @@ pub fn train(
         examples: update.examples,
         steps: update.steps,
         train_loss: update.train_loss,
+        evaluation,
         round: order.round,
         round_mode: order.file.round.mode,
         rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
@@ -217,7 +224,7 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
         weight_scale: trained.round_mode.weight_scale(),
         members: descriptor.members,
         rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
-        evaluation: false,
+        evaluation: trained.evaluation.is_some(),
     })?;
     let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
     let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
@@ -228,7 +235,11 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
         // A descriptor has a few bases.
         staleness: u32::try_from(staleness).unwrap_or(u32::MAX),
         train_loss: trained.train_loss,
-        evaluation: None,
+        evaluation: trained.evaluation.map(|found| Evaluation {
+            loss: found.loss,
+            correct: found.correct,
+            examples: found.examples,
+        }),
     };
     let mut encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
     if let Some(masks) = masks {

@@ -108,7 +108,8 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             weight_cap: 100,
         },
         evaluate: Some(EvaluateSection {
-            data: "test.csv".to_owned(),
+            data: Some("test.csv".to_owned()),
+            on_devices: None,
             target_accuracy: Some(0.9),
         }),
     }

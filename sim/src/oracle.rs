@@ -213,7 +213,6 @@ impl Oracle {
     }
 
     pub(crate) fn added(&mut self, cohort: CohortId, contribution: ContributionId) {
-        self.check_not_spent(cohort, contribution);
         let count = self.sums.entry(cohort).or_default().entry(contribution).or_insert(0);
         *count += 1;
         if *count > 1 {

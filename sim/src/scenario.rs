@@ -239,7 +239,8 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
             weight_cap: 100,
         },
         evaluate: Some(EvaluateSection {
-            data: "test.csv".to_owned(),
+            data: Some("test.csv".to_owned()),
+            on_devices: None,
             target_accuracy: None,
         }),
     }

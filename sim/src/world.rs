@@ -284,7 +284,20 @@ impl World {
             let spent = d.disk.snapshot.spent.get(&spec.id).is_some_and(|spent| spent.base == spec.base);
             !d.left && !revoked.contains(&d.agent) && !spent
         };
-        self.devices.iter().filter(may).count() < need(&spec.file)
+        // Those that a fault keeps out of the round have not left, and are not here either.
+        let kept_out = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::Stall { .. } | Fault::FailAdd { bad_update: true, .. } | Fault::Twin { .. }
+            )
+        };
+        let applied = self.faults.applied();
+        let missing = self
+            .plan
+            .faults
+            .iter()
+            .filter(|(place, fault)| kept_out(fault) && applied.contains(place));
+        self.devices.iter().filter(may).count() < need(&spec.file) + missing.count()
     }
 
     /// Liveness, once the faults are over: every job publishes, and in the end every device knows.

@@ -88,10 +88,10 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let parsed = aimass_recipe::adapt(&parsed, &file).map_err(|e| wrong(&e))?;
     let Recipe { layout, heads, wanted } = Recipe::of(&parsed, &file).map_err(|e| wrong(&e))?;
 
-    let evaluation = match &file.evaluate {
+    let evaluation = match file.evaluate.as_ref().and_then(|section| section.data.as_ref()) {
         None => None,
-        Some(section) => {
-            let data_path = folder.join(&section.data);
+        Some(name) => {
+            let data_path = folder.join(name);
             let unread = |problem: String| at("evaluate.data", problem, "name a CSV or an NPZ file, relative to the job file");
             let raw = bounded_file::read(&data_path, MAX_MODEL_BYTES).map_err(|e| unread(e.to_string()))?;
             let data = open_bytes(&data_path.display().to_string(), &raw, &wanted, &Limits::default()).map_err(|e| {
@@ -247,8 +247,16 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
 pub(crate) fn round_line(round: &Value) -> String {
     let share = |key: &str| round[key].as_f64().map_or("-".to_owned(), |v| format!("{:5.1} %", v * 100.0));
     let number = |key: &str| round[key].as_f64().map_or("-".to_owned(), |v| format!("{v:.4}"));
+    let on_devices = match round["device_examples"].as_u64() {
+        None => String::new(),
+        Some(rows) => format!(
+            "  its base on {rows} rows of devices: accuracy {}  loss {}",
+            share("device_accuracy"),
+            number("device_loss")
+        ),
+    };
     format!(
-        "round {:>4}  accuracy {}  loss {}  agents {:>3}  up {:>8}  down {:>8}  {:>6.2} s",
+        "round {:>4}  accuracy {}  loss {}  agents {:>3}  up {:>8}  down {:>8}  {:>6.2} s{on_devices}",
         round["round"].as_u64().unwrap_or_default(),
         share("accuracy"),
         number("loss"),

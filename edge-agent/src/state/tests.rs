@@ -19,6 +19,11 @@ fn record() -> TrainedRecord {
         examples: 10,
         steps: 2,
         train_loss: 0.5,
+        evaluation: Some(EvaluationRecord {
+            loss: 0.1,
+            correct: 3,
+            examples: 4,
+        }),
         round: 1,
         round_mode: RoundMode::Sync,
         rounding_seed: Digest::from_bytes([4; 32]),
@@ -44,6 +49,21 @@ fn a_contribution_comes_back_as_it_was() {
         fs::write(&path, damage).expect("writes");
         assert!(!state.is_intact(ID).expect("can be asked"), "a power failure is noticed");
     }
+}
+
+#[test]
+fn a_contribution_of_an_earlier_version_has_no_evaluation() {
+    let (_dir, state, _lock) = folder();
+    state.save_trained(ID, &record(), &DELTA).expect("writes");
+    let path = state.contribution_dir(ID).join("trained.json");
+    let mut written: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("reads")).expect("JSON");
+    assert!(written.as_object_mut().expect("an object").remove("evaluation").is_some());
+    fs::write(&path, written.to_string()).expect("writes");
+    let expected = TrainedRecord {
+        evaluation: None,
+        ..record()
+    };
+    assert_eq!(state.load_trained(ID).expect("reads"), Some(expected));
 }
 
 trait MapBits {

@@ -10,6 +10,7 @@ use crate::fixture::job_file;
 use crate::state::FolderLock;
 
 mod disk;
+mod held_back;
 
 struct Device {
     _dir: tempfile::TempDir,

@@ -188,6 +188,17 @@ impl Entry {
         }
     }
 
+    /// The agent's open request of this kind is one about another cohort: an answer about this one would be taken for its answer.
+    pub(super) fn asks_elsewhere(&mut self, agent: AgentId, request: RequestKind) {
+        let secure = match &mut self.phase {
+            Phase::Joining(phase) => Some(&mut phase.secure),
+            _ => self.cohort_mut().and_then(|cohort| cohort.secure.as_mut()),
+        };
+        if let Some(secure) = secure.filter(|secure| secure.is_asking(agent, request)) {
+            secure.stop_asking(agent);
+        }
+    }
+
     /// The agent asks for the outcome of something else.
     pub(super) fn stop_asking(&mut self, agent: AgentId) {
         match &mut self.phase {

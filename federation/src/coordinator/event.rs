@@ -30,7 +30,7 @@ pub struct JobSpec {
     pub base: Digest,
     /// Its size in bytes.
     pub base_bytes: u64,
-    /// Accuracy of that model on the job's held-out data, if it was measured.
+    /// What the job's target is compared with, as [`Event::Published`] says it of the round before.
     pub accuracy: Option<f32>,
     /// The models before that one, newest first: in an asynchronous job contributions may still stand on `round.max_staleness` of them.
     pub earlier: Vec<Digest>,
@@ -248,7 +248,7 @@ pub enum Event {
         base: Digest,
         /// Its size in bytes.
         base_bytes: u64,
-        /// Its accuracy on the job's held-out data, if the job has some.
+        /// What the job's target is compared with, if it is known: its accuracy on held-out data, or that of the round's base on the devices.
         accuracy: Option<f32>,
     },
     /// The round that [`Effect::Aggregate`] asked for could not be published, and nothing of it was stored.

@@ -36,7 +36,7 @@ pub(super) struct Joining {
     terms: CohortTerms,
     draw: u8,
     step: Step,
-    secure: Secure,
+    pub(super) secure: Secure,
     /// Those who are in it still.
     members: BTreeMap<AgentId, ContributionId>,
     adverts: BTreeMap<AgentId, Advert>,

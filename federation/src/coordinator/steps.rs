@@ -12,6 +12,10 @@ use crate::RequestKind;
 impl Coordinator {
     pub(super) fn secure_step<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, step: SecureStep) {
         let cohort = step.cohort();
+        // One request of a kind is open at a time: this one replaces one about another cohort.
+        for other in self.jobs.values_mut().filter(|other| !other.has_cohort(cohort)) {
+            other.asks_elsewhere(agent, step.kind());
+        }
         if let Some(entry) = self.with_cohort(cohort) {
             return entry.secure_step(cx, agent, step);
         }

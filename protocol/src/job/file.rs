@@ -173,8 +173,11 @@ pub enum AggregationMode {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluateSection {
     /// Held-out data that the server keeps, relative to the job file.
-    pub data: String,
-    /// Stop early once this accuracy (0 to 1) is reached.
+    pub data: Option<String>,
+    /// The share of its rows, above 0 and up to 0.5, that each agent holds back from training; the model that a round starts from is evaluated on them,
+    /// and the round's sum holds what all agents found together.
+    pub on_devices: Option<f32>,
+    /// Stop early once this accuracy (0 to 1) is reached: on the server's data, or on the devices' where there is none.
     pub target_accuracy: Option<f32>,
 }
 
@@ -195,6 +198,11 @@ pub struct JobFileError {
 }
 
 impl JobFile {
+    /// The share of its rows that each agent holds back from training and evaluates on; `None` where the job asks for none.
+    pub fn on_devices(&self) -> Option<f32> {
+        self.evaluate.as_ref()?.on_devices
+    }
+
     /// Parses and checks a job file of at most [`MAX_JOB_FILE_BYTES`](crate::limits::MAX_JOB_FILE_BYTES).
     ///
     /// `protocol/testdata/job.example.toml` explains every key and its default.

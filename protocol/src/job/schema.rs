@@ -94,8 +94,8 @@ const SECTIONS: &[SectionRule] = &[
     },
     SectionRule {
         name: "evaluate",
-        keys: &["data", "target_accuracy"],
-        later: &["every", "on_devices"],
+        keys: &["data", "on_devices", "target_accuracy"],
+        later: &["every"],
     },
 ];
 

@@ -36,6 +36,9 @@ const PER_CLIENT: &[&str] = &[
 /// Codecs whose updates have no slots in common, or a scale each.
 const UNSUMMABLE: &[&str] = &["topk", "randk_local", "eden", "drive", "terngrad", "qsgd"];
 
+/// Most of an agent's rows that are held back from training.
+const MAX_HELD_BACK: f32 = 0.5;
+
 /// `round.max_staleness` where the job says nothing.
 const DEFAULT_STALENESS: u32 = 10;
 
@@ -297,8 +300,20 @@ fn update(section: &Section<'_, '_>) -> Result<CodecParams, JobFileError> {
 }
 
 fn evaluate(section: &Section<'_, '_>) -> Result<EvaluateSection, JobFileError> {
+    let on_devices = section.number(
+        "on_devices",
+        |share| share > 0.0 && share <= MAX_HELD_BACK,
+        "a share of each agent's rows above 0 and up to 0.5",
+        "0.2",
+    )?;
+    if on_devices.is_none() && !section.has("data") {
+        let fix = "add `data = \"test.csv\"` for data that the server keeps, or `on_devices = 0.2` for a share of each agent's rows";
+        return Err(section.refuse("data", "is missing, and so is on_devices: there is nothing to evaluate on", fix));
+    }
+    let data = section.has("data").then(|| section.path("data", "\"test.csv\"")).transpose()?;
     Ok(EvaluateSection {
-        data: section.path("data", "\"test.csv\"")?,
+        data,
+        on_devices,
         target_accuracy: section.fraction("target_accuracy", "0.95")?,
     })
 }

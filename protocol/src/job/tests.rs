@@ -97,10 +97,26 @@ fn the_example_with_every_key_in_force_parses_to_the_same() {
     let in_force = uncommented(EXAMPLE);
     let mut expected = small();
     expected.evaluate = Some(EvaluateSection {
-        data: "test.csv".into(),
+        data: Some("test.csv".into()),
+        on_devices: Some(0.2),
         target_accuracy: Some(0.95),
     });
     assert_eq!(JobFile::parse(&in_force), Ok(expected));
+}
+
+#[test]
+fn evaluation_is_on_the_servers_data_on_the_devices_or_on_both() {
+    let parsed = |lines: &str| JobFile::parse(&SMALL.replace("[train]", &format!("[evaluate]\n{lines}\n[train]")));
+    assert_eq!(small().on_devices(), None);
+    for (lines, data, on_devices) in [
+        ("data = \"t.csv\"", Some("t.csv"), None),
+        ("on_devices = 0.5", None, Some(0.5)),
+        ("data = \"t.csv\"\non_devices = 0.25", Some("t.csv"), Some(0.25)),
+    ] {
+        let file = parsed(lines).expect(lines);
+        assert_eq!(file.on_devices(), on_devices, "{lines}");
+        assert_eq!(file.evaluate.and_then(|section| section.data).as_deref(), data, "{lines}");
+    }
 }
 
 /// Takes the `# ` off lines that hold a commented key or section.
@@ -414,6 +430,11 @@ const WRONG: &[(&str, &str)] = &[
     ("[train]", "[evaluate]\ndata = \"t.csv\"\ntarget_accuracy = 1.5\n[train]"),
     ("[train]", "[evaluate]\ndata = \"t.csv\"\ntarget_accuracy = 0\n[train]"),
     ("[train]", "[evaluate]\ndata = \"t.csv\"\ntarget_accuracy = nan\n[train]"),
+    ("[train]", "[evaluate]\non_devices = 0\n[train]"),
+    ("[train]", "[evaluate]\non_devices = 0.6\n[train]"),
+    ("[train]", "[evaluate]\non_devices = nan\n[train]"),
+    ("[train]", "[evaluate]\non_devices = true\n[train]"),
+    ("[train]", "[evaluate]\ndata = 3\non_devices = 0.2\n[train]"),
     ("path = \"model.onnx\"", "path = \"/etc/model.onnx\""),
     ("path = \"model.onnx\"", "path = \"../model.onnx\""),
     ("path = \"model.onnx\"", "path = \"a/../../model.onnx\""),

@@ -9,7 +9,7 @@ use aimass_federation::coordinator::CohortTerms;
 use aimass_learning::data::{Limits, Source, open_bytes};
 use aimass_learning::inspect::obstacles;
 use aimass_learning::training::{check_data, evaluate_on};
-use aimass_learning::{Evaluation, Head, TrainError, fit_check};
+use aimass_learning::{Evaluation, Head, Metric, TrainError, fit_check};
 use aimass_onnx::{Dim, Model, ParamLayout};
 use aimass_protocol::job::{JobFile, JobFileError, JobSource, SignedJob};
 use aimass_protocol::limits::MAX_BLOB_BYTES;
@@ -107,6 +107,11 @@ impl Work {
         let data = self.evaluation.as_deref();
         data.map(|data| evaluate_on(model, data, &self.heads, &[])).transpose()
     }
+
+    /// Whether outputs are right or wrong: classes or labels, not values to regress.
+    pub(crate) fn has_accuracy(&self) -> bool {
+        self.heads.iter().any(|head| Metric::Accuracy.suits(&head.loss))
+    }
 }
 
 impl Job {
@@ -182,10 +187,11 @@ impl Job {
             let problem = format!("an update would take {packed_bytes} bytes, over the limit of {MAX_BLOB_BYTES}");
             return Err(self.at("update.bits", problem, "use fewer bits or a smaller model").into());
         }
-        let evaluation = match (evaluation, &self.file.evaluate) {
+        let named = self.file.evaluate.as_ref().and_then(|section| section.data.as_ref());
+        let evaluation = match (evaluation, named) {
             (None, None) => None,
-            (Some(bytes), Some(section)) => {
-                let data = open_bytes(&section.data, bytes, &wanted, &Limits::default())
+            (Some(bytes), Some(name)) => {
+                let data = open_bytes(name, bytes, &wanted, &Limits::default())
                     .map_err(|e| self.at("evaluate.data", e.to_string(), "correct the file at that place"))?;
                 Some(data)
             }
@@ -202,7 +208,7 @@ impl Job {
                 return Err(self
                     .at(
                         "evaluate",
-                        "held-out data was signed, but the section is missing",
+                        "held-out data was signed, but the job file names none",
                         "add [evaluate] with data",
                     )
                     .into());
@@ -274,7 +280,7 @@ impl Job {
             weight_cap: update.weight_cap,
             members,
             rotation: rotation.map(|seed| *seed.as_bytes()),
-            evaluation: false,
+            evaluation: self.file.on_devices().is_some(),
         })
     }
 }

@@ -85,6 +85,15 @@ pub struct RoundRecord {
     pub accuracy: Option<f64>,
     /// On held-out data.
     pub loss: Option<f64>,
+    /// Of the base, on the rows that the agents held back, all together; 0 to 1. `None` where the job asks for none, or nobody held rows back.
+    #[serde(default)]
+    pub device_accuracy: Option<f64>,
+    /// Of the base, on the rows that the agents held back.
+    #[serde(default)]
+    pub device_loss: Option<f32>,
+    /// Rows that the agents held back.
+    #[serde(default)]
+    pub device_examples: Option<u64>,
     /// Payload bytes from agents since the round before.
     pub bytes_up: u64,
     /// Payload bytes to agents since the round before.
@@ -93,6 +102,13 @@ pub struct RoundRecord {
     pub seconds: f64,
     /// Milliseconds since the Unix epoch.
     pub ended_at_ms: u64,
+}
+
+impl RoundRecord {
+    /// The accuracy that a job's target is compared with: on held-out data, or where there is none on the devices.
+    pub(crate) fn reached(&self) -> Option<f64> {
+        self.accuracy.or(self.device_accuracy)
+    }
 }
 
 /// One contribution that went into a round's model.

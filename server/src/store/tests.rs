@@ -55,11 +55,49 @@ fn round(n: u32) -> RoundRecord {
         clipped: 1,
         accuracy: Some(0.9),
         loss: None,
+        device_accuracy: Some(0.25),
+        device_loss: Some(1.5),
+        device_examples: Some(12),
         bytes_up: 10,
         bytes_down: 20,
         seconds: 1.5,
         ended_at_ms: 9,
     }
+}
+
+#[test]
+fn a_round_of_an_earlier_version_has_no_evaluation_on_devices() {
+    let mut written = serde_json::to_value(round(1)).expect("JSON");
+    let fields = written.as_object_mut().expect("an object");
+    fields.retain(|name, _| !name.starts_with("device_"));
+    assert_eq!(fields.len(), 15);
+    let expected = RoundRecord {
+        device_accuracy: None,
+        device_loss: None,
+        device_examples: None,
+        ..round(1)
+    };
+    assert_eq!(serde_json::from_value::<RoundRecord>(written).expect("is read"), expected);
+    assert_eq!(
+        (round(1).reached(), expected.reached()),
+        (Some(0.9), Some(0.9)),
+        "held-out data comes first"
+    );
+    let without = RoundRecord {
+        accuracy: None,
+        ..round(1)
+    };
+    assert_eq!(
+        (
+            without.reached(),
+            RoundRecord {
+                accuracy: None,
+                ..expected
+            }
+            .reached()
+        ),
+        (Some(0.25), None)
+    );
 }
 
 fn member(n: u8) -> (AgentId, ContributionId) {

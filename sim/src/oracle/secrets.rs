@@ -79,14 +79,11 @@ impl Oracle {
         }
     }
 
-    pub(super) fn check_not_spent(&mut self, cohort: CohortId, contribution: ContributionId) {
-        let released = self
-            .secrets
-            .released
-            .iter()
-            .find(|((_, of), in_)| *of == contribution && **in_ != cohort);
-        if let Some(((device, _), other)) = released {
-            let what = format!("it holds contribution {contribution}, whose device {device} released shares in cohort {other}");
+    /// An input is whole. Of another device with the same disk nobody can know that it has released a share.
+    pub(crate) fn uploaded(&mut self, device: usize, cohort: CohortId, contribution: ContributionId) {
+        let released = self.secrets.released.get(&(device, contribution));
+        if let Some(other) = released.filter(|other| **other != cohort) {
+            let what = format!("it gets contribution {contribution}, whose device {device} released shares in cohort {other}");
             self.violate(Violation::Secret { cohort, what });
         }
     }

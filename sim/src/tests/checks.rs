@@ -57,6 +57,30 @@ fn should_catch_a_server_that_forgets_its_open_rounds() {
     assert_few_with_a_kill(seed, &shrunk);
 }
 
+#[test]
+fn should_catch_a_server_that_forgets_whom_it_called_survivors() {
+    let (seed, shrunk) = caught(Sabotage::ForgetsSurvivors);
+    assert_few_with_a_kill(seed, &shrunk);
+}
+
+#[test]
+fn should_catch_a_server_that_tells_two_sets_of_survivors_without_any_fault() {
+    let (seed, shrunk) = caught(Sabotage::TellsTwoSets);
+    assert!(
+        matches!(shrunk.violation, Violation::Secret { .. }),
+        "seed {seed}: {}",
+        shrunk.violation
+    );
+    assert_eq!(shrunk.plan.faults, [], "seed {seed}: it needs no fault");
+}
+
+#[test]
+fn should_catch_a_device_that_forgets_what_it_has_spent() {
+    let (seed, shrunk) = caught(Sabotage::ForgetsSpent);
+    let is_secret = matches!(shrunk.violation, Violation::Secret { .. } | Violation::Device { .. });
+    assert!(is_secret, "seed {seed}: {}", shrunk.violation);
+}
+
 /// A restart shows what was not durable; little else should be left.
 fn assert_few_with_a_kill(seed: u64, shrunk: &Shrunk) {
     let faults = &shrunk.plan.faults;

@@ -337,6 +337,7 @@ impl World {
         if open.is_none_or(|open| open.connection != t.connection || !open.uploads_into(cohort)) {
             return;
         }
+        self.oracle.uploaded(t.device, cohort, contribution);
         self.server.received.insert((cohort, agent), (contribution, bytes));
         self.tell_server(Event::Received {
             agent,

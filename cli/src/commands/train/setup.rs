@@ -169,8 +169,8 @@ fn read_data(args: &TrainArgs, file: &JobFile, folder: &Path, wanted: &Wanted) -
         data.train = Subset::new(all, rest);
     } else if let Some(path) = &args.validation {
         data.validation = Some(read(path, args.validation_labels.as_ref())?);
-    } else if let Some(section) = &file.evaluate {
-        data.validation = Some(read(&folder.join(&section.data), None)?);
+    } else if let Some(name) = file.evaluate.as_ref().and_then(|section| section.data.as_ref()) {
+        data.validation = Some(read(&folder.join(name), None)?);
     }
     Ok(data)
 }

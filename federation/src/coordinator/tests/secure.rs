@@ -547,6 +547,38 @@ fn should_abandon_the_sum_at_once_when_too_many_have_lost_their_keys() {
     );
 }
 
+#[test]
+fn should_wait_long_for_a_survivor_once_others_have_revealed_their_shares() {
+    let (mut world, agents) = World::joined(3);
+    world.all(&agents, World::upload);
+    world.all(&agents, World::ask_survivors);
+    world.all(&agents, World::consent);
+    world.all(&agents[..2], World::unmask);
+    world.wait(240);
+    assert_eq!(
+        world.phase(),
+        PhaseName::Unmasking,
+        "what two have revealed is spent, whatever becomes of it"
+    );
+    world.unmask(agents[2]);
+    assert_eq!(world.phase(), PhaseName::Publishing);
+}
+
+#[test]
+fn should_give_up_a_sum_whose_survivors_could_not_be_stored() {
+    let (mut world, agents) = World::joined(3);
+    world.all(&agents, World::upload);
+    let cohort = world.cohort;
+    let reason = "disk full".to_owned();
+    let effects = world.step(Event::SealFailed { cohort, reason });
+    assert!(effects.contains(&Effect::DropSum { cohort }));
+    assert_eq!(world.phase(), PhaseName::Gathering);
+    world.all(&agents, World::ask_survivors);
+    for agent in &agents {
+        assert_eq!(*world.last(*agent), AgentReply::Survivors(SurvivorsReply::NotIncluded));
+    }
+}
+
 /// A server that was killed, with what its driver kept.
 fn restarted(world: &World, survivors: Option<&[AgentId]>, unmasking: Option<UnmaskingRecord>, durable: &[AgentId]) -> Bench {
     let of = |agent: &AgentId| (*agent, world.members[agent].contribution);

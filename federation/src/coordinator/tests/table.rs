@@ -158,6 +158,7 @@ fn kind(event: &Event) -> &'static str {
         Event::UploadBegun { .. } => "UploadBegun",
         Event::UploadProgressed { .. } => "UploadProgressed",
         Event::OpenFailed { .. } => "OpenFailed",
+        Event::SealFailed { .. } => "SealFailed",
         Event::Received { .. } => "Received",
         Event::Added { .. } => "Added",
         Event::AddFailed { .. } => "AddFailed",

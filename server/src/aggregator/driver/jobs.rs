@@ -54,7 +54,7 @@ impl Driver {
             next_round: last.map_or(1, |round| round.round.saturating_add(1)),
             base: last.map_or(job.model, |round| round.model),
             base_bytes: last.map_or(job.model_bytes, |round| round.model_bytes),
-            accuracy: last.map_or_else(|| job.initial_accuracy(), |round| round.accuracy).map(narrow),
+            accuracy: last.map_or_else(|| job.initial_accuracy(), RoundRecord::reached).map(narrow),
             earlier: earlier_models(&job, &restored.rounds),
             recent: restored.recent,
             open: restored.open.map(|(open, journal)| {

@@ -154,8 +154,8 @@ impl Driver {
         self.publishing -= 1;
         let event = match result {
             Ok(record) => {
-                let (base, base_bytes, accuracy) = (record.model, record.model_bytes, record.accuracy.map(narrow));
-                tracing::info!(%job, round, contributions = record.contributions, accuracy = record.accuracy, "round published");
+                let (base, base_bytes, accuracy) = (record.model, record.model_bytes, record.reached().map(narrow));
+                tracing::info!(%job, round, contributions = record.contributions, accuracy = record.accuracy, device_accuracy = record.device_accuracy, "round published");
                 self.shared.counters.count(Counter::RoundsFinished);
                 self.shared.models.allow(job, [base]);
                 // With the round's record its journal was forgotten.
@@ -194,6 +194,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
     let Some(work) = round.job.work.clone() else {
         return Err(PublishError::NoSum);
     };
+    let has_accuracy = work.has_accuracy();
     let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
     let (journal, cohort, unmasking) = (shared.journal.clone(), round.cohort, round.unmasking);
     let survivors: Vec<AgentId> = round.survivors.iter().map(|(agent, _)| *agent).collect();
@@ -211,6 +212,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
 
     let model_bytes = made.model.len() as u64;
     let stored = shared.blobs.put(made.model).await?;
+    let on_devices = made.decoded.evaluation;
     let traffic = shared.traffic.take(round.job.id);
     let ended_at_ms = now().as_ms();
     let record = RoundRecord {
@@ -225,6 +227,9 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         clipped: made.decoded.clipped,
         accuracy: made.measured.as_ref().and_then(|m| m.accuracy),
         loss: made.measured.as_ref().map(|m| m.loss),
+        device_accuracy: on_devices.filter(|_| has_accuracy).map(|found| found.accuracy()),
+        device_loss: on_devices.map(|found| found.loss),
+        device_examples: on_devices.map(|found| found.examples),
         bytes_up: traffic.up,
         bytes_down: traffic.down,
         seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
