@@ -7,7 +7,7 @@ use aimass_crypto::log::Tree;
 use aimass_crypto::sign::{Context, SigningKey};
 use aimass_protocol::SignatureBytes;
 use aimass_protocol::descriptor::{MaskSuite, Profile};
-use aimass_protocol::message::secagg::{ConsentReply, DrawCall, Opening, Roster, SurvivorsReply, UnmaskReply};
+use aimass_protocol::message::secagg::{ConsentReply, DrawCall, Opening, Roster, SealedShare, SurvivorsReply, UnmaskReply};
 use serde_bytes::ByteBuf;
 
 use super::fleet::{Agent, Fleet, NOW, config, secure_file};
@@ -138,7 +138,9 @@ fn should_refuse_a_roster_that_could_hide_nothing() {
     assert!(twice.contains("ascending"), "{twice}");
     let other = after(Activity::Advertising, |_, honest| {
         with_roster(honest, |roster| {
-            roster.members.iter_mut().for_each(|member| member.draw_commitment = model(1))
+            for member in &mut roster.members {
+                member.draw_commitment = model(1);
+            }
         })
     });
     assert!(other.contains("another commitment"), "{other}");
@@ -167,7 +169,7 @@ fn should_refuse_a_cohort_below_the_floor_of_its_own_policy() {
 
 #[test]
 fn should_refuse_terms_that_are_weaker_than_what_was_signed() {
-    let cases: [(fn(&mut Descriptor), &str); 15] = [
+    let cases: [(Edit<Descriptor>, &str); 15] = [
         (|d| d.floor = 2, "lower floor"),
         (|d| d.job = job(2), "another job"),
         (|d| d.bases = vec![model(9)], "another base"),
@@ -374,7 +376,7 @@ fn should_refuse_forged_replayed_and_missing_adverts() {
 
 #[test]
 fn should_refuse_swapped_doubled_and_changed_shares() {
-    let cases: [(fn(&mut Vec<aimass_protocol::message::secagg::SealedShare>), &str); 5] = [
+    let cases: [(Edit<Vec<SealedShare>>, &str); 5] = [
         (
             |shares| {
                 let other = shares[1].sealed.clone();

@@ -80,11 +80,13 @@ impl Agent {
 
     /// The reports of cheating that it made.
     pub(super) fn reports(&self) -> Vec<&Report> {
-        let report = |effect| match effect {
-            &Effect::Report(ref report) => Some(report),
-            _ => None,
-        };
-        self.did.iter().filter_map(report).collect()
+        let mut reports = Vec::new();
+        for effect in &self.did {
+            if let Effect::Report(report) = effect {
+                reports.push(report);
+            }
+        }
+        reports
     }
 
     /// Whether it let go of anything after this many effects that helps to unmask a sum.
@@ -167,7 +169,7 @@ impl Fleet {
         for place in 0..n {
             let agent = fleet.agent(u64::try_from(place).expect("small"));
             fleet.agents.push(agent);
-            fleet.to_offer(place, 100);
+            fleet.offer(place, 100);
         }
         fleet
     }
@@ -271,7 +273,7 @@ impl Fleet {
     }
 
     /// Lets an agent that asks for work train from model `n`.
-    pub(super) fn to_offer(&mut self, place: usize, n: u8) {
+    pub(super) fn offer(&mut self, place: usize, n: u8) {
         let task = self.task(n, self.agents[place].disk.log.size);
         let (now, agent) = (self.now, &mut self.agents[place]);
         let contribution = agent.contribution;
@@ -297,7 +299,7 @@ impl Fleet {
         self.uploaded.clear();
         for place in 1..self.agents.len() {
             self.agents[place] = self.agent(100 + place as u64);
-            self.to_offer(place, model);
+            self.offer(place, model);
         }
     }
 
@@ -321,7 +323,7 @@ impl Fleet {
             .filter(|place| (self.is_heard)(*place, activity) && self.agents[*place].session.activity() == activity)
             .collect();
         self.take(&heard);
-        let answers = match activity {
+        match activity {
             Activity::Advertising => {
                 self.machine.close_adverts().expect("enough adverts");
                 self.each(&heard, Self::roster)
@@ -341,8 +343,7 @@ impl Fleet {
                 self.each(&heard, Self::survivors)
             }
             _ => self.each(&heard, Self::simple),
-        };
-        answers
+        }
     }
 
     fn each(&self, heard: &[usize], answer: impl Fn(&Self, usize) -> Event) -> BTreeMap<usize, Event> {

@@ -115,7 +115,7 @@ fn should_say_the_same_again_after_a_lost_connection_and_when_forgotten() {
         agent.step(NOW, Event::Disconnected { reason });
         let at = agent.session.poll_timeout().expect("it connects again");
         agent.step(at, Event::Tick);
-        assert_eq!(agent.step(at, Event::Connected), [asked.clone()], "{activity:?}");
+        assert_eq!(agent.step(at, Event::Connected), std::slice::from_ref(&asked), "{activity:?}");
         if activity != Activity::Uploading {
             let later = agent.session.poll_timeout().expect("it asks again");
             assert_eq!(later.since(at), config().repeat_after);
@@ -274,7 +274,7 @@ fn should_never_offer_again_what_was_spent() {
     fleet.publish(101);
     for place in 0..3 {
         fleet.agents[place].contribution = contribution(50 + u8::try_from(place).expect("small"));
-        fleet.to_offer(place, 101);
+        fleet.offer(place, 101);
     }
 }
 
