@@ -26,7 +26,7 @@ fn a_job_is_submitted_watched_shown_listed_and_pulled() {
     let view = json(&aimass(dir, &["--json", "job", "show", &id, "--server-dir", "server"]));
     assert_eq!((&view["state"], view["round"].as_u64()), (&Value::from("finished"), Some(3)));
     assert_eq!(view["history"].as_array().map(Vec::len), Some(3));
-    assert_eq!(view["history"][0]["contributions"], 2);
+    assert_eq!(view["history"][0]["contributions"], 3);
 
     let list = json(&aimass(dir, &["--json", "job", "list", "--server-dir", "server"]));
     assert_eq!(list["jobs"][0]["job"].as_str(), Some(id.as_str()));

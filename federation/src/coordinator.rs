@@ -23,6 +23,7 @@ mod unmasking;
 
 pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome, SecureStep};
 pub use record::{SecAggRecord, UnmaskingRecord};
+pub use secure::graph_params;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ use self::tail::quantile;
 pub const MAX_CLIENTS: u32 = 1_000_000;
 
 /// Smaller cohorts have the complete graph, whatever the theory says: a share of so few agents is rounded down to none.
-pub const COMPLETE_BELOW: u32 = 32;
+pub const COMPLETE_BELOW: u32 = 100;
 
 /// -log2 of the probability that a cohort's privacy fails.
 pub const SIGMA: f64 = 40.0;

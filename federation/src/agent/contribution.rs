@@ -1,6 +1,7 @@
 //! What an agent holds of its own work, and how far it got. This is what survives a killed agent.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use aimass_protocol::descriptor::{CodecParams, Descriptor, MaskSuite, Profile};
 use aimass_protocol::job::{AggregationMode, JobFile};
@@ -137,12 +138,48 @@ pub struct TimeLimit {
 
 /// A model that no other contribution of this agent may stand on, because one that stood on it is in a sum that may have been unmasked: from two such
 /// sums the agent's own part could be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
-    /// The model.
+    /// The model; of several the newest.
     pub base: Digest,
     /// Where it is in the server's log.
     pub log_index: u64,
+    /// Other models of the job that are spent, the last one first: a server could log one of them again.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub others: VecDeque<Digest>,
+}
+
+/// So many other models are remembered of a job.
+const OTHERS: usize = 256;
+
+impl Spent {
+    /// A model that is spent now.
+    pub(super) fn new(base: Digest, log_index: u64) -> Self {
+        Self {
+            base,
+            log_index,
+            others: VecDeque::new(),
+        }
+    }
+
+    /// Whether nothing may stand on this model.
+    pub(super) fn forbids(&self, base: Digest, log_index: Option<u64>) -> bool {
+        base == self.base || log_index.is_some_and(|index| index <= self.log_index) || self.others.contains(&base)
+    }
+
+    fn add(&mut self, mut model: Self) {
+        if model.base == self.base {
+            return;
+        }
+        if self.log_index <= model.log_index {
+            std::mem::swap(&mut self.base, &mut model.base);
+            self.log_index = model.log_index;
+        }
+        if !self.others.contains(&model.base) {
+            self.others.push_front(model.base);
+            self.others.truncate(OTHERS);
+        }
+    }
 }
 
 /// Everything that a session needs to go on after its process was killed. Keys and masks are not in it: they are never on a disk.
@@ -163,9 +200,11 @@ pub struct Snapshot {
 
 /// Notes a spent model. Of too many jobs the one whose model is the oldest is forgotten.
 pub(super) fn spend(spent: &mut BTreeMap<JobId, Spent>, job: JobId, model: Spent) {
-    let newest = spent.entry(job).or_insert(model);
-    if newest.log_index <= model.log_index {
-        *newest = model;
+    match spent.entry(job) {
+        Entry::Vacant(entry) => {
+            entry.insert(model);
+        }
+        Entry::Occupied(mut entry) => entry.get_mut().add(model),
     }
     while spent.len() > MAX_SPENT {
         let oldest = spent

@@ -208,8 +208,11 @@ impl Session {
             (RequestKind::Upload, Duplicate) => self.go(self.after_upload()),
             // They may have arrived.
             (RequestKind::Unmask, CohortUnknown | Late | Duplicate) => self.go(Work::Await),
-            // The input is in a sum whose masks come off without this agent.
-            (RequestKind::Survivors | RequestKind::Consent, Late) => self.go(Work::Await),
+            // The input is in a sum whose masks come off without this agent: it must be in no other.
+            (RequestKind::Survivors | RequestKind::Consent, Late) => {
+                self.spend(out);
+                self.go(Work::Await);
+            }
             (RequestKind::Upload | RequestKind::Outcome, CohortUnknown | Late) => self.not_included(out),
             (
                 RequestKind::Advert | RequestKind::Reveal | RequestKind::Shares | RequestKind::Survivors | RequestKind::Consent,

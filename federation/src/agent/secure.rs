@@ -322,14 +322,14 @@ impl Session {
     }
 
     /// Notes that the contribution may be told from two sums from now on, should it be in a second one.
-    fn spend(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn spend(&mut self, out: &mut Vec<Effect>) {
         let Some(held) = &mut self.held else { return };
         let Some(descriptor) = held.stage.descriptor().cloned() else {
             return;
         };
         held.stage = Stage::Spent { descriptor };
         let (base, log_index) = (held.base, held.log_index.unwrap_or(0));
-        spend(&mut self.spent, held.job, Spent { base, log_index });
+        spend(&mut self.spent, held.job, Spent::new(base, log_index));
         out.push(Effect::Persist);
     }
 

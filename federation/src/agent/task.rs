@@ -119,8 +119,7 @@ impl Session {
                 return self.go(Work::CheckIn);
             }
         }
-        let is_spent = |spent: &Spent| spent.base == task.base || task.log_index.is_some_and(|index| index <= spent.log_index);
-        if self.spent.get(&job).is_some_and(is_spent) {
+        if self.spent.get(&job).is_some_and(|spent| spent.forbids(task.base, task.log_index)) {
             let reason = "the server offers a model that a contribution stood on which may have been unmasked; the next model of the job is waited for";
             return self.later(reason.to_owned(), out);
         }

@@ -91,6 +91,15 @@ impl Entry {
         }
     }
 
+    fn cohort_mut(&mut self) -> Option<&mut Cohort> {
+        match &mut self.phase {
+            Phase::Collecting(phase) => Some(&mut phase.cohort),
+            Phase::Unmasking(phase) => Some(&mut phase.cohort),
+            Phase::Publishing(phase) => Some(&mut phase.cohort),
+            Phase::Gathering(_) | Phase::Joining(_) | Phase::Ended(_) => None,
+        }
+    }
+
     fn cohort(&self) -> Option<&Cohort> {
         match &self.phase {
             Phase::Collecting(phase) => Some(&phase.cohort),
@@ -256,8 +265,15 @@ impl Entry {
 
     /// The round could not be made durable: nobody was told of it.
     pub(super) fn open_failed<R>(&mut self, cx: &mut Context<'_, R>, reason: &str) {
-        if let Phase::Collecting(phase) = &mut self.phase {
-            self.phase = phase.give_up(&mut self.job, cx, reason);
+        match &mut self.phase {
+            Phase::Collecting(phase) => self.phase = phase.give_up(&mut self.job, cx, reason),
+            Phase::Joining(phase) => {
+                self.job.trouble = Some(reason.to_owned());
+                let pause = self.job.pause_after_failure(&cx.config);
+                phase.give_up(cx);
+                self.phase = Phase::Gathering(Gathering::held_until(cx.now.after(pause)));
+            }
+            _ => {}
         }
     }
 
@@ -424,7 +440,15 @@ impl Entry {
                 accuracy,
                 ..
             } if *round == self.job.round => Some(phase.published(&mut self.job, cx, *base, *base_bytes, *accuracy)),
-            Event::PublishFailed { round, retry, reason, .. } if *round == self.job.round => {
+            Event::PublishFailed {
+                round,
+                retry,
+                blame,
+                reason,
+                ..
+            } if *round == self.job.round => {
+                // Else one dealer could spoil every sum.
+                self.job.barred.extend(blame.iter().map(|agent| (*agent, ErrorCode::SecAgg)));
                 phase.failed(&mut self.job, cx, *retry, reason)
             }
             _ => None,

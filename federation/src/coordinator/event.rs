@@ -190,7 +190,8 @@ pub enum Event {
         /// SHA-256 of its bytes.
         digest: Digest,
     },
-    /// The round that [`Effect::OpenRound`] named could not be made durable: its members were not told of it.
+    /// The round that [`Effect::OpenRound`] named could not be made durable, or the descriptor that [`Effect::Describe`] asked for can't be made: its
+    /// members were not told of it.
     OpenFailed {
         /// Its cohort.
         cohort: CohortId,
@@ -259,6 +260,8 @@ pub enum Event {
         round: u32,
         /// Whether the same sum may be published later: storage failed, not arithmetic.
         retry: bool,
+        /// Agents whose shares did not fit their adverts, so that the masks stay on: they are barred from the round.
+        blame: Vec<AgentId>,
         /// Why, for people.
         reason: String,
     },

@@ -1,6 +1,6 @@
 //! What a job carries through all of its phases.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use aimass_protocol::job::{JobFile, RoundMode};
@@ -73,6 +73,8 @@ pub(super) struct Job {
     pub(super) spoiled: u32,
     /// Agents whose update was refused in the running round.
     pub(super) barred: BTreeMap<AgentId, ErrorCode>,
+    /// Agents that kept their part of a draw back in the running round.
+    kept_back: BTreeSet<AgentId>,
     pub(super) seats: Seats,
     pub(super) history: History,
     /// How long the last round took.
@@ -107,6 +109,7 @@ impl Job {
             unfilled: 0,
             spoiled: 0,
             barred: BTreeMap::new(),
+            kept_back: BTreeSet::new(),
             seats: Seats::default(),
             history: History::default(),
             round_took: None,
@@ -244,6 +247,7 @@ impl Job {
         self.unfilled = 0;
         self.trouble = None;
         self.barred.clear();
+        self.kept_back.clear();
         self.round_took = self.round_began.map(|began| cx.now.since(began));
         self.round_began = Some(cx.now);
         // A round of zero updates may give back the model that it started from: what waits on it is still good.
@@ -259,6 +263,13 @@ impl Job {
             for agent in self.waiting.keys() {
                 self.seats.hold(cx.now, *agent);
             }
+        }
+    }
+
+    /// An agent kept its part of a draw back. Once is bad luck; twice could be to spoil the draws of others.
+    pub(super) fn kept_back(&mut self, agent: AgentId) {
+        if !self.kept_back.insert(agent) {
+            self.barred.insert(agent, ErrorCode::SecAgg);
         }
     }
 

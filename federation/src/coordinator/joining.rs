@@ -254,7 +254,7 @@ impl Joining {
         None
     }
 
-    fn close_reveals<R>(&mut self, job: &Job, cx: &mut Context<'_, R>) -> Option<Phase> {
+    fn close_reveals<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
         let Some(roster) = &self.roster else {
             return Some(self.give_up(cx));
         };
@@ -267,7 +267,9 @@ impl Joining {
             Ok(seed) => seed,
             Err(StepError::Unrevealed { members }) => {
                 for member in members {
-                    self.leaves(AgentId::from_bytes(member));
+                    let agent = AgentId::from_bytes(member);
+                    job.kept_back(agent);
+                    self.leaves(agent);
                 }
                 return self.draw_again(job, cx);
             }

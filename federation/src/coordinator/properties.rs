@@ -330,6 +330,7 @@ impl Model {
                 job,
                 round,
                 retry: same_model,
+                blame: Vec::new(),
                 reason: "disk full".to_owned(),
             });
             return;

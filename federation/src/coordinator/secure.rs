@@ -28,7 +28,7 @@ const GONE_GRACE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Why there are none, for people.
-pub(super) fn graph_params(members: u32, profile: Profile) -> Result<GraphParams, String> {
+pub fn graph_params(members: u32, profile: Profile) -> Result<GraphParams, String> {
     let model = match profile {
         Profile::Standard => Model::SemiHonest,
         Profile::Hardened => Model::SemiMalicious,
@@ -121,6 +121,10 @@ impl Secure {
             .extract_if(.., |_, asked| *asked == request)
             .map(|(agent, _)| agent)
             .collect()
+    }
+
+    pub(super) fn is_asking(&self, agent: AgentId, request: RequestKind) -> bool {
+        self.asking.get(&agent) == Some(&request)
     }
 
     /// Forgets that the member waits; says for what it did.

@@ -22,7 +22,7 @@ use aimass_federation::coordinator::{self, AgentReply, Coordinator, Effect, Even
 use aimass_protocol::log::LogHead;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::SignedDescriptor;
-use aimass_protocol::message::secagg::{RevealReply, SurvivorsReply};
+use aimass_protocol::message::secagg::{RevealReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::{AgentId, CohortId, ErrorCode, JobId, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::{mpsc, watch};
@@ -294,6 +294,7 @@ impl Driver {
             AgentReply::Survivors(SurvivorsReply::Set(_)) if self.must_not_hear_survivors(agent) => return,
             AgentReply::Survivors(reply) => Answer::Survivors(reply),
             AgentReply::Consent(reply) => Answer::Consent(reply),
+            AgentReply::Unmask(UnmaskReply::Taken) if self.must_keep_shares(agent) => return,
             AgentReply::Unmask(reply) => Answer::Unmask(reply),
             AgentReply::Refused { refusal, .. } => Answer::Refused(refusal),
         };

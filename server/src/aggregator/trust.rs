@@ -10,6 +10,8 @@ use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::{AgentId, ErrorCode, TenantId};
 
+use super::driver::now;
+
 /// What the identity folder holds, in memory; writes go through to the folder.
 pub(crate) struct ServerTrust {
     key: Arc<SigningKey>,
@@ -68,8 +70,13 @@ impl ServerTrust {
             )
         };
         let info = cert::parse(certificate).map_err(|_| refuse("can't be read"))?;
-        if info.subject.tenant != tenant.as_str() || info.public_key.fingerprint() != *agent.as_bytes() {
+        if !info.subject.is_agent() || info.subject.tenant != tenant.as_str() || info.public_key.fingerprint() != *agent.as_bytes() {
             return Err(refuse("is another agent's"));
+        }
+        // As its neighbours look at it.
+        if info.not_after_s < i64::try_from(now().as_ms() / 1000).unwrap_or(i64::MAX) {
+            let text = "the advert's certificate has ended; it is renewed by itself within minutes, then offer again";
+            return Err(Refusal::new(ErrorCode::Unavailable, text));
         }
         let current = self.current();
         if current
@@ -79,7 +86,8 @@ impl ServerTrust {
         {
             Ok(info.public_key)
         } else {
-            Err(refuse("was issued by no root of the trust bundle"))
+            let text = "the advert's certificate is of a root that this server does not know; while roots change, offer again later";
+            Err(Refusal::new(ErrorCode::Unavailable, text))
         }
     }
 

@@ -258,7 +258,13 @@ impl World {
     fn publish_failed(&mut self, job: JobId, round: u32, retry: bool) {
         self.note(|| format!("!! round {round} of job {job} can't be published, again: {retry}"));
         let reason = if retry { "disk full" } else { "not a number" }.to_owned();
-        self.tell_server(Event::PublishFailed { job, round, retry, reason });
+        self.tell_server(Event::PublishFailed {
+            job,
+            round,
+            retry,
+            blame: Vec::new(),
+            reason,
+        });
     }
 
     /// The device sends what the server does not have yet.

@@ -69,7 +69,7 @@ fn quantiles_of_great_draws_do_not_overflow() {
 
 #[test]
 fn small_cohorts_get_the_complete_graph() {
-    for (n, threshold) in [(3, 3), (4, 3), (5, 4), (9, 7), (10, 7), (31, 21)] {
+    for (n, threshold) in [(3, 3), (4, 3), (5, 4), (9, 7), (10, 7), (31, 21), (99, 67)] {
         for model in [Model::SemiHonest, Model::SemiMalicious] {
             let params = for_cohort(n, 0.05, 0.3, model);
             assert_eq!(params, Ok(GraphParams { degree: n - 1, threshold }), "n {n}, {model:?}");

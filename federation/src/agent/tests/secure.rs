@@ -222,7 +222,7 @@ fn should_mark_what_it_spends_before_it_reveals() {
     let effects = fleet.agents[0].step(NOW, answers[&0].clone());
     assert!(matches!(&effects[..], [Effect::Persist, Effect::Unmask(_)]), "{effects:?}");
     assert!(is_spent(&fleet.agents[0]));
-    let spent = fleet.agents[0].disk.spent[&job(1)];
+    let spent = fleet.agents[0].disk.spent[&job(1)].clone();
     assert_eq!((spent.base, spent.log_index), (model(100), 1));
 }
 
@@ -351,13 +351,12 @@ fn should_forget_the_oldest_spent_models_of_too_many_jobs() {
     for n in 0..300_u64 {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&n.to_be_bytes());
-        let model = Spent {
-            base: model(1),
-            log_index: n,
-        };
-        spend(&mut spent, JobId::from_bytes(id), model);
-        // An older model of the same job changes nothing.
-        spend(&mut spent, JobId::from_bytes(id), Spent { log_index: 0, ..model });
+        let job = JobId::from_bytes(id);
+        spend(&mut spent, job, Spent::new(model(1), n));
+        // An older model of the same job stays spent beside the newest.
+        spend(&mut spent, job, Spent::new(model(2), 0));
+        let known = &spent[&job];
+        assert!(known.forbids(model(1), None) && known.forbids(model(2), Some(1000)) && !known.forbids(model(3), Some(1000)));
     }
     let kept: Vec<u64> = spent.values().map(|spent| spent.log_index).collect();
     assert_eq!(kept, (300 - 256..300).collect::<Vec<u64>>());

@@ -76,6 +76,7 @@ fn should_try_to_publish_four_times_with_pauses_and_then_fail() {
             job: job(1),
             round: 1,
             retry: false,
+            blame: Vec::new(),
             reason: "weight 0 would become NaN".to_owned(),
         });
         assert_eq!(effects[..2], [Effect::DropSum { cohort: id }, not_included(1)]);

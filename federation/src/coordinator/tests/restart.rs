@@ -155,6 +155,7 @@ fn should_publish_the_same_sum_again_after_storage_failed() {
             job: job(1),
             round: 1,
             retry: true,
+            blame: Vec::new(),
             reason: "disk full".to_owned(),
         };
         assert_eq!(bench.step(failed), [], "nothing is dropped");
@@ -178,6 +179,7 @@ fn should_stop_a_job_whose_sum_can_not_be_stored() {
         job: job(1),
         round: 1,
         retry: true,
+        blame: Vec::new(),
         reason: "disk full".to_owned(),
     });
     let effects = bench.step(Event::StopJob { job: job(1) });

@@ -13,6 +13,7 @@ use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 use axum::body::Bytes;
 
 use super::jobs::narrow;
+use super::masks::UnmaskError;
 use super::sums::remake;
 use super::{Command, Driver, masks, now};
 use crate::aggregator::counters::Counter;
@@ -46,7 +47,7 @@ enum PublishError {
     #[error("the cohort's descriptor can't be made again")]
     Descriptor,
     #[error("the masks can't be taken off: {0}")]
-    Unmask(#[from] super::masks::UnmaskError),
+    Unmask(#[from] UnmaskError),
     #[error("the sum could not be sealed: {0}")]
     Seal(String),
     #[error("the sum could not be made again: {0}")]
@@ -71,11 +72,22 @@ impl PublishError {
     }
 }
 
+impl PublishError {
+    fn blame(&self) -> Vec<AgentId> {
+        match self {
+            Self::Unmask(UnmaskError::Solve(error)) => vec![AgentId::from_bytes(error.member)],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Why there is no model, as the driver is told.
 #[derive(Debug)]
 pub(crate) struct PublishFailure {
     /// Whether to try the same sum again.
     pub(crate) retry: bool,
+    /// Whose shares keep the masks on.
+    pub(crate) blame: Vec<AgentId>,
     /// For people.
     pub(crate) reason: String,
 }
@@ -138,6 +150,7 @@ impl Driver {
             };
             let result = result.map(Box::new).map_err(|error| PublishFailure {
                 retry: error.is_storage(),
+                blame: error.blame(),
                 reason: error.to_string(),
             });
             // The driver is gone only when the service ends.
@@ -172,10 +185,16 @@ impl Driver {
                     accuracy,
                 }
             }
-            Err(PublishFailure { retry, reason }) => {
+            Err(PublishFailure { retry, blame, reason }) => {
                 tracing::error!(%job, round, %reason, "the round could not be published");
                 self.shared.counters.count(Counter::RoundsFailed);
-                Event::PublishFailed { job, round, retry, reason }
+                Event::PublishFailed {
+                    job,
+                    round,
+                    retry,
+                    blame,
+                    reason,
+                }
             }
         };
         self.event(event).await;

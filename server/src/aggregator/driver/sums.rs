@@ -188,6 +188,12 @@ impl Driver {
         }
     }
 
+    /// Whether what the agent revealed could not be made durable yet: it keeps it until it could.
+    pub(super) fn must_keep_shares(&self, agent: AgentId) -> bool {
+        let unkept = self.sums.values().filter(|sum| sum.open.unmasking.is_some() && !sum.is_sealed);
+        unkept.flat_map(|sum| &sum.open.members).any(|(member, _)| *member == agent)
+    }
+
     /// Whether the agent is in a cohort whose survivors must not be told.
     pub(super) fn must_not_hear_survivors(&self, agent: AgentId) -> bool {
         let untold = self.sums.values().filter(|sum| sum.is_untold);

@@ -31,8 +31,12 @@ impl Driver {
 
     /// Makes the descriptor of a cohort with masks, whose graph is drawn.
     pub(super) fn describe(&mut self, terms: &CohortTerms) {
-        // Without one nobody is told of the cohort, and its members offer again.
-        let Some(made) = self.make_terms(terms) else { return };
+        let Some(made) = self.make_terms(terms) else {
+            return self.events.push_back(Event::OpenFailed {
+                cohort: terms.cohort,
+                reason: "the cohort's descriptor can't be made; the server's log says why".to_owned(),
+            });
+        };
         let digest = Digest::from_bytes(sha256(&made.signed.descriptor));
         self.descriptors.insert(terms.cohort, made);
         self.events.push_back(Event::Described {

@@ -61,7 +61,7 @@ async fn a_job_is_refused_with_what_is_wrong_and_how_to_right_it() {
             file.replace("\"plain\"", "\"secure\""),
             model,
             None,
-            "not available in this version",
+            "needs round.min of at least 3",
         ),
         (
             file.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 2 }"),
