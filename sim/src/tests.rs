@@ -121,17 +121,23 @@ fn should_go_on_after_a_kill_in_each_phase_after_each_effect() {
 
 #[test]
 fn should_go_on_without_half_of_the_agents() {
+    let (mut starved, mut jobs) = (0, 0);
     for (seed, percent) in (0..30).zip([10, 30, 50].into_iter().cycle()) {
         let mode = Mode::of_seed(seed);
         let mut scenario = Scenario::generate(seed, mode);
-        scenario.agents = vec![AgentPlan::default(); 10];
+        let n = 2 * scenario.need() + 2;
+        scenario.agents = vec![AgentPlan::default(); n];
         let leave = |agent| Fault::Leave {
             agent,
             at_ms: 2_000 + 1_000 * (seed + agent as u64),
         };
-        let report = hold(seed, mode, &scenario, &FaultPlan::of((0..percent / 10).map(leave), 60_000));
-        assert_eq!(report.ends.len(), scenario.jobs.len(), "seed {seed}");
+        let report = hold(seed, mode, &scenario, &FaultPlan::of((0..n * percent / 100).map(leave), 60_000));
+        // Who leaves while a sum is unmasked may leave too few behind who have not spent the model.
+        assert_eq!(report.ends.len() + report.starved, scenario.jobs.len(), "seed {seed}");
+        starved += report.starved;
+        jobs += scenario.jobs.len();
     }
+    assert!(3 * starved <= jobs, "{starved} of {jobs} jobs have too few agents left");
 }
 
 #[test]

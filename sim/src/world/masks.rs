@@ -189,7 +189,10 @@ impl World {
             return true;
         };
         let on_disk = self.server.disk.open.values().find(|o| o.open.terms.cohort == cohort);
-        let record = on_disk.and_then(|o| o.open.unmasking.as_ref());
+        // A driver that keeps nothing has it in memory at least.
+        let record = on_disk
+            .and_then(|o| o.open.unmasking.as_ref())
+            .or(self.server.unmaskings.get(&cohort));
         let what = match record.and_then(UnmaskingRecord::to_unmasking) {
             None => "nothing is there that takes its masks off".to_owned(),
             Some(unmasking) => match unmasking.solve() {

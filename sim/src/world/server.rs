@@ -172,10 +172,6 @@ impl Server {
         self.coordinator.poll_timeout().filter(|_| self.up).map(|at| self.clock.when(at))
     }
 
-    pub(super) fn all_ended(&self) -> bool {
-        self.disk.jobs.values().all(|spec| spec.ended.is_some())
-    }
-
     /// Without faults, every job publishes at least once in this time.
     pub(super) fn patience_ms(&self) -> u64 {
         let slowest = self.disk.jobs.values().map(|spec| spec.file.round.max_time.as_millis()).max();

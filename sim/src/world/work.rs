@@ -76,7 +76,9 @@ impl World {
         if fails {
             self.note(|| format!("!! the survivors of cohort {cohort} can't be stored"));
         }
-        self.oracle.sealed(cohort, survivors, !fails);
+        // One that forgets says that it has stored them.
+        let says_so = !fails || self.sabotage == Sabotage::ForgetsSurvivors;
+        self.oracle.sealed(cohort, survivors, says_so);
         event
     }
 
@@ -150,11 +152,11 @@ impl World {
             1
         };
         for _ in 0..times {
+            self.oracle.added(cohort, contribution);
             if let Err(error) = sum.add(&bytes) {
                 let what = format!("contribution {contribution} can't be added to cohort {cohort}: {error}");
                 return self.oracle.violate(Violation::Driver { what });
             }
-            self.oracle.added(cohort, contribution);
         }
         if self.sabotage != Sabotage::ForgetsAdditions
             && let Some(on_disk) = self.server.disk.open.values_mut().find(|o| o.open.terms.cohort == cohort)
