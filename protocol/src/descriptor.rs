@@ -101,9 +101,9 @@ pub enum MaskSuite {
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// A server that follows the protocol but remembers everything, and the agents that it controls.
-    #[default]
     Standard,
     /// A server that may do anything after the draw, and the agents that it controls.
+    #[default]
     Hardened,
 }
 

@@ -177,6 +177,10 @@ impl Driver {
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
+            if matches!(event, Event::Draw { .. } | Event::DrawAgain { .. } | Event::Opening { .. }) {
+                // Keys are drawn now: a machine that was copied or set back must not draw the same twice.
+                self.rng = system_rng()?;
+            }
             let mut hands = Hands {
                 rng: &mut self.rng,
                 identity: &identity,

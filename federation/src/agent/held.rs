@@ -112,6 +112,7 @@ impl Session {
                         model,
                     });
                 }
+                self.note_spent();
                 self.discard(out);
                 self.go(Work::CheckIn);
             }

@@ -26,7 +26,7 @@ use aimass_protocol::message::secagg::{
     Advert, Agreement, Consent, ConsentReply, DrawCall, Opening, Reveal, Roster, SealedShare, ShareBytes, Shares, SurvivorsReply, Unmask,
     UnmaskReply, UnmaskShare,
 };
-use aimass_protocol::{AgentId, CohortId, Digest, SignatureBytes};
+use aimass_protocol::{AgentId, CohortId, Digest, SignatureBytes, Timestamp};
 use rand_core::CryptoRng;
 use serde_bytes::ByteBuf;
 
@@ -184,6 +184,8 @@ impl Session {
             }
             // The device's clock may be wrong.
             Err(Breach::Policy(error @ PolicyError::Deadline { .. })) => self.give_up(error.to_string(), FOREVER, out),
+            // While roots change, a neighbour's root may not be known here yet: the job is not declined for ever.
+            Err(breach @ Breach::Puppet { .. }) => self.cheated_until(self.pause(), RequestKind::Reveal, None, breach.to_string(), out),
             Err(breach) => self.cheated(RequestKind::Reveal, None, breach.to_string(), out),
         }
     }
@@ -328,13 +330,25 @@ impl Session {
             return;
         };
         held.stage = Stage::Spent { descriptor };
-        let (base, log_index) = (held.base, held.log_index.unwrap_or(0));
-        spend(&mut self.spent, held.job, Spent::new(base, log_index));
+        self.note_spent();
         out.push(Effect::Persist);
+    }
+
+    /// Notes that nothing else may stand on the base of what is held, where it went into a sum with masks. To be persisted with what follows.
+    pub(super) fn note_spent(&mut self) {
+        let Some(held) = &self.held else { return };
+        if held.consent.mode == AggregationMode::Secure {
+            let (base, log_index) = (held.base, held.log_index.unwrap_or(0));
+            spend(&mut self.spent, held.job, Spent::new(base, log_index));
+        }
     }
 
     /// Only a server that cheats explains this. The keys go first.
     pub(super) fn cheated(&mut self, step: RequestKind, cohort: Option<CohortId>, what: String, out: &mut Vec<Effect>) {
+        self.cheated_until(FOREVER, step, cohort, what, out);
+    }
+
+    fn cheated_until(&mut self, until: Timestamp, step: RequestKind, cohort: Option<CohortId>, what: String, out: &mut Vec<Effect>) {
         let left = self.cohort.take();
         let Some(held) = &self.held else { return };
         out.push(Effect::Report(Report {
@@ -346,7 +360,7 @@ impl Session {
         }));
         self.give_up(
             format!("{what}. Nothing more is sent for it; tell the job's owner, and keep the agent's state folder"),
-            FOREVER,
+            until,
             out,
         );
     }

@@ -11,7 +11,7 @@ use super::gathering::Gathering;
 use super::job::{Context, Job};
 use super::publishing::Publishing;
 use super::secure::Secure;
-use super::unmasking::Unmasking;
+use super::unmasking::{Unmasking, answer_unmasked};
 use super::{AgentReply, Effect, PhaseName, RestoredRound};
 use crate::RequestKind;
 
@@ -253,6 +253,9 @@ impl Collecting {
             });
             self.cohort.close(cx, "the round went on without this update; offer it again");
             if self.cohort.secure.is_none() || self.is_unmasked {
+                if let Some(secure) = &mut self.cohort.secure {
+                    answer_unmasked(secure, cx);
+                }
                 return Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)));
             }
             return match Unmasking::begin(self.cohort.clone(), job, cx, self.is_sealed) {

@@ -269,9 +269,7 @@ impl Entry {
             Phase::Collecting(phase) => self.phase = phase.give_up(&mut self.job, cx, reason),
             Phase::Joining(phase) => {
                 self.job.trouble = Some(reason.to_owned());
-                let pause = self.job.pause_after_failure(&cx.config);
-                phase.give_up(cx);
-                self.phase = Phase::Gathering(Gathering::held_until(cx.now.after(pause)));
+                self.phase = phase.give_up(&mut self.job, cx);
             }
             _ => {}
         }
@@ -360,7 +358,13 @@ impl Entry {
             return false;
         }
         match &mut self.phase {
-            Phase::Collecting(phase) if phase.cohort.id() == query.cohort => phase.cohort.ask(cx, agent, query.contribution),
+            Phase::Collecting(phase) if phase.cohort.id() == query.cohort => {
+                // Before the survivors are known only those ask for the outcome that have no keys any more.
+                if let Some(secure) = &mut phase.cohort.secure {
+                    secure.lost_keys(agent);
+                }
+                phase.cohort.ask(cx, agent, query.contribution)
+            }
             Phase::Unmasking(phase) if phase.cohort.id() == query.cohort => {
                 phase.outcome_asked(agent);
                 phase.cohort.ask(cx, agent, query.contribution)
@@ -412,7 +416,7 @@ impl Entry {
         match &mut self.phase {
             Phase::Gathering(_) => {}
             Phase::Joining(phase) => {
-                phase.give_up(cx);
+                phase.give_up(&mut self.job, cx);
             }
             Phase::Collecting(phase) => phase.drop_sum(cx),
             Phase::Unmasking(phase) => phase.drop_sum(cx),

@@ -129,7 +129,8 @@ impl Joining {
         if let Err(fault) = taken {
             return self.is_at_fault(job, cx, agent, REQUEST, &fault);
         }
-        self.adverts.insert(agent, advert);
+        // The first one was verified; of a repeat only the keys are compared.
+        self.adverts.entry(agent).or_insert(advert);
         match &self.roster {
             None => self.secure.asks(agent, REQUEST),
             Some(roster) => {
@@ -226,7 +227,7 @@ impl Joining {
 
     pub(super) fn advance<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
         if self.members.len() < job.need() {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         }
         self.timeout().filter(|due| *due <= cx.now)?;
         match self.step {
@@ -237,13 +238,13 @@ impl Joining {
         }
     }
 
-    fn close_adverts<R>(&mut self, job: &Job, cx: &mut Context<'_, R>) -> Option<Phase> {
+    fn close_adverts<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
         let Ok(roster) = self.secure.server.close_adverts() else {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         };
         self.members.retain(|agent, _| roster.index_of(&id(*agent)).is_some());
         if self.members.len() < job.need() {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         }
         self.step = Step::Reveals;
         self.secure.waits.begin(cx.now);
@@ -256,11 +257,11 @@ impl Joining {
 
     fn close_reveals<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
         let Some(roster) = &self.roster else {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         };
         let (members, digest) = (roster.len(), roster.digest());
         let Ok(params) = secure::graph_params(members, job.file.aggregation.profile) else {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         };
         let (degree, threshold) = (params.degree, params.threshold);
         let seed = match self.secure.server.close_reveals(params) {
@@ -268,12 +269,14 @@ impl Joining {
             Err(StepError::Unrevealed { members }) => {
                 for member in members {
                     let agent = AgentId::from_bytes(member);
-                    job.kept_back(agent);
+                    if !self.secure.waits.is_gone(agent) {
+                        job.kept_back(agent);
+                    }
                     self.leaves(agent);
                 }
                 return self.draw_again(job, cx);
             }
-            Err(_) => return Some(self.give_up(cx)),
+            Err(_) => return Some(self.give_up(job, cx)),
         };
         self.terms.members = members;
         self.terms.deadline = cx.now.after(job.max_time());
@@ -292,9 +295,9 @@ impl Joining {
     }
 
     /// Somebody kept its part of the draw back, which could be to choose among graphs: all draw again without it.
-    fn draw_again<R>(&mut self, job: &Job, cx: &mut Context<'_, R>) -> Option<Phase> {
+    fn draw_again<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
         if self.draw >= MAX_DRAWS || self.members.len() < job.need() {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         }
         self.draw += 1;
         self.step = Step::Adverts;
@@ -313,10 +316,10 @@ impl Joining {
         let dealers = self.secure.server.close_shares(self.terms.floor);
         let record = self.secure.server.record();
         let (Ok(dealers), Some(record)) = (dealers, record) else {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         };
         if dealers.len() < job.need() {
-            return Some(self.give_up(cx));
+            return Some(self.give_up(job, cx));
         }
         self.members.retain(|agent, _| dealers.contains(&id(*agent)));
         cx.out.push(Effect::OpenRound(OpenRound {
@@ -338,13 +341,15 @@ impl Joining {
     }
 
     /// The cohort could not be formed; its members offer again.
-    pub(super) fn give_up<R>(&mut self, cx: &mut Context<'_, R>) -> Phase {
+    pub(super) fn give_up<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Phase {
         self.secure.give_up(cx);
         cx.out.push(Effect::ForgetCohort {
             terms: self.terms.clone(),
             draws: if self.roster.is_some() { self.draw } else { self.draw - 1 },
         });
-        Phase::Gathering(Gathering::default())
+        // A member that leaves each time could keep the others busy without end.
+        let pause = job.pause_after_failure(&cx.config);
+        Phase::Gathering(Gathering::held_until(cx.now.after(pause)))
     }
 }
 

@@ -20,7 +20,7 @@ const ADVERSARIAL: f64 = 0.05;
 const DROPOUT: f64 = 0.3;
 
 /// How long a step waits for a member that has a connection and says nothing.
-const STEP_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const STEP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it waits for one that has none.
 const GONE_GRACE: Duration = Duration::from_secs(3);
 
@@ -55,6 +55,10 @@ impl Waits {
 
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.gone.insert(agent, now);
+    }
+
+    pub(super) fn is_gone(&self, agent: AgentId) -> bool {
+        self.gone.contains_key(&agent)
     }
 
     /// It will not come back to this cohort.

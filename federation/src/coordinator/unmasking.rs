@@ -14,7 +14,7 @@ use super::entry::Phase;
 use super::gathering::Gathering;
 use super::job::{Context, Job};
 use super::publishing::Publishing;
-use super::secure::{self, Secure, at_fault, given_up, id, too_late};
+use super::secure::{self, STEP_PATIENCE, Secure, at_fault, given_up, id, too_late};
 use super::{AgentReply, Effect, UnmaskingRecord};
 use crate::RequestKind;
 
@@ -113,7 +113,11 @@ impl Unmasking {
         }
         Some(Self {
             cohort,
-            until: cx.now.after(if again { patience(job) } else { job.max_time() }),
+            until: cx.now.after(if again {
+                patience(job)
+            } else {
+                job.max_time().max(2 * STEP_PATIENCE)
+            }),
             agreed: false,
             falls_short: false,
         })
@@ -188,15 +192,7 @@ impl Unmasking {
             cohort: self.cohort.terms.cohort,
             unmasking: UnmaskingRecord::of(&unmasking),
         });
-        for agent in secure.take_asking(RequestKind::Unmask) {
-            cx.reply(agent, AgentReply::Unmask(UnmaskReply::Taken));
-        }
-        // They have revealed nothing, and need not: the outcome says what became of their inputs.
-        for request in [RequestKind::Survivors, RequestKind::Consent] {
-            for agent in secure.take_asking(request) {
-                too_late(cx, agent, request);
-            }
-        }
+        answer_unmasked(secure, cx);
         Some(Phase::Publishing(Publishing::begin(self.cohort.clone(), job, cx)))
     }
 
@@ -216,7 +212,10 @@ impl Unmasking {
 
     pub(super) fn revoked<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         let asked = self.cohort.secure.as_mut().and_then(|secure| {
-            secure.lost_keys(agent);
+            // What it has revealed counts.
+            if secure.server.missing_unmasks().contains(&id(agent)) {
+                secure.lost_keys(agent);
+            }
             secure.stop_asking(agent)
         });
         let outcome = self.cohort.stop_asking(agent).then_some(RequestKind::Outcome);
@@ -238,6 +237,19 @@ fn tell_agreements<R>(secure: &mut Secure, cx: &mut Context<'_, R>) {
             cx.reply(agent, secure::agreements(&secure.server, agent));
         } else {
             secure.asks(agent, RequestKind::Consent);
+        }
+    }
+}
+
+/// Tells all who wait that the masks come off.
+pub(super) fn answer_unmasked<R>(secure: &mut Secure, cx: &mut Context<'_, R>) {
+    for agent in secure.take_asking(RequestKind::Unmask) {
+        cx.reply(agent, AgentReply::Unmask(UnmaskReply::Taken));
+    }
+    // They have revealed nothing, and need not: the outcome says what became of their inputs.
+    for request in [RequestKind::Survivors, RequestKind::Consent] {
+        for agent in secure.take_asking(request) {
+            too_late(cx, agent, request);
         }
     }
 }

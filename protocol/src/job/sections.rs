@@ -230,7 +230,7 @@ fn aggregation(section: &Section<'_, '_>, round: &RoundSection) -> Result<Aggreg
         let fix = "remove it, or write mode = \"secure\"";
         return Err(section.refuse(key, "is about masks, and plain aggregation has none", fix));
     }
-    let profile = section.choice("profile", &profiles, &[], Some(Profile::Standard))?;
+    let profile = section.choice("profile", &profiles, &[], Some(Profile::Hardened))?;
     let suite = section.choice("suite", &suites, &[], Some(MaskSuite::Aes256Ctr))?;
     let least = match mode {
         AggregationMode::Plain => 1,

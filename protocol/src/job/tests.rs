@@ -68,7 +68,7 @@ fn small() -> JobFile {
         aggregation: AggregationSection {
             mode: AggregationMode::Secure,
             floor: 3,
-            profile: Profile::Standard,
+            profile: Profile::Hardened,
             suite: MaskSuite::Aes256Ctr,
         },
         update: CodecParams {
