@@ -166,7 +166,6 @@ fn kind(event: &Event) -> &'static str {
         Event::AddFailed { .. } => "AddFailed",
         Event::Outcome { .. } => "Outcome",
         Event::Secure { .. } => "Secure",
-        Event::SealFailed { .. } => "SealFailed",
         Event::Described { .. } => "Described",
         Event::Gone { .. } => "Gone",
         Event::Revoked { .. } => "Revoked",
