@@ -49,6 +49,7 @@ impl MaskStep {
     ///
     /// # Errors
     /// The effect.
+    #[expect(clippy::result_large_err, reason = "the effect is handed back as it came")]
     pub fn of(effect: Effect) -> Result<Self, Effect> {
         match effect {
             Effect::Advertise(advert) => Ok(Self::Advert(advert)),

@@ -130,10 +130,8 @@ impl Entry {
         {
             return false;
         }
-        if self.cohort().is_some_and(|cohort| cohort.secure.is_some()) {
-            if self.rejoins(cx, agent, contribution) {
-                return false;
-            }
+        if self.cohort().is_some_and(|cohort| cohort.secure.is_some()) && self.rejoins(cx, agent, contribution) {
+            return false;
         }
         // The reply was lost. But a member that is too late for this cohort waits for the next one.
         let awaited = match &self.phase {

@@ -319,6 +319,7 @@ impl SecureStep {
 
 /// What the driver has to do, in this order.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "effects live as long as a step takes")]
 pub enum Effect {
     /// Answer the agent's open request of kind [`AgentReply::kind`]. If it has none (its connection broke) the reply is dropped; the agent asks again.
     Reply {

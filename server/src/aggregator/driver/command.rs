@@ -123,6 +123,7 @@ pub(crate) struct RestoredJob {
 
 /// What happens.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "commands live until they are read")]
 pub(crate) enum Command {
     /// An agent asks something.
     Ask {
