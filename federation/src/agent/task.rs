@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::log::{KnownLog, LogError, verify_base};
 use super::session::{FOREVER, Session};
 use super::work::{Link, Work};
-use super::{Assignment, Config, Consent, Contribution, Effect, Event, Report, Spent, Stage, TimeLimit};
+use super::{Assignment, Config, Consent, Contribution, Effect, Event, Report, Stage, TimeLimit};
 use crate::RequestKind;
 
 /// A server can't send an agent away for longer, nor make it ask without pause.
