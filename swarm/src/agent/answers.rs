@@ -126,6 +126,7 @@ impl Agent {
     }
 
     /// The descriptor, or what the session is told of it; nothing where nobody is there whose it could be.
+    #[expect(clippy::result_large_err, reason = "the event is what happens instead")]
     fn verified(&self, signed: &SignedDescriptor) -> Result<Box<Descriptor>, Option<Event>> {
         let server = self.connection.as_ref().and_then(Connection::peer_public_key);
         let (Some(server), Some(oracle), Some(held)) = (server, self.world.oracle(), self.session.snapshot().held) else {

@@ -122,6 +122,7 @@ pub(super) fn is_answered(recorded: &Recorded) -> bool {
 }
 
 /// What a stream was opened for: it says how its answers are read.
+#[expect(clippy::large_enum_variant, reason = "there are few")]
 enum Request {
     Enrol,
     Agent(AgentRequest),
