@@ -293,6 +293,20 @@ fn the_survivors_are_sealed_once() {
 }
 
 #[test]
+fn fewer_survivors_than_the_floor_are_not_sealed() {
+    let mut cohort = harary(30);
+    cohort.floor = 12;
+    cohort.run_to_shares();
+    let one_gone = without(cohort.ids(), cohort.id(3));
+    assert!(
+        !cohort.server.can_unmask(&one_gone),
+        "the threshold would allow it, the floor does not"
+    );
+    assert_eq!(cohort.server.seal(&one_gone), Err(StepError::NotUnmaskable));
+    assert!(cohort.server.can_unmask(&cohort.ids()));
+}
+
+#[test]
 fn steps_of_the_server_out_of_turn_and_bad_parameters() {
     let mut cohort = harary(28);
     let all = cohort.ids();

@@ -150,6 +150,31 @@ fn one_share_below_the_threshold_solves_nothing() {
     assert_eq!(finish(&cohort, &survivors), End::Summed);
 }
 
+/// Killed after the shares were closed and after the survivors were sealed; one member dealt nothing, another one did not upload.
+#[test]
+fn a_restarted_server_goes_on_to_the_same_sum() {
+    let mut cohort = Cohort::new(14, 12);
+    let all = cohort.ids();
+    let (silent, gone) = (cohort.id(2), cohort.id(7));
+    let params = GraphParams { degree: 8, threshold: 5 };
+    cohort.advertise(&all);
+    cohort.draw(&all, |_, _| params).expect("all are there");
+    cohort.open(&all);
+    let dealers: BTreeSet<MemberId> = all.into_iter().filter(|id| *id != silent).collect();
+    cohort.deal(&dealers);
+    assert_eq!(cohort.server.close_shares(3), Ok(dealers.clone()));
+    restart(&mut cohort);
+    assert_eq!(cohort.server.close_shares(3), Ok(dealers.clone()));
+    cohort.receive(&dealers);
+    let survivors: BTreeSet<MemberId> = dealers.into_iter().filter(|id| *id != gone).collect();
+    cohort.upload(&survivors);
+    cohort.server.seal(&survivors).expect("ten of twelve survived");
+    restart(&mut cohort);
+    cohort.consent(&survivors);
+    cohort.unmask(&survivors);
+    assert_eq!(finish(&cohort, &survivors), End::Summed);
+}
+
 /// Whoever is shown another model makes noise of the sum: `negative_tests` of the known-answer vectors.
 #[test]
 fn another_salt_gives_noise() {
