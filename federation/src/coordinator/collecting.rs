@@ -15,6 +15,9 @@ use super::unmasking::{Unmasking, answer_unmasked};
 use super::{AgentReply, Effect, PhaseName, RestoredRound};
 use crate::RequestKind;
 
+/// How often sealed inputs that can't be read are tried again, with pauses that grow from a second to half a minute.
+const MOST_TRIES: u32 = 12;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Collecting {
     pub(super) cohort: Cohort,
@@ -26,6 +29,11 @@ pub(super) struct Collecting {
     pub(super) is_sealed: bool,
     /// It was killed after that: what takes the masks off is on its disk.
     is_unmasked: bool,
+    /// Whose sealed inputs could not be read, and when that is tried again.
+    again: BTreeSet<AgentId>,
+    again_at: Timestamp,
+    /// How often it was.
+    tries: u32,
     /// With so many inputs in the sum its masks could not be taken off: more are waited for.
     stays_masked_with: Option<usize>,
 }
@@ -39,6 +47,9 @@ impl Collecting {
             silent_at: now,
             is_sealed: false,
             is_unmasked: false,
+            again: BTreeSet::new(),
+            again_at: Timestamp::default(),
+            tries: 0,
             stays_masked_with: None,
         }
     }
@@ -84,6 +95,9 @@ impl Collecting {
             silent_at: cx.now,
             is_sealed: survivors.is_some(),
             is_unmasked,
+            again: BTreeSet::new(),
+            again_at: Timestamp::default(),
+            tries: 0,
             stays_masked_with: None,
         })
     }
@@ -151,6 +165,16 @@ impl Collecting {
 
     pub(super) fn add_failed<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, code: ErrorCode) -> Option<Phase> {
         let member = self.cohort.get(agent).filter(|m| m.progress() == Progress::Adding)?;
+        if member.acknowledged && self.is_sealed && self.cohort.secure.is_some() && code.is_retryable() && self.tries < MOST_TRIES {
+            // Its survivors may have spent their contributions for this sum: it is not given up over one failure.
+            if self.again.is_empty() {
+                let factor = 1 << self.tries.min(5);
+                self.again_at = cx.now.after(cx.config.publish_pause.saturating_mul(factor));
+                self.tries += 1;
+            }
+            self.again.insert(agent);
+            return None;
+        }
         if member.acknowledged {
             // It will not send again what it was told to be in the sum. All of them hold their contributions until they hear the outcome.
             return Some(self.give_up(job, cx, "an update that was in the sum can't be read any more"));
@@ -168,6 +192,18 @@ impl Collecting {
             cx.reply(agent, AgentReply::Outcome(OutcomeReply::NotIncluded));
         }
         None
+    }
+
+    fn add_again<R>(&mut self, cx: &mut Context<'_, R>) {
+        for agent in std::mem::take(&mut self.again) {
+            if let Some(member) = self.cohort.get(agent).filter(|m| m.progress() == Progress::Adding) {
+                cx.out.push(Effect::Add {
+                    cohort: self.cohort.id(),
+                    agent,
+                    contribution: member.contribution,
+                });
+            }
+        }
     }
 
     /// A member asks for other work.
@@ -216,6 +252,9 @@ impl Collecting {
 
     /// When time alone may end the phase: at its end, or when enough are in and the others are silent.
     pub(super) fn timeout(&self, job: &Job) -> Timestamp {
+        if !self.again.is_empty() {
+            return self.again_at;
+        }
         let added = self.cohort.tally().added;
         if added >= job.need() && self.stays_masked_with != Some(added) {
             self.silent_at.min(self.until)
@@ -234,6 +273,9 @@ impl Collecting {
 
     /// Ends the phase when nothing more can come, or when too few are left.
     pub(super) fn advance<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
+        if self.again_at <= cx.now {
+            self.add_again(cx);
+        }
         let tally = self.cohort.tally();
         if tally.adding > 0 {
             return None;

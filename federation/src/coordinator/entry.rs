@@ -380,7 +380,15 @@ impl Entry {
         self.job.stop_waiting(agent);
         match &mut self.phase {
             Phase::Joining(phase) => phase.leaves(agent),
-            Phase::Collecting(phase) => phase.abandoned(cx, agent),
+            Phase::Collecting(phase) => {
+                phase.abandoned(cx, agent);
+                // A member whose input is in the sum has let go of it, and of its keys.
+                let is_member = phase.cohort.get(agent).is_some();
+                if let Some(secure) = phase.cohort.secure.as_mut().filter(|_| is_member) {
+                    secure.lost_keys(agent);
+                }
+            }
+            Phase::Unmasking(phase) => phase.outcome_asked(agent),
             _ => {}
         }
     }

@@ -771,3 +771,43 @@ fn should_not_offer_a_model_that_an_agent_has_spent() {
     let distinct: BTreeSet<_> = [come_back.reason].into_iter().collect();
     assert_eq!(distinct.len(), 1);
 }
+
+#[test]
+fn should_try_again_to_read_what_a_sealed_sum_is_made_of() {
+    let (mut world, agents) = World::joined(6);
+    world.all(&agents, World::upload);
+    world.all(&agents, World::ask_survivors);
+    world.all(&agents, World::consent);
+    world.all(&agents[..2], World::unmask);
+    let of = |agent: &AgentId| (*agent, world.members[agent].contribution);
+    let open = OpenRound {
+        survivors: Some(agents.iter().map(of).collect()),
+        ..world.opened.clone().expect("durable")
+    };
+    let durable = agents.iter().map(of).collect();
+    let mut bench = Bench::new();
+    bench.now = world.bench.now;
+    bench.step(Event::AddJob(Box::new(JobSpec {
+        open: Some(RestoredRound { open, durable }),
+        ..World::spec(6)
+    })));
+    let cohort = world.cohort;
+    for agent in &agents[1..] {
+        bench.step(Event::Added { agent: *agent, cohort });
+    }
+    let failed = Event::AddFailed {
+        agent: agents[0],
+        cohort,
+        code: ErrorCode::Unavailable,
+    };
+    for _ in 0..3 {
+        assert_eq!(bench.step(failed.clone()), [], "it is not given up");
+        let effects = bench.tick_after(40);
+        assert!(
+            matches!(effects[..], [Effect::Add { agent, .. }] if agent == agents[0]),
+            "{effects:?}"
+        );
+    }
+    bench.step(Event::Added { agent: agents[0], cohort });
+    assert_eq!(bench.phase(), PhaseName::Unmasking);
+}
