@@ -159,7 +159,7 @@ impl Secure {
             .filter(|member| !self.keyless.contains(&AgentId::from_bytes(**member)))
             .copied()
             .collect();
-        self.server.can_unmask(&able)
+        self.server.can_reveal(&able)
     }
 
     /// Tells all who wait that the cohort is given up. What they have not revealed stays hidden.

@@ -27,7 +27,8 @@ impl Coordinator {
         }
         match step {
             SecureStep::Survivors(_) => cx.reply(agent, AgentReply::Survivors(SurvivorsReply::NotIncluded)),
-            SecureStep::Consent(_) | SecureStep::Unmask(_) => too_late(cx, agent, step.kind()),
+            SecureStep::Unmask(_) => too_late(cx, agent, step.kind()),
+            // Whose input is in a model all the same hears so when it offers it again.
             step => given_up(cx, agent, step.kind()),
         }
     }

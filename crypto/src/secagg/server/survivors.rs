@@ -11,11 +11,18 @@ use crate::sign::Context;
 impl Server {
     /// Whether these could be unmasked: they are in U2, as many as the floor, and each of U2 has `threshold` holders among them.
     pub fn can_unmask(&self, survivors: &BTreeSet<MemberId>) -> bool {
+        let Some(closed) = &self.closed else { return false };
+        survivors.len() >= closed.floor as usize && survivors.is_subset(&closed.members) && self.can_reveal(survivors)
+    }
+
+    /// Whether the shares of these alone would unmask a sum: each of U2 has `threshold` holders among them. They may be fewer than the survivors whose sum
+    /// it is, and than the floor.
+    pub fn can_reveal(&self, members: &BTreeSet<MemberId>) -> bool {
         let (Some(closed), Some(drawn)) = (&self.closed, &self.drawn) else {
             return false;
         };
-        let enough = |member| self.count_holders(member, |holder| survivors.contains(holder)) >= drawn.params.threshold;
-        survivors.len() >= closed.floor as usize && survivors.is_subset(&closed.members) && closed.members.iter().all(enough)
+        let enough = |member| self.count_holders(member, |holder| members.contains(holder)) >= drawn.params.threshold;
+        closed.members.iter().all(enough)
     }
 
     /// Fixes the survivors, once. Again: the same bitmap. The caller stores it before anybody is shown it.

@@ -55,6 +55,12 @@ impl World {
 
     /// `n` agents are ready: they are called to draw.
     fn drawn(n: u8) -> Self {
+        Self::drawn_with(n, |_| {})
+    }
+
+    fn drawn_with(n: u8, change: impl FnOnce(&mut JobSpec)) -> Self {
+        let mut spec = Self::spec(n.into());
+        change(&mut spec);
         let mut world = Self {
             bench: Bench::new(),
             members: BTreeMap::new(),
@@ -65,7 +71,7 @@ impl World {
             unmasking: None,
             told: BTreeMap::new(),
         };
-        world.step(Event::AddJob(Box::new(Self::spec(n.into()))));
+        world.step(Event::AddJob(Box::new(spec)));
         let mut rng = rng(7);
         for i in 1..=n {
             let key = SigningKey::generate(&mut rng);
@@ -369,7 +375,11 @@ impl World {
 
     /// Until the inputs can come; those who leave do so before each of the steps.
     fn joined(n: u8) -> (Self, Vec<AgentId>) {
-        let mut world = Self::drawn(n);
+        Self::joined_with(n, |_| {})
+    }
+
+    fn joined_with(n: u8, change: impl FnOnce(&mut JobSpec)) -> (Self, Vec<AgentId>) {
+        let mut world = Self::drawn_with(n, change);
         let agents = world.agents();
         assert_eq!(world.phase(), PhaseName::Joining);
         world.all(&agents, Self::advert);
@@ -735,6 +745,27 @@ fn should_answer_a_repeated_step_as_before() {
     assert_eq!(repeat(&mut world, World::shares, &opening), shares);
     world.all(&agents, World::upload);
     world.finish(&agents);
+}
+
+#[test]
+fn should_unmask_a_sum_of_all_that_the_floor_asks_for_without_one_that_lost_its_keys() {
+    // Six, all of whom the job wants in its sum: five can unmask it.
+    let (mut world, agents) = World::joined_with(6, |spec| {
+        spec.file.round.min = 6;
+        spec.file.aggregation.floor = 6;
+    });
+    world.all(&agents, World::upload);
+    world.all(&agents[1..], World::ask_survivors);
+    world.all(&agents[1..], World::consent);
+    let query = OutcomeQuery {
+        job: job(1),
+        cohort: world.cohort,
+        contribution: world.members[&agents[0]].contribution,
+    };
+    world.step(Event::Outcome { agent: agents[0], query });
+    world.all(&agents[1..], World::unmask);
+    assert_eq!(world.phase(), PhaseName::Publishing);
+    assert_eq!(world.unmasked(), world.expected(&agents));
 }
 
 #[test]
