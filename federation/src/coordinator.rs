@@ -21,9 +21,9 @@ mod share;
 mod steps;
 mod unmasking;
 
+pub use crate::masks::graph_params;
 pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome, SecureStep};
 pub use record::{SecAggRecord, UnmaskingRecord};
-pub use secure::graph_params;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod coordinator;
 mod jitter;
+mod masks;
 mod request;
 pub mod strategy;
 

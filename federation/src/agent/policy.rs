@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use aimass_crypto::secagg::params::{self, Model};
 use aimass_protocol::descriptor::{Descriptor, Profile, SecAggParams};
 use aimass_protocol::job::AggregationMode;
 use aimass_protocol::limits::{MAX_SECURE_MEMBERS, MIN_SECURE_MEMBERS};
 use aimass_protocol::{Digest, Timestamp};
 
 use super::{Consent, Contribution};
+use crate::masks::graph_params;
 
 /// Fewest contributions of a masked sum, as the floors have it.
 const LEAST_SECURE: u32 = MIN_SECURE_MEMBERS as u32;
-/// Which part of a cohort is assumed to be in league with the server.
-pub(super) const ADVERSARIAL: f64 = 0.05;
-/// Which part of a cohort is assumed to drop out.
-pub(super) const DROPOUT: f64 = 0.3;
 
 /// How far the clocks of device and server may lie apart: devices without a battery-backed clock start somewhere in the past.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(24 * 3600);
@@ -172,7 +168,7 @@ impl Policy {
 /// What may be wrong with how a cohort's inputs are masked.
 fn masks_of(consent: &Consent, descriptor: &Descriptor, masks: &SecAggParams) -> [(bool, &'static str); 6] {
     let n = descriptor.members;
-    let wanted = params::for_cohort(n, ADVERSARIAL, DROPOUT, model(masks.profile)).ok();
+    let wanted = graph_params(n, masks.profile).ok();
     // With more neighbours than that, as large a part of them has to agree.
     let is_enough = wanted.is_some_and(|wanted| {
         let (have, want) = (u64::from(masks.threshold), u64::from(wanted.threshold));
@@ -192,14 +188,6 @@ fn masks_of(consent: &Consent, descriptor: &Descriptor, masks: &SecAggParams) ->
         (descriptor.log.is_none(), "names no log of models"),
         (!is_enough, "has a graph of masks that is weaker than its profile promises"),
     ]
-}
-
-/// The attackers that a profile holds against.
-pub(super) fn model(profile: Profile) -> Model {
-    match profile {
-        Profile::Standard => Model::SemiHonest,
-        Profile::Hardened => Model::SemiMalicious,
-    }
 }
 
 /// The first of these that is so.

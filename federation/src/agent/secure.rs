@@ -30,7 +30,7 @@ use aimass_protocol::{AgentId, CohortId, Digest, SignatureBytes, Timestamp};
 use rand_core::CryptoRng;
 use serde_bytes::ByteBuf;
 
-use self::breach::{Breach, check_opening, suite};
+use self::breach::{Breach, check_opening};
 use super::contribution::spend;
 use super::policy::PolicyError;
 use super::session::{FOREVER, Session};
@@ -242,7 +242,7 @@ impl Session {
         let held = self.held.as_ref().and_then(|held| held.stage.descriptor());
         match held.and_then(|descriptor| descriptor.secagg.as_ref()) {
             Some(params) => {
-                let masks = Masks::new(suite(params.suite), masks);
+                let masks = Masks::new(crate::masks::suite(params.suite), masks);
                 self.go(Work::Encode(Some(masks)));
             }
             None => self.offer_again(out),

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use aimass_crypto::secagg::mask::Suite;
 use aimass_crypto::secagg::{self, Server, StepError};
 use aimass_crypto::sign::PublicKey;
-use aimass_protocol::descriptor::{MaskSuite, SecAggParams};
+use aimass_protocol::descriptor::SecAggParams;
 use aimass_protocol::limits::MAX_DRAWS;
 use aimass_protocol::message::secagg::{Advert, DrawCall, Reveal, Roster, RosterEntry, Shares};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, Timestamp};
@@ -184,10 +183,7 @@ impl Joining {
         if self.step != Step::Describing {
             return;
         }
-        let suite = match self.terms.secagg.map(|params| params.suite).unwrap_or_default() {
-            MaskSuite::ChaCha20 => Suite::ChaCha20,
-            MaskSuite::Aes256Ctr => Suite::Aes256Ctr,
-        };
+        let suite = crate::masks::suite(self.terms.secagg.map(|params| params.suite).unwrap_or_default());
         // It can't be out of turn: the graph is drawn.
         if self.secure.server.describe(*digest.as_bytes(), suite).is_ok() {
             self.step = Step::Shares;
@@ -260,7 +256,7 @@ impl Joining {
             return Some(self.give_up(job, cx));
         };
         let (members, digest) = (roster.len(), roster.digest());
-        let Ok(params) = secure::graph_params(members, job.file.aggregation.profile) else {
+        let Ok(params) = crate::masks::graph_params(members, job.file.aggregation.profile) else {
             return Some(self.give_up(job, cx));
         };
         let (degree, threshold) = (params.degree, params.threshold);

@@ -10,6 +10,8 @@ use aimass_protocol::message::secagg::ShareBytes;
 use aimass_protocol::{AgentId, CohortId, Digest, PublicKeyBytes};
 use serde::{Deserialize, Serialize};
 
+use crate::masks;
+
 /// Public data of a cohort's machine, from the moment that its members have dealt their shares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,7 +85,7 @@ impl SecAggRecord {
         ServerRecord {
             cohort: *self.cohort.as_bytes(),
             draw: self.draw,
-            suite: suite(self.suite) as u8,
+            suite: masks::suite(self.suite) as u8,
             salt: *self.salt.as_bytes(),
             graph_seed: *self.graph_seed.as_bytes(),
             degree: self.degree,
@@ -143,10 +145,7 @@ impl UnmaskingRecord {
             }
         };
         Self {
-            suite: match unmasking.suite {
-                Suite::ChaCha20 => MaskSuite::ChaCha20,
-                Suite::Aes256Ctr => MaskSuite::Aes256Ctr,
-            },
+            suite: masks::wire_suite(unmasking.suite),
             salt: Digest::from_bytes(unmasking.salt),
             threshold: unmasking.threshold,
             targets: unmasking.targets.iter().map(target).collect(),
@@ -178,7 +177,7 @@ impl UnmaskingRecord {
             })
         };
         Some(Unmasking {
-            suite: suite(self.suite),
+            suite: masks::suite(self.suite),
             salt: *self.salt.as_bytes(),
             threshold: self.threshold,
             targets: self.targets.iter().map(target).collect::<Option<_>>()?,
@@ -191,14 +190,6 @@ impl fmt::Debug for UnmaskingRecord {
         f.debug_struct("UnmaskingRecord")
             .field("targets", &self.targets.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The suite as crypto knows it.
-pub(super) fn suite(suite: MaskSuite) -> Suite {
-    match suite {
-        MaskSuite::ChaCha20 => Suite::ChaCha20,
-        MaskSuite::Aes256Ctr => Suite::Aes256Ctr,
     }
 }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use aimass_crypto::secagg::params::{GraphParams, Model, for_cohort};
 use aimass_crypto::secagg::{self, MemberId, SealedShare, Server};
-use aimass_protocol::descriptor::Profile;
 use aimass_protocol::message::secagg as wire;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, SignatureBytes, Timestamp};
 use serde_bytes::ByteBuf;
@@ -14,27 +12,10 @@ use super::job::Context;
 use super::{AgentReply, SecAggRecord};
 use crate::RequestKind;
 
-/// Which part of a cohort is taken to be under the server's control.
-const ADVERSARIAL: f64 = 0.05;
-/// Which part of a cohort may drop out.
-const DROPOUT: f64 = 0.3;
-
 /// How long a step waits for a member that has a connection and says nothing.
 pub(super) const STEP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it waits for one that has none.
 const GONE_GRACE: Duration = Duration::from_secs(3);
-
-/// Neighbours and threshold of a cohort.
-///
-/// # Errors
-/// Why there are none, for people.
-pub fn graph_params(members: u32, profile: Profile) -> Result<GraphParams, String> {
-    let model = match profile {
-        Profile::Standard => Model::SemiHonest,
-        Profile::Hardened => Model::SemiMalicious,
-    };
-    for_cohort(members, ADVERSARIAL, DROPOUT, model).map_err(|error| error.to_string())
-}
 
 /// Whom a step waits for, and until when.
 #[derive(Debug, Clone, PartialEq, Default)]

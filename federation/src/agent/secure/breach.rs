@@ -1,10 +1,9 @@
 //! What may be wrong with an opening, beyond what the crypto crate's client sees.
 
 use aimass_crypto::cert;
-use aimass_crypto::secagg::mask::Suite;
 use aimass_crypto::secagg::{self, Cheat, Terms};
 use aimass_crypto::sign::PublicKey;
-use aimass_protocol::descriptor::{Descriptor, MaskSuite, SecAggParams};
+use aimass_protocol::descriptor::{Descriptor, SecAggParams};
 use aimass_protocol::message::secagg::{NeighbourAdvert, Opening};
 use aimass_protocol::{AgentId, Timestamp};
 
@@ -74,7 +73,7 @@ pub(super) fn check_opening<'a>(
         roster_digest: *masks.roster.as_bytes(),
         graph_seed: *masks.graph_seed.as_bytes(),
         terms: Terms {
-            suite: suite(masks.suite),
+            suite: crate::masks::suite(masks.suite),
             degree: masks.degree,
             threshold: masks.threshold,
             floor: descriptor.floor,
@@ -103,12 +102,4 @@ fn certified(shown: &NeighbourAdvert, identity: &Identity, date: Timestamp) -> R
         return Err("it has ended more than a day ago".to_owned());
     }
     Ok(info.public_key)
-}
-
-/// What the crypto crate calls it.
-pub(super) fn suite(suite: MaskSuite) -> Suite {
-    match suite {
-        MaskSuite::ChaCha20 => Suite::ChaCha20,
-        MaskSuite::Aes256Ctr => Suite::Aes256Ctr,
-    }
 }

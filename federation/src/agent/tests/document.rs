@@ -3,7 +3,7 @@
 use aimass_crypto::secagg::params::{Model, for_cohort};
 use aimass_protocol::limits::MAX_NEIGHBOURS;
 
-use crate::agent::policy::{ADVERSARIAL, DROPOUT};
+use crate::masks::{ADVERSARIAL, DROPOUT};
 
 fn read(path: &str) -> String {
     let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));

@@ -7,7 +7,6 @@ use aimass_crypto::cert::{CERTIFICATE_LIFETIME, Root};
 use aimass_crypto::hash::sha256;
 use aimass_crypto::log::{Checkpoint, Tree, leaf_hash};
 use aimass_crypto::secagg::mask::{MaskStream, Sign, SignedMask};
-use aimass_crypto::secagg::params;
 use aimass_crypto::secagg::{self, Server};
 use aimass_crypto::sign::{Context, SigningKey};
 use aimass_protocol::descriptor::{MaskSuite, Profile, SecAggParams};
@@ -22,7 +21,7 @@ use serde_bytes::ByteBuf;
 
 use super::*;
 use crate::agent::log::origin;
-use crate::agent::policy::{ADVERSARIAL, DROPOUT, model as attackers};
+use crate::masks::graph_params;
 
 /// When it is: certificates know only years after 1970.
 pub(super) const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
@@ -431,7 +430,7 @@ impl Fleet {
 
     fn openings(&mut self, heard: &[usize]) -> BTreeMap<usize, Event> {
         let roster = self.machine.roster().expect("it is closed").clone();
-        let params = params::for_cohort(roster.len(), ADVERSARIAL, DROPOUT, attackers(Profile::Standard)).expect("enough members");
+        let params = graph_params(roster.len(), Profile::Standard).expect("enough members");
         let seed = self.machine.close_reveals(params).expect("all have revealed");
         let terms = Descriptor {
             bases: vec![model(100)],

@@ -1,6 +1,6 @@
 //! Rounds whose inputs are masked, with the real machines of the agents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use aimass_crypto::secagg::mask::{MaskStream, Sign, SignedMask, Suite};
 use aimass_crypto::secagg::{Advert as Keys, Client, Opening, Roster as Members, SealedShare, Terms};
@@ -450,7 +450,7 @@ fn should_go_on_without_those_who_drop_out_at_any_step() {
     for missing_from in 0..6 {
         let mut world = World::drawn(10);
         let all = world.agents();
-        let (left, stayed) = (&all[..2], &all[2..]);
+        let stayed = &all[2..];
         let who = |step: usize| if missing_from <= step { stayed } else { &all[..] };
         let wait_for = |world: &mut World, step: usize| {
             if who(step).len() < all.len() {
@@ -475,7 +475,6 @@ fn should_go_on_without_those_who_drop_out_at_any_step() {
         world.wait(31);
         assert_eq!(world.phase(), PhaseName::Publishing, "missing from step {missing_from}");
         assert_eq!(world.unmasked(), world.expected(who(2)), "missing from step {missing_from}");
-        assert!(!left.is_empty());
     }
 }
 
@@ -799,8 +798,6 @@ fn should_not_offer_a_model_that_an_agent_has_spent() {
         panic!("no work for it: {reply:?}")
     };
     assert!(come_back.reason.contains("next round"), "{}", come_back.reason);
-    let distinct: BTreeSet<_> = [come_back.reason].into_iter().collect();
-    assert_eq!(distinct.len(), 1);
 }
 
 #[test]
