@@ -1,0 +1,1 @@
+//! One value out for one value (or two) in: activations, sums, products.

@@ -1,0 +1,1 @@
+//! exp, tanh and their kin over a register.

@@ -1,0 +1,1 @@
+//! Pooling over one or two spatial axes.

@@ -1,0 +1,79 @@
+//! One register of floats, in the words of each instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::Portable;
+
+/// A register of floats. Functions that are generic over it are `#[inline(always)]`, down from [`crate::isa::Kernel::run`].
+///
+/// # Safety
+/// Every function asks that the processor has the instructions; pointers are good for [`Self::LANES`] floats (`load_n`, `store_n`: for `n`)
+/// and need no alignment.
+pub(crate) trait Vector: Copy {
+    /// Floats in it.
+    const LANES: usize;
+    /// Registers of the instruction set.
+    const REGISTERS: usize;
+    /// A truth for each lane.
+    type Mask: Copy;
+
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// The first `n` floats, 0 to `LANES`; zero behind them.
+    unsafe fn load_n(from: *const f32, n: usize) -> Self;
+    /// The first `n` floats, 0 to `LANES`; nothing is written behind them.
+    unsafe fn store_n(self, to: *mut f32, n: usize);
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    /// `self * b + c`, rounded once where the instruction set can.
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// The larger; `b` where either is NaN.
+    unsafe fn max(self, b: Self) -> Self;
+    /// The smaller; `b` where either is NaN.
+    unsafe fn min(self, b: Self) -> Self;
+    unsafe fn sqrt(self) -> Self;
+    unsafe fn abs(self) -> Self;
+    /// To the nearest integer, ties to even; for magnitudes below 2^22.
+    unsafe fn round(self) -> Self;
+    /// 2^self, for integers from -126 to 127.
+    unsafe fn exp2_of_integer(self) -> Self;
+    /// Where `self > b`; not where either is NaN.
+    unsafe fn gt(self, b: Self) -> Self::Mask;
+    /// Where `self == b`.
+    unsafe fn eq(self, b: Self) -> Self::Mask;
+    /// `self` where the mask is true, `b` elsewhere.
+    unsafe fn select(self, mask: Self::Mask, b: Self) -> Self;
+    /// `self` where the mask is true, zero elsewhere.
+    #[inline(always)]
+    unsafe fn keep(self, mask: Self::Mask) -> Self {
+        self.select(mask, Self::splat(0.0))
+    }
+    /// Sum of the lanes, in pairs.
+    unsafe fn sum(self) -> f32;
+    /// Largest lane.
+    unsafe fn largest(self) -> f32;
+    /// Bytes as floats: `from` is good for `LANES` bytes.
+    unsafe fn load_bytes(from: *const u8) -> Self;
+    /// Integers from 0 to 255, as bytes: `to` is good for `LANES` bytes.
+    unsafe fn store_bytes(self, to: *mut u8);
+    /// Has the line of `from` brought near; any address will do.
+    unsafe fn prefetch(from: *const f32);
+}
+
+#[cfg(test)]
+mod tests;

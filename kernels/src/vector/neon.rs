@@ -1,0 +1,123 @@
+//! NEON: four lanes.
+
+use std::arch::aarch64::*;
+
+use super::Vector;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(float32x4_t);
+
+impl Vector for Neon {
+    const LANES: usize = 4;
+    const REGISTERS: usize = 32;
+    type Mask = uint32x4_t;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Self(vdupq_n_f32(x))
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        Self(vld1q_f32(from))
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        vst1q_f32(to, self.0);
+    }
+    #[inline(always)]
+    unsafe fn load_n(from: *const f32, n: usize) -> Self {
+        let mut lanes = [0.0f32; 4];
+        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+            *lane = *from.add(i);
+        }
+        Self(vld1q_f32(lanes.as_ptr()))
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, to: *mut f32, n: usize) {
+        let mut lanes = [0.0f32; 4];
+        vst1q_f32(lanes.as_mut_ptr(), self.0);
+        for (i, lane) in lanes.iter().enumerate().take(n) {
+            *to.add(i) = *lane;
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(vaddq_f32(self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Self(vsubq_f32(self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Self(vmulq_f32(self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Self(vdivq_f32(self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        Self(vfmaq_f32(c.0, self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        Self(vbslq_f32(vcgtq_f32(self.0, b.0), self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        Self(vbslq_f32(vcltq_f32(self.0, b.0), self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Self(vsqrtq_f32(self.0))
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self(vabsq_f32(self.0))
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        Self(vrndnq_f32(self.0))
+    }
+    #[inline(always)]
+    unsafe fn exp2_of_integer(self) -> Self {
+        let bits = vaddq_s32(vcvtnq_s32_f32(self.0), vdupq_n_s32(127));
+        Self(vreinterpretq_f32_s32(vshlq_n_s32::<23>(bits)))
+    }
+    #[inline(always)]
+    unsafe fn gt(self, b: Self) -> uint32x4_t {
+        vcgtq_f32(self.0, b.0)
+    }
+    #[inline(always)]
+    unsafe fn eq(self, b: Self) -> uint32x4_t {
+        vceqq_f32(self.0, b.0)
+    }
+    #[inline(always)]
+    unsafe fn select(self, mask: uint32x4_t, b: Self) -> Self {
+        Self(vbslq_f32(mask, self.0, b.0))
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        vaddvq_f32(self.0)
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        vmaxvq_f32(self.0)
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        let lanes: [f32; 4] = std::array::from_fn(|i| f32::from(*from.add(i)));
+        Self(vld1q_f32(lanes.as_ptr()))
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut u8) {
+        let mut lanes = [0.0f32; 4];
+        vst1q_f32(lanes.as_mut_ptr(), self.0);
+        for (i, lane) in lanes.iter().enumerate() {
+            *to.add(i) = *lane as u8;
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
+}

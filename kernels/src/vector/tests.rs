@@ -1,0 +1,98 @@
+//! Every instruction set against plain arithmetic, lane by lane.
+
+use super::Vector;
+use crate::isa::{Isa, Kernel, dispatch};
+
+/// All functions on two rows of 16 values, one result after the other.
+struct All<'a>(&'a [f32; 16], &'a [f32; 16]);
+
+impl Kernel for All<'_> {
+    type Output = Vec<(&'static str, Vec<f32>)>;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> Self::Output {
+        let mut found = Vec::new();
+        let mut each = |name, f: &dyn Fn(V, V) -> V| {
+            let mut row = vec![0.0; 16];
+            for at in (0..16).step_by(V::LANES) {
+                f(V::load(self.0.as_ptr().add(at)), V::load(self.1.as_ptr().add(at))).store(row.as_mut_ptr().add(at));
+            }
+            found.push((name, row));
+        };
+        each("add", &|a, b| a.add(b));
+        each("sub", &|a, b| a.sub(b));
+        each("mul", &|a, b| a.mul(b));
+        each("div", &|a, b| a.div(b));
+        each("fma", &|a, b| a.fma(b, V::splat(2.0)));
+        each("max", &|a, b| a.max(b));
+        each("min", &|a, b| a.min(b));
+        each("sqrt", &|_, b| b.sqrt());
+        each("abs", &|a, _| a.abs());
+        each("round", &|a, _| a.round());
+        each("exp2", &|a, _| a.round().exp2_of_integer());
+        each("gt", &|a, b| a.keep(a.gt(b)));
+        each("eq", &|a, b| V::splat(1.0).select(a.eq(b), b));
+        each("sum", &|a, _| V::splat(a.sum()));
+        each("largest", &|a, _| V::splat(a.largest()));
+        let mut partial = Vec::new();
+        for n in 0..=V::LANES {
+            let mut row = vec![9.0; V::LANES];
+            V::load_n(self.0.as_ptr(), n).add(V::splat(1.0)).store_n(row.as_mut_ptr(), n);
+            assert!(row[..n].iter().zip(self.0).all(|(r, a)| *r == a + 1.0), "{n}");
+            assert!(row[n..].iter().all(|r| *r == 9.0), "{n}");
+            V::load_n(self.0.as_ptr(), n).store(row.as_mut_ptr());
+            assert!(row[n..].iter().all(|r| *r == 0.0), "{n}");
+            partial.extend_from_slice(&row[..n]);
+        }
+        let bytes: Vec<u8> = (0..16).map(|i| i * 17).collect();
+        let mut copy = vec![0u8; 16];
+        for at in (0..16).step_by(V::LANES) {
+            V::load_bytes(bytes.as_ptr().add(at)).store_bytes(copy.as_mut_ptr().add(at));
+        }
+        assert_eq!(bytes, copy);
+        V::prefetch(self.0.as_ptr());
+        found
+    }
+}
+
+#[test]
+fn every_instruction_set_computes_the_same() {
+    let a: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.75 - 9.5);
+    let b: [f32; 16] = std::array::from_fn(|i| if i % 5 == 0 { a[i].abs() } else { 0.5 + i as f32 * 0.25 });
+    for isa in Isa::available() {
+        // SAFETY: rows of 16 values are what it reads.
+        for (name, row) in unsafe { dispatch(isa, All(&a, &b)) } {
+            for (i, found) in row.into_iter().enumerate() {
+                let lanes = isa.lanes();
+                let mine = &a[i / lanes * lanes..][..lanes];
+                let (a, b) = (f64::from(a[i]), f64::from(b[i]));
+                let expected = match name {
+                    "add" => a + b,
+                    "sub" => a - b,
+                    "mul" => a * b,
+                    "div" => a / b,
+                    "fma" => a * b + 2.0,
+                    "max" => a.max(b),
+                    "min" => a.min(b),
+                    "sqrt" => b.sqrt(),
+                    "abs" => a.abs(),
+                    "round" => a.round_ties_even(),
+                    "exp2" => a.round_ties_even().exp2(),
+                    "gt" => f64::from(u8::from(a > b)) * a,
+                    "eq" => {
+                        if a == b {
+                            1.0
+                        } else {
+                            b
+                        }
+                    }
+                    "sum" => mine.iter().map(|&v| f64::from(v)).sum(),
+                    "largest" => f64::from(mine.iter().copied().fold(f32::MIN, f32::max)),
+                    other => panic!("{other} has no reference"),
+                };
+                let error = (f64::from(found) - expected).abs();
+                assert!(error <= 1e-6 * expected.abs().max(1.0), "{isa:?} {name} lane {i}: {found} for {expected}");
+            }
+        }
+    }
+}
