@@ -65,6 +65,13 @@ pub(crate) trait Vector: Copy {
     }
     /// Sum of the lanes, in pairs.
     unsafe fn sum(self) -> f32;
+    /// The sum of each of sixteen registers, written to `to`, which is good for sixteen floats.
+    #[inline(always)]
+    unsafe fn sums(of: [Self; 16], to: *mut f32) {
+        for (i, register) in of.into_iter().enumerate() {
+            *to.add(i) = register.sum();
+        }
+    }
     /// Largest lane.
     unsafe fn largest(self) -> f32;
     /// Bytes as floats: `from` is good for `LANES` bytes.

@@ -109,6 +109,18 @@ impl Vector for Avx2 {
         _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
     #[inline(always)]
+    unsafe fn sums(of: [Self; 16], to: *mut f32) {
+        for half in 0..2 {
+            let at = |i: usize| of[8 * half + i].0;
+            let [ab, cd] = [_mm256_hadd_ps(at(0), at(1)), _mm256_hadd_ps(at(2), at(3))];
+            let [ef, gh] = [_mm256_hadd_ps(at(4), at(5)), _mm256_hadd_ps(at(6), at(7))];
+            let (abcd, efgh) = (_mm256_hadd_ps(ab, cd), _mm256_hadd_ps(ef, gh));
+            let low = _mm256_permute2f128_ps::<0x20>(abcd, efgh);
+            let high = _mm256_permute2f128_ps::<0x31>(abcd, efgh);
+            _mm256_storeu_ps(to.add(8 * half), _mm256_add_ps(low, high));
+        }
+    }
+    #[inline(always)]
     unsafe fn largest(self) -> f32 {
         let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
         let two = _mm_max_ps(four, _mm_movehl_ps(four, four));

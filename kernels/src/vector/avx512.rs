@@ -103,6 +103,23 @@ impl Vector for Avx512 {
         _mm512_reduce_add_ps(self.0)
     }
     #[inline(always)]
+    unsafe fn sums(of: [Self; 16], to: *mut f32) {
+        // Pairs of registers are transposed and added, four times.
+        let mut quarters = [_mm512_setzero_ps(); 4];
+        for i in 0..4 {
+            let [a, b, c, d] = [of[4 * i].0, of[4 * i + 1].0, of[4 * i + 2].0, of[4 * i + 3].0];
+            let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+            let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+            let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+            quarters[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+        }
+        let [a, b, c, d] = quarters;
+        let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        let all = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+        _mm512_storeu_ps(to, all);
+    }
+    #[inline(always)]
     unsafe fn largest(self) -> f32 {
         _mm512_reduce_max_ps(self.0)
     }

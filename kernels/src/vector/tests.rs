@@ -51,6 +51,13 @@ impl Kernel for All<'_> {
         }
         assert_eq!(bytes, copy);
         V::prefetch(self.0.as_ptr());
+        let many: [V; 16] = std::array::from_fn(|i| V::load(self.0.as_ptr()).mul(V::splat(i as f32)));
+        let mut sums = [0.0; 16];
+        V::sums(many, sums.as_mut_ptr());
+        for (i, sum) in sums.into_iter().enumerate() {
+            let expected: f32 = self.0[..V::LANES].iter().map(|a| a * i as f32).sum();
+            assert!((sum - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{i}: {sum} for {expected}");
+        }
         found
     }
 }
