@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use aimass_kernels::dense::{Dense, Pass};
-use aimass_kernels::{Buffer, Isa};
+use aimass_kernels::{Buffer, Isa, Target};
 
 /// Best of many short windows, in GFLOP/s.
 fn best(flops: f64, mut work: impl FnMut()) -> f64 {
@@ -45,7 +45,7 @@ fn main() {
             let mut backward = |with_dx: bool| {
                 best(flops * if with_dx { 2.0 } else { 1.0 }, || {
                     let pass = Pass { x: &x, y: &y, dy: &dy };
-                    layer.backward(isa, pass, None, with_dx.then_some(&mut dx[..]), -1e-9, &mut w, None, &mut scratch);
+                    layer.backward(isa, pass, None, with_dx.then_some(&mut dx[..]), Some(Target { values: &mut w, alpha: -1e-9 }), None, &mut scratch);
                 })
             };
             let (both, update) = (backward(true), backward(false));

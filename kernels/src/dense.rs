@@ -12,7 +12,7 @@ mod tests;
 
 pub use product::{Matrix, MatrixMut, product};
 
-use crate::{Buffer, Isa};
+use crate::{Buffer, Isa, Target};
 
 /// More rows than this go through [`product`].
 pub const MOST_ROWS: usize = 64;
@@ -111,8 +111,8 @@ impl Dense {
         forward::forward(isa, *self, rows, x, weights, bias, y, scratch);
     }
 
-    /// Writes the gradient by `x` to `dx` (where wanted), then adds `alpha` times the gradients by the weights and by the bias to
-    /// `target` and `bias_target`. `weights` is `target` itself where it is `None`: then the weights are updated where they are.
+    /// Writes the gradient by `x` to `dx`, then adds those by the weights and by the bias to `target` and `bias`, where they are wanted.
+    /// Without `weights` the target holds them: they are moved where they are.
     ///
     /// # Panics
     /// For slices of other lengths.
@@ -122,17 +122,20 @@ impl Dense {
         pass: Pass<'_>,
         weights: Option<&[f32]>,
         dx: Option<&mut [f32]>,
-        alpha: f32,
-        target: &mut [f32],
-        bias_target: Option<&mut [f32]>,
+        target: Option<Target<'_>>,
+        bias: Option<Target<'_>>,
         scratch: &mut [f32],
     ) {
-        let rows = self.check_rows(pass.x.len(), pass.dy.len(), target.len(), scratch.len());
-        assert!(weights.is_none_or(|w| w.len() == target.len()), "weights and target are of one length");
+        let len = weights.map(<[f32]>::len).or(target.as_ref().map(|t| t.values.len()));
+        let Some(len) = len else {
+            panic!("there are weights, or a target that holds them");
+        };
+        let rows = self.check_rows(pass.x.len(), pass.dy.len(), len, scratch.len());
+        assert!(target.as_ref().is_none_or(|t| t.values.len() == len), "weights and target are of one length");
         assert!(!self.relu || pass.y.len() == pass.dy.len(), "with a ReLU the output is needed");
         assert!(dx.as_ref().is_none_or(|dx| dx.len() == pass.x.len()), "x and its gradient are of one length");
-        assert!(bias_target.as_ref().is_none_or(|b| b.len() == self.outputs), "the bias has one value an output");
-        backward::backward(isa, *self, rows, pass, weights, dx, alpha, target, bias_target, scratch);
+        assert!(bias.as_ref().is_none_or(|b| b.values.len() == self.outputs), "the bias has one value an output");
+        backward::backward(isa, *self, rows, pass, weights, dx, target, bias, scratch);
     }
 
     fn check_rows(&self, x: usize, y: usize, weights: usize, scratch: usize) -> usize {

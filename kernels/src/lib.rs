@@ -24,3 +24,13 @@ mod vector;
 
 pub use buffer::Buffer;
 pub use isa::Isa;
+
+/// What a gradient is added to: `values += alpha * gradient`. With the weights themselves and minus the learning rate it is a step of
+/// plain gradient descent; with zeros and 1 it is the gradient.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// In the layout of the kernel.
+    pub values: &'a mut [f32],
+    /// What the gradient is multiplied by.
+    pub alpha: f32,
+}

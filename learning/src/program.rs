@@ -109,8 +109,10 @@ pub(crate) struct Program {
     pub(crate) outputs: Vec<ProgramOutput>,
     /// Running statistics that a training step replaces: source and slot of its new value.
     pub(crate) buffers: Vec<(usize, Slot)>,
-    /// Shape of every slot: for estimates.
+    /// Shape of every slot.
     pub(crate) shapes: Vec<Vec<usize>>,
+    /// Whether each slot holds floats.
+    pub(crate) floats: Vec<bool>,
 }
 
 /// Why a graph can't run here.

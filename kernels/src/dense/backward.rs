@@ -1,7 +1,7 @@
 //! The gradients of a layer of few rows: weights are read once, for the gradient by the input and for their own.
 
 use super::{Dense, MOST_ROWS, Pass, product};
-use crate::Isa;
+use crate::{Isa, Target};
 use crate::isa::{Kernel, dispatch};
 use crate::vector::Vector;
 
@@ -11,7 +11,7 @@ struct Backward<'a> {
     x: &'a [f32],
     weights: Option<&'a [f32]>,
     dx: Option<&'a mut [f32]>,
-    target: &'a mut [f32],
+    target: Option<&'a mut [f32]>,
     /// The gradient by the output, through the ReLU, `[rows, stride]`, zero in the padding; then the same times `alpha`.
     dy: &'a [f32],
     scaled: &'a [f32],
@@ -25,12 +25,13 @@ pub(super) fn backward(
     pass: Pass<'_>,
     weights: Option<&[f32]>,
     dx: Option<&mut [f32]>,
-    alpha: f32,
-    target: &mut [f32],
-    bias_target: Option<&mut [f32]>,
+    target: Option<Target<'_>>,
+    bias: Option<Target<'_>>,
     scratch: &mut [f32],
 ) {
     let stride = layer.stride();
+    let alpha = target.as_ref().map_or(0.0, |target| target.alpha);
+    let target = target.map(|target| target.values);
     let (dy, scaled) = scratch[..2 * rows * stride].split_at_mut(rows * stride);
     for row in 0..rows {
         let at = row * layer.outputs..(row + 1) * layer.outputs;
@@ -48,10 +49,10 @@ pub(super) fn backward(
             *s = alpha * d;
         }
     }
-    if let Some(bias) = bias_target {
-        for row in scaled.chunks_exact(stride) {
-            for (b, s) in bias.iter_mut().zip(row) {
-                *b += s;
+    if let Some(bias) = bias {
+        for row in dy.chunks_exact(stride) {
+            for (b, d) in bias.values.iter_mut().zip(row) {
+                *b += bias.alpha * d;
             }
         }
     }
@@ -98,9 +99,12 @@ impl Backward<'_> {
     #[inline(always)]
     unsafe fn block<V: Vector, const K: usize>(&mut self, at: usize) {
         let (inputs, stride) = (self.layer.inputs, self.layer.stride());
-        let target = self.target.as_mut_ptr().add(at * stride);
+        let target = self.target.as_deref_mut().map(|target| target.as_mut_ptr().add(at * stride));
         if let Some(dx) = self.dx.as_deref_mut() {
-            let weights = self.weights.map_or(target.cast_const(), |w| w.as_ptr().add(at * stride));
+            let weights = match (self.weights, target) {
+                (Some(weights), _) => weights.as_ptr().add(at * stride),
+                (None, target) => target.map_or(std::ptr::null(), <*mut f32>::cast_const),
+            };
             let dx = dx.as_mut_ptr().add(at);
             let mut row = 0;
             while row < self.rows {
@@ -112,6 +116,7 @@ impl Backward<'_> {
                 row += 2;
             }
         }
+        let Some(target) = target else { return };
         let wide = 2 * V::LANES;
         let mut column = 0;
         while column < stride {

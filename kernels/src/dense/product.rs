@@ -137,7 +137,7 @@ pub(super) fn backward(
     x: &[f32],
     w: Option<&[f32]>,
     dx: Option<&mut [f32]>,
-    target: &mut [f32],
+    target: Option<&mut [f32]>,
     dy: &[f32],
     scaled: &[f32],
 ) {
@@ -147,9 +147,11 @@ pub(super) fn backward(
         strides: [layer.stride(), 1],
     };
     if let Some(dx) = dx {
-        let w = weights(layer, w.unwrap_or(target)).transposed();
+        let w = w.or(target.as_deref()).unwrap_or_default();
+        let w = weights(layer, w).transposed();
         product(isa, gradient(dy), w, 1.0, 0.0, MatrixMut::rows(dx, [rows, layer.inputs]));
     }
+    let Some(target) = target else { return };
     let x = Matrix::rows(x, [rows, layer.inputs]).transposed();
     let target = MatrixMut {
         values: target,

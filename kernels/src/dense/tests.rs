@@ -16,6 +16,10 @@ fn close(found: &[f32], expected: &[f64], what: &str) {
     }
 }
 
+fn to(values: &mut [f32], alpha: f32) -> Option<Target<'_>> {
+    Some(Target { values, alpha })
+}
+
 /// `a: [m, k]`, `b: [k, n]` by functions of their places.
 fn times(m: usize, n: usize, k: usize, a: impl Fn(usize, usize) -> f32, b: impl Fn(usize, usize) -> f32) -> Vec<f64> {
     let mut c = vec![0.0; m * n];
@@ -64,7 +68,7 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
     // In place, then into a buffer of its own.
     let mut updated = laid_out.clone();
     scratch.fill(f32::NAN);
-    layer.backward(isa, pass, None, Some(&mut dx), alpha, &mut updated, Some(&mut b), &mut scratch);
+    layer.backward(isa, pass, None, Some(&mut dx), to(&mut updated, alpha), to(&mut b, alpha), &mut scratch);
     close(&dx, &by_x, &format!("{what}: dx"));
     let mut moved = vec![0.0; w.len()];
     layer.read_out(&updated, false, &mut moved);
@@ -80,9 +84,12 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
         assert!(row[outputs..].iter().all(|v| *v == 0.0), "{what}: the padding of row {i} stays zero");
     }
     let mut gradient = Buffer::new(layer.weights_len());
-    layer.backward(isa, pass, Some(&laid_out), None, 1.0, &mut gradient, None, &mut scratch);
+    layer.backward(isa, pass, Some(&laid_out), None, to(&mut gradient, 1.0), None, &mut scratch);
     layer.read_out(&gradient, false, &mut moved);
     close(&moved, &by_w, &format!("{what}: gradient"));
+    dx.fill(f32::NAN);
+    layer.backward(isa, pass, Some(&laid_out), Some(&mut dx), None, None, &mut scratch);
+    close(&dx, &by_x, &format!("{what}: dx of weights that stay"));
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl<'g> Planner<'g> {
                 outputs: Vec::new(),
                 buffers: Vec::new(),
                 shapes: Vec::new(),
+                floats: Vec::new(),
             },
         };
         for (i, (input, shape)) in graph.inputs.iter().zip(shapes).enumerate() {
@@ -113,6 +114,8 @@ impl<'g> Planner<'g> {
         }
         let sources = graph.sources.iter().map(|source| source.shape.clone());
         planner.program.shapes = shapes.iter().cloned().chain(sources).collect();
+        let inputs = graph.inputs.iter().map(|input| input.element == Element::Float);
+        planner.program.floats = inputs.chain(graph.sources.iter().map(|_| true)).collect();
         planner
     }
 
@@ -233,7 +236,7 @@ impl<'g> Planner<'g> {
     }
 
     fn constant(&mut self, node: &NodeProto, shape: Vec<usize>, values: Vec<f32>) -> Result<Value, GraphError> {
-        let slot = self.slot(node, &shape)?;
+        let slot = self.slot(node, &shape, Element::Float)?;
         let constant: Arc<[f32]> = values.as_slice().into();
         let array = Array::floats(shape.clone(), values);
         let array = array.ok_or_else(|| node_error(node, "its constant does not fit its shape", "report this as a defect"))?;
@@ -251,7 +254,7 @@ impl<'g> Planner<'g> {
         let mut values = Vec::with_capacity(outputs.len());
         let mut slots = Vec::with_capacity(outputs.len());
         for output in outputs {
-            let slot = self.slot(node, &output.shape)?;
+            let slot = self.slot(node, &output.shape, output.element)?;
             slots.push(Some(slot));
             values.push(Value::Tensor(Tensor {
                 slot,
@@ -289,7 +292,7 @@ impl<'g> Planner<'g> {
             if let Some(&slot) = self.uploaded.get(&(from, indexing.clone())) {
                 return Ok(slot);
             }
-            let slot = self.slot(node, &shape)?;
+            let slot = self.slot(node, &shape, host.element)?;
             self.program.uploads.push(Upload {
                 from,
                 slot,
@@ -305,7 +308,7 @@ impl<'g> Planner<'g> {
         };
         let array = checked.to_array();
         let array = array.ok_or_else(|| node_error(node, "its integers are not known", "report this as a defect"))?;
-        let slot = self.slot(node, &shape)?;
+        let slot = self.slot(node, &shape, host.element)?;
         self.program.constants.push(Constant { slot, array });
         Ok(slot)
     }
@@ -339,7 +342,7 @@ impl<'g> Planner<'g> {
         crate::executor::fold(kernel, arrays)
     }
 
-    fn slot(&mut self, node: &NodeProto, shape: &[usize]) -> Result<Slot, GraphError> {
+    fn slot(&mut self, node: &NodeProto, shape: &[usize], element: Element) -> Result<Slot, GraphError> {
         let fits = elements(shape)
             .and_then(|n| self.total_elements.checked_add(n))
             .filter(|&n| n <= MAX_TOTAL_ELEMENTS);
@@ -357,6 +360,7 @@ impl<'g> Planner<'g> {
         self.total_elements = total;
         self.program.slots += 1;
         self.program.shapes.push(shape.to_vec());
+        self.program.floats.push(element == Element::Float);
         Ok(self.program.slots - 1)
     }
 

@@ -1,0 +1,154 @@
+//! What a node of a plan does.
+
+pub(super) mod dense;
+pub(super) mod interpreted;
+
+use std::fmt::Debug;
+
+use aimass_kernels::{Buffer, Isa, Target};
+
+use super::arena::Rest;
+use super::memory::Held;
+use super::plan::{MOST, Node, Place};
+use super::sources::Layout;
+use interpreted::Interpreted;
+
+/// Of a node.
+#[derive(Debug)]
+pub(super) enum Op {
+    /// Kernels do it.
+    Native(Box<dyn Operation>),
+    /// The interpreter does.
+    Interpreted(Interpreted),
+}
+
+/// What an operation asks for, besides its inputs and outputs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// Floats that the forward pass leaves for the backward one.
+    pub(super) kept: usize,
+    /// Bytes that it does.
+    pub(super) kept_bytes: usize,
+    /// Floats for the moment, forward and backward.
+    pub(super) scratch: usize,
+    pub(super) scratch_backward: usize,
+    /// Inputs and outputs whose values the backward pass reads.
+    pub(super) reads_inputs: Vec<usize>,
+    pub(super) reads_outputs: Vec<usize>,
+}
+
+/// Kernels with what they have to know of shapes.
+pub(super) trait Operation: Debug + Send + Sync {
+    fn needs(&self) -> Needs;
+
+    /// How it wants an input that is a source; plain where `None`.
+    fn layout(&self, _input: usize) -> Option<Layout> {
+        None
+    }
+
+    /// Whether it adds the gradient by an input that is a source to its target by itself.
+    fn accumulates(&self, _input: usize) -> bool {
+        false
+    }
+
+    fn forward(&self, io: Forward<'_>);
+
+    /// Writes every gradient that `io` has a place for.
+    fn backward(&self, io: Backward<'_>);
+}
+
+/// What an operation reads from.
+pub(super) struct Reads<'a, const N: usize> {
+    pub(super) rest: Rest<'a, N>,
+    pub(super) node: &'a Node,
+    pub(super) places: &'a [Place],
+    pub(super) sources: &'a [Buffer],
+    pub(super) constants: &'a [Buffer],
+    pub(super) held: &'a [Option<Held>],
+}
+
+impl<'a, const N: usize> Reads<'a, N> {
+    fn floats(&self, slot: usize) -> &'a [f32] {
+        match &self.places[slot] {
+            Place::Arena(range) => self.rest.get(range),
+            Place::Source(source) => &self.sources[*source],
+            Place::Constant(constant) => &self.constants[*constant],
+            Place::None | Place::Held => &[],
+        }
+    }
+
+    fn ints(&self, slot: usize) -> &'a [i64] {
+        let held = self.held.get(slot).and_then(Option::as_ref);
+        held.and_then(Held::ints).unwrap_or_default()
+    }
+}
+
+/// Writes of a forward pass: the outputs, what is kept, scratch.
+pub(super) const WRITES: usize = MOST + 2;
+
+/// A forward pass.
+pub(super) struct Forward<'a> {
+    pub(super) isa: Isa,
+    pub(super) reads: Reads<'a, WRITES>,
+    /// Empty for those that nothing reads.
+    pub(super) outputs: [&'a mut [f32]; MOST],
+    pub(super) kept: &'a mut [f32],
+    pub(super) kept_bytes: &'a mut [u8],
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl<'a> Forward<'a> {
+    /// The values of an input.
+    pub(super) fn input(&self, i: usize) -> &'a [f32] {
+        self.reads.floats(self.reads.node.inputs[i])
+    }
+
+    /// The values of an input that is made of integers.
+    pub(super) fn ints(&self, i: usize) -> &'a [i64] {
+        self.reads.ints(self.reads.node.inputs[i])
+    }
+}
+
+/// A backward pass.
+pub(super) struct Backward<'a> {
+    pub(super) isa: Isa,
+    pub(super) reads: Reads<'a, WRITES>,
+    /// By input, where wanted: to be overwritten.
+    pub(super) by_inputs: [Option<&'a mut [f32]>; MOST],
+    /// By input that is a source, for operations that accumulate. Where the target holds the source itself, that is not an input.
+    pub(super) targets: [Option<Target<'a>>; MOST],
+    pub(super) kept_bytes: &'a [u8],
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl<'a> Backward<'a> {
+    /// The values of an input that [`Needs::reads_inputs`] names; empty for a source that its target holds.
+    pub(super) fn input(&self, i: usize) -> &'a [f32] {
+        self.reads.floats(self.reads.node.inputs[i])
+    }
+
+    /// The same; `None` for a source that its target holds.
+    pub(super) fn weights(&self, i: usize) -> Option<&'a [f32]> {
+        Some(self.input(i)).filter(|values| !values.is_empty())
+    }
+
+    /// The values of an input that is made of integers.
+    pub(super) fn ints(&self, i: usize) -> &'a [i64] {
+        self.reads.ints(self.reads.node.inputs[i])
+    }
+
+    /// The values of an output that [`Needs::reads_outputs`] names.
+    pub(super) fn output(&self, i: usize) -> &'a [f32] {
+        self.reads.node.outputs[i].map_or(&[], |slot| self.reads.floats(slot))
+    }
+
+    /// The gradient by an output; empty where it has none.
+    pub(super) fn by_output(&self, i: usize) -> &'a [f32] {
+        let backward = self.reads.node.backward.as_ref();
+        backward.and_then(|b| b.by_outputs.get(i)).map_or(&[], |range| self.reads.rest.get(range))
+    }
+
+    pub(super) fn kept(&self) -> &'a [f32] {
+        self.reads.rest.get(&self.reads.node.kept)
+    }
+}

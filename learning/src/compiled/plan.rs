@@ -1,0 +1,115 @@
+//! A program with a place for everything.
+
+use std::ops::Range;
+
+use aimass_kernels::Buffer;
+
+use super::ops::Op;
+use super::sources::Layout;
+use crate::array::Array;
+use crate::program::{From, Graph, Program, ProgramOutput, Slot};
+
+/// Where the value of a slot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nowhere: nothing reads it.
+    None,
+    /// In the arena.
+    Arena(Range<usize>),
+    /// A source of the graph, by its number.
+    Source(usize),
+    /// A constant of the plan, by its number.
+    Constant(usize),
+    /// Integers or booleans.
+    Held,
+}
+
+/// Where the gradient by an input of a node goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Nowhere.
+    None,
+    /// To its place in the arena, as the first.
+    Write(Range<usize>),
+    /// To a place of its own, from where it is added to what is there.
+    Add { made: Range<usize>, to: Range<usize> },
+    /// The operation adds it to what the source's weights are moved by.
+    Target(usize),
+    /// To a place of its own, from where it is added to that.
+    AddToTarget { made: Range<usize>, source: usize },
+}
+
+/// Most inputs of an operation whose gradients it writes itself, and most outputs.
+pub(super) const MOST: usize = 5;
+
+/// One operation with its places.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) op: Op,
+    pub(super) inputs: Vec<Slot>,
+    pub(super) outputs: Vec<Option<Slot>>,
+    /// What the forward pass leaves for the backward one.
+    pub(super) kept: Range<usize>,
+    /// The same in bytes, in a memory of its own.
+    pub(super) kept_bytes: Range<usize>,
+    pub(super) scratch: Range<usize>,
+    pub(super) backward: Option<Backward>,
+}
+
+/// Of a node that the gradient passes.
+#[derive(Debug)]
+pub(super) struct Backward {
+    /// Where the gradients by the outputs are; empty for those that have none.
+    pub(super) by_outputs: Vec<Range<usize>>,
+    /// By input.
+    pub(super) ways: Vec<Way>,
+    pub(super) scratch: Range<usize>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) program: Program,
+    pub(super) nodes: Vec<Node>,
+    /// By slot.
+    pub(super) places: Vec<Place>,
+    /// Of the gradient by each output of the program; empty where it has none.
+    pub(super) seeds: Vec<Range<usize>>,
+    /// By source.
+    pub(super) layouts: Vec<Layout>,
+    /// Whether the gradient by a source moves it where it is made.
+    pub(super) fused: Vec<bool>,
+    /// Whether there is a gradient by a source.
+    pub(super) trained: Vec<bool>,
+    pub(super) constants: Vec<Buffer>,
+    /// Constants that are no floats.
+    pub(super) held: Vec<(Slot, Array)>,
+    pub(super) arena: usize,
+    pub(super) kept_bytes: usize,
+    /// What the interpreter holds besides, by estimate.
+    pub(super) interpreted: u64,
+}
+
+impl Plan {
+    pub(super) fn is_float(&self, output: &ProgramOutput) -> bool {
+        matches!(&output.from, From::Device(slot) if self.program.floats[*slot])
+    }
+
+    /// Memory that a step takes: all of it but the model's file and what the program itself is made of.
+    pub(super) fn bytes(&self, graph: &Graph, moments: usize) -> u64 {
+        let floats = |n: usize| 4 * n as u64;
+        let mut bytes = floats(self.arena) + self.kept_bytes as u64 + self.interpreted;
+        for (i, source) in graph.sources.iter().enumerate() {
+            let len = self.layouts[i].len(source.shape.iter().product());
+            let gradient = usize::from(self.trained[i] && !self.fused[i]);
+            // The values, and those that training began with.
+            let begun = usize::from(source.weight().is_some());
+            let moments = if self.trained[i] { moments } else { 0 };
+            bytes = bytes.saturating_add(floats(len) * (1 + begun + gradient + moments) as u64);
+        }
+        let constants: usize = self.constants.iter().map(|c| c.len()).sum();
+        let inputs: usize = self.program.input_shapes.iter().map(|s| s.iter().product::<usize>()).sum();
+        let outputs: usize = self.program.outputs.iter().map(|o| o.shape.iter().product::<usize>()).sum();
+        bytes.saturating_add(floats(constants + inputs + 2 * outputs))
+    }
+}
