@@ -20,6 +20,9 @@ pub mod permute;
 pub mod pool;
 pub mod recurrent;
 pub mod rows;
+mod stretch;
+#[cfg(test)]
+mod testing;
 mod vector;
 
 pub use buffer::Buffer;
