@@ -14,7 +14,9 @@ pub mod conv;
 pub mod dense;
 pub mod elementwise;
 mod isa;
+mod layout;
 mod math;
+mod nest;
 pub mod optimizer;
 pub mod permute;
 pub mod pool;
@@ -27,3 +29,4 @@ mod vector;
 
 pub use buffer::Buffer;
 pub use isa::Isa;
+pub use layout::Layout;

@@ -74,7 +74,10 @@ impl Step {
         let len = weights.len();
         assert_eq!(gradient.len(), len, "the gradient has another length than the weights");
         assert_eq!(moments.len(), self.rule.moments(), "the rule keeps another number of moments");
-        assert!(moments.iter().all(|m| m.len() == len), "a moment has another length than the weights");
+        assert!(
+            moments.iter().all(|m| m.len() == len),
+            "a moment has another length than the weights"
+        );
         let mut moments = moments.iter_mut().map(|m| m.as_mut_ptr());
         let decoupled = matches!(self.rule, Rule::Adam { decoupled: true, .. });
         let vectors = Vectors {
@@ -91,9 +94,7 @@ impl Step {
             match self.rule {
                 Rule::Sgd { momentum: 0.0, .. } => dispatch(isa, Apply(Plain { lr }, vectors, len)),
                 Rule::Sgd { momentum, nesterov } => dispatch(isa, Apply(Momentum { lr, momentum, nesterov }, vectors, len)),
-                Rule::Adam {
-                    beta1, beta2, epsilon, ..
-                } => {
+                Rule::Adam { beta1, beta2, epsilon, .. } => {
                     let correction = |beta: f32| 1.0 - f64::from(beta).powi(i32::try_from(self.number).unwrap_or(i32::MAX));
                     let rule = Adam {
                         keep: if decoupled { 1.0 - lr * self.weight_decay } else { 1.0 },

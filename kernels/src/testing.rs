@@ -36,6 +36,9 @@ pub(crate) fn assert_close(found: &[f32], expected: &[f64], tolerance: f64, what
     let largest = expected.iter().fold(1e-30f64, |a, b| a.max(b.abs()));
     for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(found) - expected).abs();
-        assert!(error <= tolerance * largest, "{what}: value {i} is {found} for {expected}, the largest is {largest}");
+        assert!(
+            error <= tolerance * largest,
+            "{what}: value {i} is {found} for {expected}, the largest is {largest}"
+        );
     }
 }

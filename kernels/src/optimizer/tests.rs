@@ -56,9 +56,7 @@ fn plain(step: &Step, weight: f32, gradient: f32, moments: &mut Vec<f32>) -> f32
             *moments = vec![velocity];
             weight - if nesterov { gradient + velocity * momentum } else { velocity } * step.lr
         }
-        Rule::Adam {
-            beta1, beta2, epsilon, ..
-        } => {
+        Rule::Adam { beta1, beta2, epsilon, .. } => {
             let second = running(moments.get(1), beta2, gradient * gradient * (1.0 - beta2));
             let first = running(moments.first(), beta1, gradient * (1.0 - beta1));
             *moments = vec![first, second];
@@ -122,7 +120,10 @@ fn squares_are_summed_in_f64() {
             let x = Random::new(len as u64).values(len);
             let expected: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
             let found = sum_of_squares(isa, &x);
-            assert!((found - expected).abs() <= 1e-12 * expected, "{isa:?} length {len}: {found} for {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-12 * expected,
+                "{isa:?} length {len}: {found} for {expected}"
+            );
         }
         let huge = [1e30f32; 20];
         assert!((sum_of_squares(isa, &huge) / 20e60 - 1.0).abs() < 1e-6, "{isa:?}");

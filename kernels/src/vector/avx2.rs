@@ -93,7 +93,10 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn gt_or_nan(self, b: Self) -> __m256 {
-        _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, b.0), _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0))
+        _mm256_or_ps(
+            _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, b.0),
+            _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0),
+        )
     }
     #[inline(always)]
     unsafe fn eq(self, b: Self) -> __m256 {

@@ -118,10 +118,7 @@ impl Vector for Neon {
     unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide {
         let low = |x: float32x4_t| vcvt_f64_f32(vget_low_f32(x));
         let high = |x: float32x4_t| vcvt_high_f64_f32(x);
-        (
-            vfmaq_f64(sums.0, low(self.0), low(b.0)),
-            vfmaq_f64(sums.1, high(self.0), high(b.0)),
-        )
+        (vfmaq_f64(sums.0, low(self.0), low(b.0)), vfmaq_f64(sums.1, high(self.0), high(b.0)))
     }
     #[inline(always)]
     unsafe fn sum_wide(sums: Self::Wide) -> f64 {

@@ -143,7 +143,11 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
-        let half = |from: usize| Self(std::array::from_fn(|i| if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }));
+        let half = |from: usize| {
+            Self(std::array::from_fn(|i| {
+                if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }
+            }))
+        };
         (half(0), half(4))
     }
     #[inline(always)]

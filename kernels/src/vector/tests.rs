@@ -36,7 +36,9 @@ impl Kernel for All<'_> {
             let not_a_number = V::splat(f32::NAN).select(a.gt(V::splat(9.0)), a);
             V::splat(1.0).keep(not_a_number.gt_or_nan(b))
         });
-        each("wide", &|a, b| V::splat(V::sum_wide(a.fma_wide(b, a.fma_wide(a, V::wide_zero()))) as f32));
+        each("wide", &|a, b| {
+            V::splat(V::sum_wide(a.fma_wide(b, a.fma_wide(a, V::wide_zero()))) as f32)
+        });
         each("evens", &|a, b| a.evens(b));
         each("odds", &|a, b| a.odds(b));
         each("zip evens", &|a, b| a.zip(b).0.evens(a.zip(b).1));
@@ -105,7 +107,11 @@ fn every_instruction_set_computes_the_same() {
                     "exp2" => a.round_ties_even().exp2(),
                     "gt" => f64::from(u8::from(a > b)) * a,
                     "gt or nan" => f64::from(u8::from(a > b || a > 9.0)),
-                    "wide" => mine.iter().zip(other).map(|(&a, &b)| f64::from(a) * f64::from(b) + f64::from(a) * f64::from(a)).sum(),
+                    "wide" => mine
+                        .iter()
+                        .zip(other)
+                        .map(|(&a, &b)| f64::from(a) * f64::from(b) + f64::from(a) * f64::from(a))
+                        .sum(),
                     "evens" => pick(2 * lane),
                     "odds" => pick(2 * lane + 1),
                     "zip evens" => a,
@@ -123,7 +129,10 @@ fn every_instruction_set_computes_the_same() {
                     other => panic!("{other} has no reference"),
                 };
                 let error = (f64::from(found) - expected).abs();
-                assert!(error <= 1e-6 * expected.abs().max(1.0), "{isa:?} {name} lane {i}: {found} for {expected}");
+                assert!(
+                    error <= 1e-6 * expected.abs().max(1.0),
+                    "{isa:?} {name} lane {i}: {found} for {expected}"
+                );
             }
         }
     }
