@@ -54,6 +54,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn round(self) -> Self;
     /// 2^self, for integers from -126 to 127.
     unsafe fn exp2_of_integer(self) -> Self;
+    /// Mantissa from 1 to 2 and exponent, of positive normal numbers.
+    unsafe fn mantissa_and_exponent(self) -> (Self, Self);
     /// Where `self > b`; not where either is NaN.
     unsafe fn gt(self, b: Self) -> Self::Mask;
     /// Where `self > b`, and where `self` is NaN.

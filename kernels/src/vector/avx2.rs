@@ -88,6 +88,14 @@ impl Vector for Avx2 {
         Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits)))
     }
     #[inline(always)]
+    unsafe fn mantissa_and_exponent(self) -> (Self, Self) {
+        let bits = _mm256_castps_si256(self.0);
+        let mantissa = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+        let mantissa = _mm256_or_si256(mantissa, _mm256_set1_epi32(0x3f80_0000));
+        let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(127));
+        (Self(_mm256_castsi256_ps(mantissa)), Self(_mm256_cvtepi32_ps(exponent)))
+    }
+    #[inline(always)]
     unsafe fn gt(self, b: Self) -> __m256 {
         _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, b.0)
     }

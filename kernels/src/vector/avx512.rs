@@ -84,6 +84,13 @@ impl Vector for Avx512 {
         Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits)))
     }
     #[inline(always)]
+    unsafe fn mantissa_and_exponent(self) -> (Self, Self) {
+        (
+            Self(_mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(self.0)),
+            Self(_mm512_getexp_ps(self.0)),
+        )
+    }
+    #[inline(always)]
     unsafe fn gt(self, b: Self) -> __mmask16 {
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, b.0)
     }

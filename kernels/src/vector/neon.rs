@@ -87,6 +87,13 @@ impl Vector for Neon {
         Self(vreinterpretq_f32_s32(vshlq_n_s32::<23>(bits)))
     }
     #[inline(always)]
+    unsafe fn mantissa_and_exponent(self) -> (Self, Self) {
+        let bits = vreinterpretq_u32_f32(self.0);
+        let mantissa = vorrq_u32(vandq_u32(bits, vdupq_n_u32(0x007f_ffff)), vdupq_n_u32(0x3f80_0000));
+        let exponent = vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32::<23>(bits)), vdupq_n_s32(127));
+        (Self(vreinterpretq_f32_u32(mantissa)), Self(vcvtq_f32_s32(exponent)))
+    }
+    #[inline(always)]
     unsafe fn gt(self, b: Self) -> uint32x4_t {
         vcgtq_f32(self.0, b.0)
     }

@@ -97,6 +97,13 @@ impl Vector for Portable {
         self.map(|x| f32::from_bits(((x as i32 + 127) << 23) as u32))
     }
     #[inline(always)]
+    unsafe fn mantissa_and_exponent(self) -> (Self, Self) {
+        (
+            self.map(|x| f32::from_bits((x.to_bits() & 0x007f_ffff) | 0x3f80_0000)),
+            self.map(|x| ((x.to_bits() >> 23) as i32 - 127) as f32),
+        )
+    }
+    #[inline(always)]
     unsafe fn gt(self, b: Self) -> [bool; 8] {
         std::array::from_fn(|i| self.0[i] > b.0[i])
     }

@@ -30,6 +30,8 @@ impl Kernel for All<'_> {
         each("abs", &|a, _| a.abs());
         each("round", &|a, _| a.round());
         each("exp2", &|a, _| a.round().exp2_of_integer());
+        each("mantissa", &|_, b| b.mantissa_and_exponent().0);
+        each("exponent", &|_, b| b.mantissa_and_exponent().1);
         each("gt", &|a, b| a.keep(a.gt(b)));
         each("eq", &|a, b| V::splat(1.0).select(a.eq(b), b));
         each("gt or nan", &|a, b| {
@@ -105,6 +107,8 @@ fn every_instruction_set_computes_the_same() {
                     "abs" => a.abs(),
                     "round" => a.round_ties_even(),
                     "exp2" => a.round_ties_even().exp2(),
+                    "mantissa" => b / b.log2().floor().exp2(),
+                    "exponent" => b.log2().floor(),
                     "gt" => f64::from(u8::from(a > b)) * a,
                     "gt or nan" => f64::from(u8::from(a > b || a > 9.0)),
                     "wide" => mine
