@@ -14,16 +14,22 @@ pub mod conv;
 pub mod dense;
 pub mod elementwise;
 mod isa;
+mod layout;
 mod math;
+mod nest;
 pub mod optimizer;
 pub mod permute;
 pub mod pool;
 pub mod recurrent;
 pub mod rows;
+mod stretch;
+#[cfg(test)]
+mod testing;
 mod vector;
 
 pub use buffer::Buffer;
 pub use isa::Isa;
+pub use layout::Layout;
 
 /// What a gradient is added to: `values += alpha * gradient`. With the weights themselves and minus the learning rate it is a step of
 /// plain gradient descent; with zeros and 1 it is the gradient.
