@@ -45,11 +45,25 @@ fn main() {
             let mut backward = |with_dx: bool| {
                 best(flops * if with_dx { 2.0 } else { 1.0 }, || {
                     let pass = Pass { x: &x, y: &y, dy: &dy };
-                    layer.backward(isa, pass, None, with_dx.then_some(&mut dx[..]), Some(Target { values: &mut w, alpha: -1e-9 }), None, &mut scratch);
+                    layer.backward(
+                        isa,
+                        pass,
+                        None,
+                        with_dx.then_some(&mut dx[..]),
+                        Some(Target {
+                            values: &mut w,
+                            alpha: -1e-9,
+                        }),
+                        None,
+                        &mut scratch,
+                    );
                 })
             };
             let (both, update) = (backward(true), backward(false));
-            println!("{:9} {name} {rows:3}x{inputs}x{outputs}: forward {forward:6.1}, dx and update {both:6.1}, update {update:6.1} GFLOP/s", isa.name());
+            println!(
+                "{:9} {name} {rows:3}x{inputs}x{outputs}: forward {forward:6.1}, dx and update {both:6.1}, update {update:6.1} GFLOP/s",
+                isa.name()
+            );
         }
     }
 }

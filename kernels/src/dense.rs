@@ -131,10 +131,19 @@ impl Dense {
             panic!("there are weights, or a target that holds them");
         };
         let rows = self.check_rows(pass.x.len(), pass.dy.len(), len, scratch.len());
-        assert!(target.as_ref().is_none_or(|t| t.values.len() == len), "weights and target are of one length");
+        assert!(
+            target.as_ref().is_none_or(|t| t.values.len() == len),
+            "weights and target are of one length"
+        );
         assert!(!self.relu || pass.y.len() == pass.dy.len(), "with a ReLU the output is needed");
-        assert!(dx.as_ref().is_none_or(|dx| dx.len() == pass.x.len()), "x and its gradient are of one length");
-        assert!(bias.as_ref().is_none_or(|b| b.values.len() == self.outputs), "the bias has one value an output");
+        assert!(
+            dx.as_ref().is_none_or(|dx| dx.len() == pass.x.len()),
+            "x and its gradient are of one length"
+        );
+        assert!(
+            bias.as_ref().is_none_or(|b| b.values.len() == self.outputs),
+            "the bias has one value an output"
+        );
         backward::backward(isa, *self, rows, pass, weights, dx, target, bias, scratch);
     }
 

@@ -153,13 +153,19 @@ impl Compiled {
         let plan = self.plan(&shapes, Mode::Training { batch_statistics })?;
         let outputs = self.forward_through(&plan, inputs, noise)?;
         let by_outputs = gradient(&outputs)?;
-        if !plan.program.outputs.iter().zip(&by_outputs).any(|(output, by)| by.is_some() && plan.is_float(output)) {
+        if !plan
+            .program
+            .outputs
+            .iter()
+            .zip(&by_outputs)
+            .any(|(output, by)| by.is_some() && plan.is_float(output))
+        {
             return Err(TrainError::Graph {
                 reason: "the loss reads no output that is made of floats; choose another output".to_owned(),
             });
         }
         let alpha = self.update.begin(&plan, &self.sources);
-        self.memory.seed(&plan, &by_outputs);
+        self.memory.seed(&plan, &by_outputs, &mut self.sources, self.update.targets(alpha));
         for (i, node) in plan.nodes.iter().enumerate().rev() {
             let targets = self.update.targets(alpha);
             self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa)?;
@@ -195,12 +201,12 @@ impl Compiled {
 
     /// The optimizer's moments as flat vectors of `n_weights` each; zero where there was no step yet.
     pub(crate) fn optimizer_state(&self, n_weights: usize) -> Vec<Vec<f32>> {
-        self.update.read(&self.graph, &self.sources, n_weights)
+        self.update.read(&self.graph, n_weights)
     }
 
     /// Goes on from what [`Self::optimizer_state`] gave after `steps` steps.
     pub(crate) fn restore(&mut self, flat: &[Vec<f32>], steps: u64) -> Result<(), TrainError> {
-        self.update.restore(&self.graph, &self.sources, flat, steps)
+        self.update.restore(&self.graph, flat, steps)
     }
 
     pub(crate) fn moments_a_weight(&self) -> usize {

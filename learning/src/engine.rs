@@ -6,12 +6,12 @@ use aimass_onnx::Model;
 
 use crate::TrainError;
 use crate::array::Array;
-use crate::executor::{Cpu, Executor};
+use crate::compiled::Compiled;
 use crate::program::Graph;
 
 /// A model read once, to be run on any number of batches of any shapes that it takes.
 pub struct Engine {
-    executor: Executor<Cpu>,
+    executor: Compiled,
 }
 
 impl std::fmt::Debug for Engine {
@@ -28,7 +28,7 @@ impl Engine {
     pub fn new(model: &Model) -> Result<Self, TrainError> {
         let outputs: Vec<String> = model.outputs().iter().map(|output| output.name.clone()).collect();
         Ok(Self {
-            executor: Executor::new(Graph::with_outputs(model, None, &outputs)?),
+            executor: Compiled::inference(Graph::with_outputs(model, None, &outputs)?),
         })
     }
 

@@ -3,7 +3,7 @@
 use aimass_onnx::{Model, ParamLayout};
 
 use crate::array::Array;
-use crate::executor::{Cpu, Executor};
+use crate::compiled::Compiled;
 use crate::loss::View;
 use crate::metrics::{Metric, Scores};
 use crate::program::{Graph, Mode};
@@ -20,7 +20,7 @@ const BATCH: usize = 256;
 ///
 /// [`Loss::Contrastive`]: crate::Loss::Contrastive
 pub struct Evaluator {
-    executor: Executor<Cpu>,
+    executor: Compiled,
     heads: Vec<Measured>,
     examples: u64,
 }
@@ -65,7 +65,7 @@ impl Evaluator {
             weight: 0.0,
         };
         Ok(Self {
-            executor: Executor::new(Graph::with_outputs(model, None, &outputs_of(model, heads)?)?),
+            executor: Compiled::inference(Graph::with_outputs(model, None, &outputs_of(model, heads)?)?),
             heads: heads.iter().map(measured).collect(),
             examples: 0,
         })
@@ -187,7 +187,7 @@ pub fn predict(model: &Model, features: &[f32], n_features: usize) -> Result<(Ve
         let reason = format!("{} features do not make rows of {n_features}; feed whole rows", features.len());
         return Err(TrainError::Data { reason });
     }
-    let mut executor = Executor::<Cpu>::new(Graph::new(model, None)?);
+    let mut executor = Compiled::inference(Graph::new(model, None)?);
     let rows = features.len() / n_features;
     let shapes = vec![one_input(executor.graph())?.row_shape(0, BATCH.min(rows), n_features)?];
     let shape = executor.program(&shapes, Mode::Inference)?.program.outputs[0].shape.clone();
@@ -222,7 +222,7 @@ fn one_input(graph: &Graph) -> Result<&Graph, TrainError> {
 }
 
 /// The first output for rows of features.
-fn first_output(executor: &mut Executor<Cpu>, features: Vec<f32>, n_features: usize) -> Result<Array, TrainError> {
+fn first_output(executor: &mut Compiled, features: Vec<f32>, n_features: usize) -> Result<Array, TrainError> {
     let rows = features.len() / n_features;
     let array = Array::floats(vec![rows, n_features], features);
     let inputs = executor.graph().conform(array.into_iter().collect())?;

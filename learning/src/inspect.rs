@@ -9,7 +9,7 @@ use aimass_onnx::proto::NodeProto;
 use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
 
 pub use cost::Cost;
-pub(crate) use cost::cost;
+pub(crate) use cost::{cost, differentiable};
 
 use crate::program::{Graph, GraphError, Mode, Program, obstacles as graph_obstacles};
 

@@ -1,14 +1,15 @@
 //! From an ONNX graph to a trained ONNX graph.
 //!
 //! A model is read into a graph, bound to a batch as a program of kernels with every shape known (and refused there, before any
-//! training, if something can't run), and a program is run by an executor. The one executor of this version interprets programs over
-//! burn's dynamic-rank backend API with autodiff. burn's types stay in here: what is public speaks slices of f32, so that a second
-//! executor fits behind it.
+//! training, if something can't run), and a program is run by one of two executors. One interprets programs over burn's dynamic-rank
+//! backend API with autodiff, on GPUs and as the oracle; the other compiles them for the CPU into calls of kernels over planned memory.
+//! burn's types stay in here: what is public speaks slices of f32.
 
 mod array;
 mod backend;
 mod batch;
 pub mod checkpoint;
+mod compiled;
 pub mod data;
 mod engine;
 mod error;
@@ -17,6 +18,7 @@ mod executor;
 pub mod fuzz;
 pub mod inspect;
 mod loss;
+mod machine;
 pub mod metrics;
 mod ops;
 mod optimizer;

@@ -1,39 +1,39 @@
 //! The ONNX ops that run here, a file a family. Each has a planner (node -> checked kernel with its shape) and a kernel (tensors ->
 //! tensors, over any burn backend). Planners refuse what kernels can't do, so kernels don't fail.
 
-mod activation;
-mod batch_norm;
+pub(crate) mod activation;
+pub(crate) mod batch_norm;
 mod compare;
-mod conv;
+pub(crate) mod conv;
 mod conv_transpose;
 mod device;
-mod dropout;
+pub(crate) mod dropout;
 mod einsum;
-mod elementwise;
+pub(crate) mod elementwise;
 mod fill;
-mod gather;
+pub(crate) mod gather;
 mod gelu;
-mod layer_norm;
-mod linear;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
 mod lp_norm;
 mod movement;
 mod order;
 pub(crate) mod picks;
 pub(crate) mod places;
-mod pool;
-mod recurrent;
-mod reduce;
+pub(crate) mod pool;
+pub(crate) mod recurrent;
+pub(crate) mod reduce;
 mod resize;
 mod scatter;
 mod scratch;
 mod select;
 mod shape;
 pub(crate) mod shapes;
-mod slice;
-mod softmax;
+pub(crate) mod slice;
+pub(crate) mod softmax;
 mod space;
 mod unary;
-mod window;
+pub(crate) mod window;
 
 use burn_autodiff::Autodiff;
 use burn_backend::Backend;

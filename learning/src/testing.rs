@@ -153,3 +153,22 @@ pub(crate) fn clouds(rows: usize, n_features: usize, classes: usize, seed: u64) 
     }
     Dataset::new(features, targets, n_features).expect("whole rows")
 }
+
+/// Where `found` is further from `expected` than `tolerance` times the largest value (or 1, where all are smaller); NaN is like NaN.
+pub(crate) fn apart(expected: &[f32], found: &[f32], tolerance: f32) -> Option<String> {
+    if expected.len() != found.len() {
+        return Some(format!("{} values for {}", found.len(), expected.len()));
+    }
+    let finite = expected.iter().filter(|v| v.is_finite());
+    let largest = finite.fold(1.0f32, |m, v| m.max(v.abs()));
+    let at = expected.iter().zip(found).position(|(e, f)| {
+        let same = e == f || (e.is_nan() && f.is_nan());
+        !same && !((e - f).abs() <= tolerance * largest)
+    })?;
+    Some(format!(
+        "{} for {} at {at} of {}, largest {largest}",
+        found[at],
+        expected[at],
+        expected.len()
+    ))
+}

@@ -6,21 +6,21 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::array::Array;
-use crate::executor::{Cpu, Executor, check_memory};
+use crate::executor::{Cpu, check_memory};
 use crate::loss::View;
-use crate::optimizer::Optimizer;
+use crate::machine::Machine;
 use crate::program::Graph;
-use crate::{Batch, BatchNorm, Head, TrainConfig, TrainError};
+use crate::{Batch, BatchNorm, Head, OptimizerConfig, TrainConfig, TrainError};
 
 /// Stream of the generator that dropout draws from at step n (counted from 0) is `DROPOUT + n`; the order of examples is stream 0.
 const DROPOUT: u64 = 1;
 
 /// Holds weights and steps them. Give it any batches; [`train`](crate::train()) is the loop over a data set.
 ///
-/// `B` is where it computes: the CPU, or a GPU in the process that is made for it.
+/// [`Trainer::new`] computes by a compiled plan on the CPU; [`Trainer::on`] interprets the graph over the backend `B`, for instance a GPU in
+/// the process that is made for it.
 pub struct Trainer<B: Backend = Cpu> {
-    executor: Executor<B>,
-    optimizer: Optimizer<B>,
+    machine: Machine<B>,
     heads: Vec<Head>,
     batch_norm: BatchNorm,
     seed: [u8; 32],
@@ -73,16 +73,25 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Graph`], [`TrainError::Config`].
     pub fn new(model: &Model, layout: &ParamLayout, config: &TrainConfig) -> Result<Self, TrainError> {
-        Self::on(model, layout, config)
+        Self::with(model, layout, config, Machine::compiled)
     }
 }
 
 impl<B: Backend> Trainer<B> {
-    /// Reads the graph for the backend's default device, and refuses what can't train, before any data is there.
+    /// Reads the graph for the interpreter on the backend's default device, and refuses what can't train, before any data is there.
     ///
     /// # Errors
     /// [`TrainError::Graph`], [`TrainError::Config`].
     pub fn on(model: &Model, layout: &ParamLayout, config: &TrainConfig) -> Result<Self, TrainError> {
+        Self::with(model, layout, config, Machine::interpreted)
+    }
+
+    fn with(
+        model: &Model,
+        layout: &ParamLayout,
+        config: &TrainConfig,
+        machine: impl FnOnce(Graph, OptimizerConfig) -> Machine<B>,
+    ) -> Result<Self, TrainError> {
         config.check()?;
         let of_layout = |e: aimass_onnx::LayoutError| TrainError::Graph { reason: e.to_string() };
         let base = model.weights(layout).map_err(of_layout)?;
@@ -92,8 +101,7 @@ impl<B: Backend> Trainer<B> {
             return Err(nothing_trains(&graph));
         }
         Ok(Self {
-            executor: Executor::new(graph),
-            optimizer: Optimizer::new(config.optimizer.clone()),
+            machine: machine(graph, config.optimizer.clone()),
             heads: config.heads.clone(),
             batch_norm: config.batch_norm,
             seed: config.seed,
@@ -109,8 +117,8 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`TrainError::Config`] when the weights alone are too many; steps fail with it for batches that are too large.
     pub fn limit_memory(&mut self, limit_bytes: Option<u64>) -> Result<(), TrainError> {
-        let moments = self.optimizer.moments_a_weight();
-        self.executor.limit_memory(limit_bytes, moments);
+        self.machine.limit_memory(limit_bytes);
+        let moments = self.machine.moments_a_weight();
         let floats = (self.base.len() as u64).saturating_mul(2 + moments as u64);
         check_memory(floats.saturating_mul(4), limit_bytes.unwrap_or(u64::MAX))
     }
@@ -143,23 +151,21 @@ impl<B: Backend> Trainer<B> {
                 reason: format!("the weights of the samples are not {rows}, one a row; correct the data"),
             });
         }
-        let inputs = if flat { self.executor.graph().conform(inputs)? } else { inputs };
+        let inputs = if flat { self.machine.graph().conform(inputs)? } else { inputs };
         let mut noise = ChaCha20Rng::from_seed(self.seed);
         noise.set_stream(DROPOUT + self.steps);
         let (heads, step) = (&self.heads, self.steps + 1);
         let mut mean = 0.0f64;
         let batch_statistics = self.batch_norm == BatchNorm::Batch;
-        let done = self
-            .executor
-            .step(inputs, batch_statistics, &mut self.optimizer, &mut noise, |outputs| {
-                let (loss, gradients) = losses(heads, outputs, &targets, weights.as_deref(), rows)?;
-                mean = loss;
-                if (mean as f32).is_finite() {
-                    Ok(gradients)
-                } else {
-                    Err(TrainError::Diverged { step, loss: mean as f32 })
-                }
-            })?;
+        let done = self.machine.step(inputs, batch_statistics, &mut noise, |outputs| {
+            let (loss, gradients) = losses(heads, outputs, &targets, weights.as_deref(), rows)?;
+            mean = loss;
+            if (mean as f32).is_finite() {
+                Ok(gradients)
+            } else {
+                Err(TrainError::Diverged { step, loss: mean as f32 })
+            }
+        })?;
         self.steps = step;
         Ok(StepReport {
             loss: mean as f32,
@@ -173,7 +179,7 @@ impl<B: Backend> Trainer<B> {
     /// [`TrainError::Device`].
     pub fn weights(&self) -> Result<Vec<f32>, TrainError> {
         let mut flat = self.base.clone();
-        self.executor.read_weights(&mut flat)?;
+        self.machine.read_weights(&mut flat)?;
         Ok(flat)
     }
 
@@ -183,7 +189,7 @@ impl<B: Backend> Trainer<B> {
     /// [`TrainError::Device`].
     pub fn buffers(&self) -> Result<Vec<f32>, TrainError> {
         let mut flat = self.buffers.clone();
-        self.executor.read_buffers(&mut flat)?;
+        self.machine.read_buffers(&mut flat)?;
         Ok(flat)
     }
 
@@ -194,7 +200,7 @@ impl<B: Backend> Trainer<B> {
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), TrainError> {
         check_len(weights, self.base.len(), "weights")?;
         self.base.copy_from_slice(weights);
-        self.executor.set_weights(weights);
+        self.machine.set_weights(weights);
         Ok(())
     }
 
@@ -205,7 +211,7 @@ impl<B: Backend> Trainer<B> {
     pub fn set_buffers(&mut self, buffers: &[f32]) -> Result<(), TrainError> {
         check_len(buffers, self.buffers.len(), "running statistics")?;
         self.buffers.copy_from_slice(buffers);
-        self.executor.set_buffers(buffers);
+        self.machine.set_buffers(buffers);
         Ok(())
     }
 
@@ -214,7 +220,7 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`TrainError::Device`].
     pub fn optimizer_state(&self) -> Result<Vec<Vec<f32>>, TrainError> {
-        self.optimizer.read(&self.executor.graph().sources, self.base.len())
+        self.machine.optimizer_state(self.base.len())
     }
 
     /// Goes on as if `steps` steps had been done and left the optimizer at `state`.
@@ -222,8 +228,7 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`TrainError::Data`] for the state of another optimizer or model.
     pub fn restore(&mut self, steps: u64, state: &[Vec<f32>]) -> Result<(), TrainError> {
-        let (sources, device) = (&self.executor.graph().sources, self.executor.device());
-        self.optimizer.restore(sources, state, steps, device)?;
+        self.machine.restore(steps, state)?;
         self.steps = steps;
         Ok(())
     }

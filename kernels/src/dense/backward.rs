@@ -1,9 +1,9 @@
 //! The gradients of a layer of few rows: weights are read once, for the gradient by the input and for their own.
 
 use super::{Dense, MOST_ROWS, Pass, product};
-use crate::{Isa, Target};
 use crate::isa::{Kernel, dispatch};
 use crate::vector::Vector;
+use crate::{Isa, Target};
 
 struct Backward<'a> {
     layer: Dense,

@@ -79,7 +79,11 @@ pub(super) fn groups(rows: usize, most: usize) -> impl Iterator<Item = usize> {
 impl Isa {
     /// Rows of a tile two registers wide.
     fn most_rows(self) -> usize {
-        if self.lanes() == 16 || cfg!(target_arch = "aarch64") { 12 } else { 6 }
+        if self.lanes() == 16 || cfg!(target_arch = "aarch64") {
+            12
+        } else {
+            6
+        }
     }
 }
 

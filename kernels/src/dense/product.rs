@@ -72,13 +72,22 @@ fn fits(len: usize, shape: [usize; 2], strides: [usize; 2]) -> bool {
 pub fn product(_isa: Isa, a: Matrix<'_>, b: Matrix<'_>, scale: f32, keep: f32, c: MatrixMut<'_>) {
     let [m, k] = a.shape;
     let n = b.shape[1];
-    assert!(b.shape[0] == k && c.shape == [m, n], "the shapes {:?}, {:?} and {:?} fit", a.shape, b.shape, c.shape);
+    assert!(
+        b.shape[0] == k && c.shape == [m, n],
+        "the shapes {:?}, {:?} and {:?} fit",
+        a.shape,
+        b.shape,
+        c.shape
+    );
     assert!(fits(a.values.len(), a.shape, a.strides), "a lies within its slice");
     assert!(fits(b.values.len(), b.shape, b.strides), "b lies within its slice");
     assert!(fits(c.values.len(), c.shape, c.strides), "c lies within its slice");
     let [rows, columns] = c.strides;
     let apart = rows >= columns.saturating_mul(n.max(1)) || columns >= rows.saturating_mul(m.max(1));
-    assert!(apart && (m < 2 || rows > 0) && (n < 2 || columns > 0), "every place of c is one of its own");
+    assert!(
+        apart && (m < 2 || rows > 0) && (n < 2 || columns > 0),
+        "every place of c is one of its own"
+    );
     // SAFETY: every place that the shapes and strides reach lies within its slice (checked above), `c` is borrowed exclusively and its
     // places are different ones; strides fit isize because the places do.
     unsafe {

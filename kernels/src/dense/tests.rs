@@ -68,7 +68,15 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
     // In place, then into a buffer of its own.
     let mut updated = laid_out.clone();
     scratch.fill(f32::NAN);
-    layer.backward(isa, pass, None, Some(&mut dx), to(&mut updated, alpha), to(&mut b, alpha), &mut scratch);
+    layer.backward(
+        isa,
+        pass,
+        None,
+        Some(&mut dx),
+        to(&mut updated, alpha),
+        to(&mut b, alpha),
+        &mut scratch,
+    );
     close(&dx, &by_x, &format!("{what}: dx"));
     let mut moved = vec![0.0; w.len()];
     layer.read_out(&updated, false, &mut moved);
@@ -81,7 +89,10 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
         .collect();
     close(&b, &columns, &format!("{what}: bias"));
     for (i, row) in updated.chunks_exact(layer.stride()).enumerate() {
-        assert!(row[outputs..].iter().all(|v| *v == 0.0), "{what}: the padding of row {i} stays zero");
+        assert!(
+            row[outputs..].iter().all(|v| *v == 0.0),
+            "{what}: the padding of row {i} stays zero"
+        );
     }
     let mut gradient = Buffer::new(layer.weights_len());
     layer.backward(isa, pass, Some(&laid_out), None, to(&mut gradient, 1.0), None, &mut scratch);

@@ -82,7 +82,10 @@ impl Kernel for All<'_> {
         V::sums(many, sums.as_mut_ptr());
         for (i, sum) in sums.into_iter().enumerate() {
             let expected: f32 = self.0[..V::LANES].iter().map(|a| a * i as f32).sum();
-            assert!((sum - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{i}: {sum} for {expected}");
+            assert!(
+                (sum - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                "{i}: {sum} for {expected}"
+            );
         }
         found
     }

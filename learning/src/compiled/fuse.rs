@@ -1,5 +1,6 @@
 //! From the steps of a program to operations: patterns of several steps become one, views become names.
 
+use aimass_kernels::Isa;
 use aimass_kernels::dense::Dense;
 
 use super::ops::dense::FullyConnected;
@@ -26,13 +27,14 @@ pub(super) struct Fused {
     pub(super) roots: Vec<Slot>,
 }
 
-pub(super) fn operations(graph: &Graph, program: &Program) -> Fused {
-    Fuser::new(graph, program).run()
+pub(super) fn operations(graph: &Graph, program: &Program, isa: Isa) -> Fused {
+    Fuser::new(graph, program, isa).run()
 }
 
 pub(super) struct Fuser<'a> {
     graph: &'a Graph,
     pub(super) program: &'a Program,
+    isa: Isa,
     roots: Vec<Slot>,
     /// By root: steps that read it, with repeats; one more for what is an output.
     reads: Vec<Vec<usize>>,
@@ -45,7 +47,7 @@ pub(super) struct Fuser<'a> {
 const OUTSIDE: usize = usize::MAX;
 
 impl<'a> Fuser<'a> {
-    fn new(graph: &'a Graph, program: &'a Program) -> Self {
+    fn new(graph: &'a Graph, program: &'a Program, isa: Isa) -> Self {
         let mut roots: Vec<Slot> = (0..program.slots).collect();
         for step in &program.steps {
             if let (Kernel::Reshape(_), Some(Some(output))) = (&step.kernel, step.outputs.first())
@@ -71,6 +73,7 @@ impl<'a> Fuser<'a> {
         Self {
             graph,
             program,
+            isa,
             roots,
             reads,
             done: vec![false; program.steps.len()],
@@ -129,7 +132,9 @@ impl<'a> Fuser<'a> {
 
     /// The source behind a slot.
     fn source(&self, slot: Slot) -> Option<usize> {
-        self.roots[slot].checked_sub(self.graph.inputs.len()).filter(|&i| i < self.graph.sources.len())
+        self.roots[slot]
+            .checked_sub(self.graph.inputs.len())
+            .filter(|&i| i < self.graph.sources.len())
     }
 
     /// The same, for a source that one step alone reads.
@@ -159,7 +164,12 @@ impl<'a> Fuser<'a> {
         let bias = if self.roots[a] == made { b } else { a };
         let shape = self.shape(bias);
         let along_last = shape.last() == Some(&n) && shape.iter().product::<usize>() == n;
-        let same = step.outputs.first().copied().flatten().is_some_and(|out| self.shape(out).last() == Some(&n));
+        let same = step
+            .outputs
+            .first()
+            .copied()
+            .flatten()
+            .is_some_and(|out| self.shape(out).last() == Some(&n));
         (binary.op == Arithmetic::Add && along_last && same && self.source(bias).is_some()).then(|| {
             self.take(next);
             (next, bias)

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha20Rng;
 use super::arena::split;
 use super::ops::interpreted::{Interpreted, Operand, Tape, floats};
 use super::ops::{self, Op, Reads, WRITES};
-use super::plan::{MOST, Node, Place, Plan, Way};
+use super::plan::{MOST, Node, Place, Plan, Seed, Way};
 use super::sources::Sources;
 use super::update::Targets;
 use crate::TrainError;
@@ -171,7 +171,11 @@ impl Memory {
                 }
             };
             let tracked = node.backward.as_ref().is_some_and(|b| b.ways[i] != Way::None);
-            operands.push(if tracked { Operand::Tracked(values) } else { Operand::Floats(values) });
+            operands.push(if tracked {
+                Operand::Tracked(values)
+            } else {
+                Operand::Floats(values)
+            });
         }
         let (made, tape) = op.forward(operands, noise);
         self.tapes[index] = tape;
@@ -187,13 +191,21 @@ impl Memory {
     }
 
     /// The gradients by the outputs of the program.
-    pub(super) fn seed(&mut self, plan: &Plan, by_outputs: &[Option<Vec<f32>>]) {
-        for range in &plan.seeds {
-            self.arena[range.clone()].fill(0.0);
+    pub(super) fn seed(&mut self, plan: &Plan, by_outputs: &[Option<Vec<f32>>], sources: &mut Sources, mut targets: Targets<'_>) {
+        for seed in &plan.seeds {
+            if let Seed::Arena(range) = seed {
+                self.arena[range.clone()].fill(0.0);
+            }
         }
-        for (range, by) in plan.seeds.iter().zip(by_outputs) {
-            if let Some(by) = by {
-                add(&mut self.arena[range.clone()], by, 1.0);
+        for (seed, by) in plan.seeds.iter().zip(by_outputs) {
+            let Some(by) = by else { continue };
+            match seed {
+                Seed::None => {}
+                Seed::Arena(range) => add(&mut self.arena[range.clone()], by, 1.0),
+                Seed::Source(source) => {
+                    let alpha = targets.alpha(plan, *source);
+                    add(targets.buffer(plan, *source, sources), by, alpha);
+                }
             }
         }
     }

@@ -145,7 +145,9 @@ impl<'a> Backward<'a> {
     /// The gradient by an output; empty where it has none.
     pub(super) fn by_output(&self, i: usize) -> &'a [f32] {
         let backward = self.reads.node.backward.as_ref();
-        backward.and_then(|b| b.by_outputs.get(i)).map_or(&[], |range| self.reads.rest.get(range))
+        backward
+            .and_then(|b| b.by_outputs.get(i))
+            .map_or(&[], |range| self.reads.rest.get(range))
     }
 
     pub(super) fn kept(&self) -> &'a [f32] {

@@ -24,6 +24,17 @@ pub(super) enum Place {
     Held,
 }
 
+/// Where the gradient by an output of the program goes, as the loss gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seed {
+    /// Nowhere.
+    None,
+    /// To its place in the arena.
+    Arena(Range<usize>),
+    /// The output is a source itself.
+    Source(usize),
+}
+
 /// Where the gradient by an input of a node goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Way {
@@ -73,8 +84,8 @@ pub(super) struct Plan {
     pub(super) nodes: Vec<Node>,
     /// By slot.
     pub(super) places: Vec<Place>,
-    /// Of the gradient by each output of the program; empty where it has none.
-    pub(super) seeds: Vec<Range<usize>>,
+    /// By output of the program.
+    pub(super) seeds: Vec<Seed>,
     /// By source.
     pub(super) layouts: Vec<Layout>,
     /// Whether the gradient by a source moves it where it is made.

@@ -30,6 +30,14 @@ impl Layout {
         }
     }
 
+    /// Values that `len` floats hold.
+    pub(super) fn plain_len(&self, len: usize) -> usize {
+        match self {
+            Self::Plain => len,
+            Self::Dense { layer, .. } => layer.inputs * layer.outputs,
+        }
+    }
+
     pub(super) fn lay_out(&self, plain: &[f32], to: &mut [f32]) {
         match self {
             Self::Plain => to.copy_from_slice(plain),

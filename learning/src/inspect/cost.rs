@@ -177,10 +177,10 @@ fn is_view(kernel: &Kernel) -> bool {
     matches!(kernel, Kernel::Reshape(_) | Kernel::Permute(_) | Kernel::Expand(_))
 }
 
-fn differentiable(kernel: &Kernel) -> bool {
+pub(crate) fn differentiable(kernel: &Kernel) -> bool {
     !matches!(
         kernel,
-        Kernel::Compare(_) | Kernel::Test(_) | Kernel::Arg(_) | Kernel::OneHot | Kernel::IsNonZero | Kernel::ToInt
+        Kernel::Compare(_) | Kernel::Test(_) | Kernel::Arg(_) | Kernel::IsNonZero | Kernel::ToInt
     )
 }
 

@@ -25,8 +25,8 @@ pub(crate) enum Op {
 /// Two tensors; ranks are aligned by leading ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Binary {
-    op: Op,
-    rank: usize,
+    pub(crate) op: Op,
+    pub(crate) rank: usize,
 }
 
 /// Any number of tensors, one after the other; the mean where `scale` is not 1.

@@ -9,10 +9,10 @@ use crate::program::{NodeView, Planned, Problem, broadcast, refuse};
 /// `alpha A' B' + beta C`
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Gemm {
-    alpha: f32,
-    beta: f32,
-    trans_a: bool,
-    trans_b: bool,
+    pub(crate) alpha: f32,
+    pub(crate) beta: f32,
+    pub(crate) trans_a: bool,
+    pub(crate) trans_b: bool,
 }
 
 pub(super) fn gemm(node: &NodeView<'_>) -> Result<Planned, Problem> {
@@ -88,10 +88,10 @@ impl Gemm {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MatMul {
     /// Shapes of both sides with the same number of dimensions, at least 2.
-    a: Vec<usize>,
-    b: Vec<usize>,
+    pub(crate) a: Vec<usize>,
+    pub(crate) b: Vec<usize>,
     /// Whether the right side is one matrix for all.
-    shared: bool,
+    pub(crate) shared: bool,
     shape: Vec<usize>,
 }
 

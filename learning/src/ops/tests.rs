@@ -1,6 +1,7 @@
 //! Every op against ONNX's reference evaluator (forward) and finite differences (gradient), and what is refused.
 
 mod cases;
+mod compiled;
 mod hostile;
 mod listing;
 mod networks;

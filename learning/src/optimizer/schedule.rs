@@ -59,7 +59,7 @@ impl Schedule {
     }
 
     /// The factor of step `step`, counted from 0.
-    pub(super) fn factor(self, step: u64) -> f32 {
+    pub(crate) fn factor(self, step: u64) -> f32 {
         let after_warmup = |warmup: u64, steps: u64, fall: &dyn Fn(f64) -> f64| {
             if step < warmup {
                 return (step + 1) as f32 / (warmup + 1) as f32;

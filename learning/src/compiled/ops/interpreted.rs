@@ -44,7 +44,10 @@ impl std::fmt::Debug for Tape {
 }
 
 fn tensor(values: &[f32], shape: &[usize]) -> FloatTensor<Cpu> {
-    Cpu::float_from_data(TensorData::new(values.to_vec(), dims(shape)), &burn_backend::tensor::Device::<Cpu>::default())
+    Cpu::float_from_data(
+        TensorData::new(values.to_vec(), dims(shape)),
+        &burn_backend::tensor::Device::<Cpu>::default(),
+    )
 }
 
 impl Interpreted {
@@ -69,11 +72,7 @@ impl Interpreted {
     }
 
     /// Runs it forward. The tape is there where an operand is tracked.
-    pub(in super::super) fn forward(
-        &self,
-        operands: Vec<Operand<'_>>,
-        noise: &mut ChaCha20Rng,
-    ) -> (Vec<DeviceTensor<Cpu>>, Option<Tape>) {
+    pub(in super::super) fn forward(&self, operands: Vec<Operand<'_>>, noise: &mut ChaCha20Rng) -> (Vec<DeviceTensor<Cpu>>, Option<Tape>) {
         if !operands.iter().any(|operand| matches!(operand, Operand::Tracked(_))) {
             let tensors = operands.into_iter().zip(&self.inputs).map(|(operand, shape)| match operand {
                 Operand::Floats(values) | Operand::Tracked(values) => DeviceTensor::<Cpu>::Float(tensor(values, shape)),
@@ -109,7 +108,9 @@ impl Interpreted {
     pub(in super::super) fn backward(&self, tape: Tape, by_outputs: &[&[f32]]) -> Result<Vec<Option<Vec<f32>>>, TrainError> {
         let mut objective: Option<FloatTensor<Autodiff<Cpu>>> = None;
         for ((output, by), shape) in tape.outputs.into_iter().zip(by_outputs).zip(&self.outputs) {
-            let Some(output) = output.filter(|_| !by.is_empty()) else { continue };
+            let Some(output) = output.filter(|_| !by.is_empty()) else {
+                continue;
+            };
             let by = Autodiff::<Cpu>::from_inner(tensor(by, shape));
             // As a list: burn's gradient of a sum fails for scalars.
             let term = Autodiff::<Cpu>::float_reshape(Autodiff::<Cpu>::float_mul(output, by), Shape::new([shape.iter().product()]));

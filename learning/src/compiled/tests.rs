@@ -1,0 +1,182 @@
+//! Whole networks by the compiled plan against the interpreter, with every optimizer.
+
+use aimass_kernels::Isa;
+use aimass_onnx::build::{Cell, InitialWeights, LeNet, McMahanCnn, RecurrentLm, ResNet18, Stack, TransformerClassifier, mlp};
+use aimass_onnx::{Model, ParamKind};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use super::Compiled;
+use crate::array::Array;
+use crate::executor::{Cpu, Executor};
+use crate::optimizer::Optimizer;
+use crate::program::{Element, Graph};
+use crate::testing::{self, Numbers, apart};
+use crate::{OptimizerConfig, Rule, Schedule, TrainError};
+
+fn weights() -> InitialWeights {
+    InitialWeights::seeded(1)
+}
+
+/// A network and the shape of a batch of each of its inputs.
+fn networks() -> Vec<(&'static str, Model, Vec<usize>)> {
+    let stack = Stack {
+        vocabulary: 30,
+        max_sequence: 12,
+        ..Stack::default()
+    };
+    let small = RecurrentLm {
+        vocabulary: 20,
+        embedding: 8,
+        ..RecurrentLm::new(Cell::Lstm)
+    };
+    let gru = RecurrentLm {
+        vocabulary: 20,
+        embedding: 8,
+        ..RecurrentLm::new(Cell::Gru)
+    };
+    let model = |built: Result<Model, aimass_onnx::build::BuildError>| built.expect("it is built");
+    vec![
+        ("mlp", mlp(&[20, 17, 33, 5], 1), vec![7, 20]),
+        ("cnn", model(McMahanCnn.build(weights())), vec![3, 1, 28, 28]),
+        ("lenet", model(LeNet::default().build(weights())), vec![3, 1, 28, 28]),
+        ("lstm", model(small.build(weights())), vec![3, 6]),
+        ("gru", model(gru.build(weights())), vec![3, 6]),
+        (
+            "transformer",
+            model(TransformerClassifier { classes: 4, stack }.build(weights())),
+            vec![2, 12],
+        ),
+        ("resnet18", model(ResNet18::default().build(weights())), vec![2, 3, 32, 32]),
+    ]
+}
+
+fn inputs(graph: &Graph, shape: &[usize], seed: u64) -> Vec<Array> {
+    let mut random = Numbers::new(seed);
+    let n = shape.iter().product();
+    let array = match graph.inputs[0].element {
+        Element::Float => Array::floats(shape.to_vec(), (0..n).map(|_| random.next()).collect()),
+        _ => Array::ints(shape.to_vec(), (0..n).map(|_| ((random.next() + 1.0) * 9.0) as i64).collect()),
+    };
+    vec![array.expect("it fits")]
+}
+
+/// Half the sum of squares of the outputs, less a pattern.
+fn gradient(outputs: &[Array]) -> Result<Vec<Option<Vec<f32>>>, TrainError> {
+    let each = outputs.iter().map(|output| {
+        let values = output.as_floats()?;
+        let scale = 1.0 / values.len() as f32;
+        Some(values.iter().enumerate().map(|(i, y)| (y - (i % 3) as f32) * scale).collect())
+    });
+    Ok(each.collect())
+}
+
+/// Steps of both, and what differs behind them.
+fn compare(name: &str, model: &Model, shapes: &[Vec<usize>], config: &OptimizerConfig, isa: Isa) -> Option<String> {
+    let layout = testing::layout(model);
+    let graph = || Graph::new(model, Some(&layout)).expect("a graph");
+    let mut interpreter = Executor::<Cpu>::new(graph());
+    let mut optimizer = Optimizer::<Cpu>::new(config.clone());
+    let mut compiled = Compiled::new(graph(), config.clone()).with_isa(isa);
+    let noise = || ChaCha20Rng::from_seed([5; 32]);
+    for (step, shape) in shapes.iter().enumerate() {
+        let x = inputs(interpreter.graph(), shape, step as u64);
+        let expected = interpreter
+            .step(x.clone(), true, &mut optimizer, &mut noise(), gradient)
+            .expect("a step");
+        let found = compiled.step(x, true, &mut noise(), gradient).expect("a step");
+        if let (Some(e), Some(f)) = (expected.gradient_norm, found.gradient_norm) {
+            assert!((e - f).abs() < 1e-5 * e, "{name}: the norm is {f}, not {e}");
+        }
+        assert_eq!(expected.gradient_norm.is_some(), found.gradient_norm.is_some());
+    }
+    let begun = model.weights(&layout).expect("weights");
+    let (mut expected, mut found) = (begun.clone(), begun.clone());
+    interpreter.read_weights(&mut expected).expect("weights");
+    compiled.read_weights(&mut found);
+    // What moved is compared, a weight vector at a time, at the scale of its own movement.
+    for param in layout.params().iter().filter(|p| p.kind == ParamKind::Weight) {
+        let moved = |after: &[f32]| -> Vec<f32> { param.range().map(|i| after[i] - begun[i]).collect() };
+        let (e, f) = (moved(&expected), moved(&found));
+        let largest = e.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let scale = if largest > 1e-6 { 1.0 / largest } else { 1.0 };
+        let scaled = |v: Vec<f32>| -> Vec<f32> { v.into_iter().map(|v| v * scale).collect() };
+        if let Some(problem) = apart(&scaled(e), &scaled(f), 1e-3) {
+            return Some(format!("{name} ({isa:?}, {:?}): `{}`: {problem}", config.rule, param.name));
+        }
+    }
+    let (mut expected, mut found) = (vec![0.0; layout.n_buffers()], vec![0.0; layout.n_buffers()]);
+    interpreter.read_buffers(&mut expected).expect("buffers");
+    compiled.read_buffers(&mut found);
+    apart(&expected, &found, 1e-5).map(|problem| format!("{name} ({isa:?}): running statistics: {problem}"))
+}
+
+#[test]
+fn networks_learn_the_same() {
+    let mut wrong = Vec::new();
+    for (name, model, shape) in networks() {
+        for isa in Isa::available() {
+            wrong.extend(compare(
+                name,
+                &model,
+                &[shape.clone(), shape.clone()],
+                &OptimizerConfig::sgd(1.0),
+                isa,
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_optimizer_moves_the_same() {
+    let rules = [
+        Rule::Sgd {
+            momentum: 0.9,
+            nesterov: false,
+        },
+        Rule::Sgd {
+            momentum: 0.9,
+            nesterov: true,
+        },
+        Rule::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-3,
+            decoupled: false,
+        },
+        Rule::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-3,
+            decoupled: true,
+        },
+        Rule::RmsProp {
+            alpha: 0.9,
+            epsilon: 1e-2,
+            momentum: 0.0,
+        },
+        Rule::RmsProp {
+            alpha: 0.9,
+            epsilon: 1e-2,
+            momentum: 0.5,
+        },
+    ];
+    let model = mlp(&[20, 17, 33, 5], 1);
+    // The last batch of a pass is smaller.
+    let shapes = [vec![7, 20], vec![7, 20], vec![2, 20], vec![1, 20]];
+    let mut wrong = Vec::new();
+    for rule in rules {
+        for (weight_decay, clip_norm) in [(0.0, None), (0.01, Some(0.1))] {
+            let config = OptimizerConfig {
+                rule,
+                weight_decay,
+                clip_norm,
+                schedule: Schedule::Constant,
+                lr: 0.05,
+            };
+            wrong.extend(compare("mlp", &model, &shapes, &config, Isa::best()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
