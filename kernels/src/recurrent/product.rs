@@ -1,0 +1,173 @@
+//! Products that keep a tile of rows and registers in accumulators.
+//!
+//! The loops must stay unrolled: `objdump -d --no-show-raw-insn` of the example `recurrent_rates` shows, with AVX-512 and ten rows,
+//! runs of 10 broadcasts and 20 `vfmadd231ps` on `zmm` registers with no store between them.
+
+use super::layout::TURNED;
+use crate::vector::Vector;
+
+/// Most rows of a tile of `registers` columns: accumulators, a register for each column and one for the row's value fit.
+pub(super) const fn most_rows<V: Vector>(registers: usize) -> usize {
+    match (V::REGISTERS >= 32, registers) {
+        (true, 0..=2) => 12,
+        (true, _) => 8,
+        (false, 0..=2) => 6,
+        (false, _) => 4,
+    }
+}
+
+/// `total` rows in as few parts of at most `most` as there can be, as even as they can be: `(first, rows)`.
+#[inline(always)]
+pub(super) fn parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = total.div_ceil(most);
+    (0..count).map(move |i| {
+        let first = total * i / count;
+        (first, total * (i + 1) / count - first)
+    })
+}
+
+/// `$call` with the constant `$name` of rows.
+macro_rules! by_rows {
+    ($v:ty, $registers:expr, $rows:expr, $name:ident => $call:expr) => {
+        by_rows!(@ $v, $registers, $rows, $name, $call, 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@ $v:ty, $registers:expr, $rows:expr, $name:ident, $call:expr, $($n:literal)*) => {
+        match $rows {
+            $($n if $n <= most_rows::<$v>($registers) => {
+                const $name: usize = $n;
+                $call
+            })*
+            rows => unreachable!("{rows} rows"),
+        }
+    };
+}
+pub(super) use by_rows;
+
+/// One value of each row, `row` apart, times a register of each column.
+#[inline(always)]
+unsafe fn once<V: Vector, const M: usize, const N: usize>(acc: &mut [[V; N]; M], a: *const f32, row: usize, b: *const f32) {
+    let mut columns = [V::splat(0.0); N];
+    for n in 0..N {
+        columns[n] = V::load(b.add(n * V::LANES));
+    }
+    for m in 0..M {
+        let value = V::splat(*a.add(m * row));
+        for n in 0..N {
+            acc[m][n] = columns[n].fma(value, acc[m][n]);
+        }
+    }
+}
+
+/// `acc += a b`, with `k` columns of `a` in runs of a register's lanes, which begin `run` apart; rows are `row` apart.
+#[inline(always)]
+unsafe fn runs<V: Vector, const M: usize, const N: usize>(
+    acc: &mut [[V; N]; M],
+    mut a: *const f32,
+    row: usize,
+    run: usize,
+    k: usize,
+    mut b: *const f32,
+) {
+    for _ in 0..k / V::LANES {
+        for i in (0..V::LANES).step_by(4) {
+            for u in i..i + 4 {
+                once(acc, a.add(u), row, b.add(u * N * V::LANES));
+            }
+        }
+        a = a.wrapping_add(run);
+        b = b.wrapping_add(V::LANES * N * V::LANES);
+    }
+    for i in 0..k % V::LANES {
+        once(acc, a.add(i), row, b.add(i * N * V::LANES));
+    }
+}
+
+#[inline(always)]
+unsafe fn loaded<V: Vector, const M: usize, const N: usize>(from: *const f32, row: usize) -> [[V; N]; M] {
+    let mut acc = [[V::splat(0.0); N]; M];
+    for m in 0..M {
+        for n in 0..N {
+            acc[m][n] = V::load(from.add(m * row + n * V::LANES));
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+unsafe fn stored<V: Vector, const M: usize, const N: usize>(acc: [[V; N]; M], to: *mut f32, row: usize) {
+    for m in 0..M {
+        for n in 0..N {
+            acc[m][n].store(to.add(m * row + n * V::LANES));
+        }
+    }
+}
+
+/// Gates: `to = from + a b`. Rows of `a` lie in runs, one register after the other, those of `from` `from_row` and of `to` `to_row` apart.
+#[inline(always)]
+pub(super) unsafe fn gates<V: Vector, const M: usize, const N: usize>(
+    a: *const f32,
+    run: usize,
+    k: usize,
+    b: *const f32,
+    from: *const f32,
+    from_row: usize,
+    to: *mut f32,
+    to_row: usize,
+) {
+    let mut acc = loaded::<V, M, N>(from, from_row);
+    runs(&mut acc, a, V::LANES, run, k, b);
+    stored(acc, to, to_row);
+}
+
+/// Back through the weights: `c += a b`, where a row of `a` is, for each of `blocks` blocks `block` apart, `gates` registers.
+#[inline(always)]
+pub(super) unsafe fn back<V: Vector, const M: usize>(
+    mut a: *const f32,
+    block: usize,
+    blocks: usize,
+    gates: usize,
+    mut b: *const f32,
+    c: *mut f32,
+    c_row: usize,
+) {
+    let mut acc = loaded::<V, M, TURNED>(c, c_row);
+    for _ in 0..blocks {
+        runs(&mut acc, a, super::SLOTS * V::LANES, V::LANES, gates * V::LANES, b);
+        a = a.wrapping_add(block);
+        b = b.wrapping_add(gates * V::LANES * TURNED * V::LANES);
+    }
+    stored(acc, c, c_row);
+}
+
+/// Rows to multiply by, `outer` of `inner` of them: their values and the gates' gradients beside them, `SLOTS` registers a row.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) a: *const f32,
+    pub(super) outer_stride: isize,
+    pub(super) inner_stride: isize,
+    pub(super) outer: usize,
+    pub(super) inner: usize,
+    pub(super) b: *const f32,
+}
+
+/// Gradient by the weights: `target += alpha * a^T b` for `M` columns of `a`.
+#[inline(always)]
+pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(columns: Columns, target: *mut f32, alpha: f32) {
+    let mut acc = [[V::splat(0.0); N]; M];
+    let mut b = columns.b;
+    for o in 0..columns.outer {
+        let mut a = columns.a.wrapping_offset(o as isize * columns.outer_stride);
+        for _ in 0..columns.inner {
+            once(&mut acc, a, 1, b);
+            a = a.wrapping_offset(columns.inner_stride);
+            b = b.wrapping_add(super::SLOTS * V::LANES);
+        }
+    }
+    let alpha = V::splat(alpha);
+    for m in 0..M {
+        for n in 0..N {
+            let place = target.add((m * N + n) * V::LANES);
+            acc[m][n].fma(alpha, V::load(place)).store(place);
+        }
+    }
+}
