@@ -1,1 +1,531 @@
-//! Convolutions over one or two spatial axes, and what is fused with them.
+//! Convolutions over one or two spatial axes, and what is fused with them: bias, ReLU, max pooling; forward and backward.
+//!
+//! No patches are written out, but for a few input channels: images are copied into a frame of zeros, channels last, where they need
+//! padding, and a tile of pixels and output channels is summed in registers over the taps (Georganas et al. 2018, "Anatomy of
+//! high-performance deep learning convolutions on SIMD architectures", for direct convolution of this kind). The gradient by the input
+//! is the same product with turned weights, a tap at a time, added where the tap points; the gradient by weights sums outer products
+//! over pixels. Behind a max pool one value in a window has a gradient: then both go over a list of those values.
+//!
+//! Results don't depend on how images are split between calls.
+
+/// Repeats the block for `T` from 0 to below `N`, written out: the compiler leaves loops of 25 as they are, and arrays in memory.
+macro_rules! unrolled {
+    ($t:ident < $n:expr, $body:block) => {
+        $crate::conv::unrolled!(@ $t, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)
+    };
+    (@ $t:ident, $n:expr, $body:block, $($i:literal)*) => {
+        $(if $i < $n {
+            const $t: usize = $i;
+            $body
+        })*
+    };
+}
+use unrolled;
+
+mod backward;
+mod depthwise;
+mod forward;
+mod image;
+mod outer;
+mod pooling;
+mod sparse;
+mod tile;
+mod weights;
+
+use crate::Isa;
+use crate::buffer::Buffer;
+use tile::{Axis, Runs};
+use weights::{Panel, panels};
+
+/// The order of an image's axes, batch first in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[images, channels, height, width]`.
+    ChannelsFirst,
+    /// `[images, height, width, channels]`.
+    ChannelsLast,
+}
+
+/// What is convolved with what. Over one axis: `height`, `kernel[0]`, `stride[0]` and `dilation[0]` are 1, and pads above and below 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Images that are handed in at once, at most.
+    pub images: usize,
+    /// Channels of the input, in all groups.
+    pub channels_in: usize,
+    /// Rows of the input.
+    pub height: usize,
+    /// Columns of the input.
+    pub width: usize,
+    /// Channels of the output, in all groups.
+    pub channels_out: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Down and to the right.
+    pub stride: [usize; 2],
+    /// Down and to the right; 1 is none.
+    pub dilation: [usize; 2],
+    /// Zeros above, to the left, below, to the right.
+    pub pads: [usize; 4],
+    /// Groups of channels that know nothing of each other.
+    pub groups: usize,
+}
+
+/// A max pool behind the convolution, whose windows tile what comes out: its stride is the window. Rows and columns that fill no window
+/// are cut off. Ties go to the first of the window in row-major order. A NaN wins where it is the first of its window, and is passed over
+/// elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxPool {
+    /// Rows and columns of the window; at most 256 values.
+    pub window: [usize; 2],
+}
+
+/// Floats from an image to the next, from a row of output pixels to the next, from a pixel to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Walk {
+    image: usize,
+    row: usize,
+    pixel: usize,
+}
+
+/// How the input is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As it stands: channels last, no padding.
+    Plain,
+    /// From a copy in a frame of zeros, channels last.
+    Padded,
+    /// From windows that were written out side by side.
+    Patches,
+}
+
+/// A convolution of one shape: `y = pool(relu(x * weights + bias))`, all but the convolution where they are asked for.
+///
+/// Values are f32. `x` is `[images, channels_in, height, width]` in the input's layout; `y` and its gradient are
+/// `[images, channels_out, ..output_size]` in the output's; the number of images is any up to the shape's and follows from the slices.
+/// Weights lie as [`Conv::lay_out`] puts them; zeros that it adds behind the last channel stay zeros.
+///
+/// # Panics
+/// Every function panics where a slice has another length than the shape says or `scratch` is shorter than it must be.
+#[derive(Debug, Clone)]
+pub struct Conv {
+    isa: Isa,
+    shape: Shape,
+    input: Layout,
+    output: Layout,
+    relu: bool,
+    pool: Option<MaxPool>,
+    /// Channels of a group.
+    channels_in: usize,
+    channels_out: usize,
+    /// Rows and columns that are convolved, and of them those that come out.
+    made: [usize; 2],
+    out: [usize; 2],
+    padded: [usize; 2],
+    way: Way,
+    /// How the input is read, and the gradient by the input written.
+    read: Walk,
+    written: Walk,
+    runs: Runs,
+    /// Images that are read at once.
+    block: usize,
+    panels: Vec<Panel>,
+    /// Where the windows of the convolution begin in an image as it is read, and in the padded one.
+    pixels: Vec<u32>,
+    corners: Vec<u32>,
+    sparse: Option<Sparse>,
+}
+
+/// Backward by lists of what has a gradient.
+#[derive(Debug, Clone)]
+struct Sparse {
+    /// Windows of the pool, in the order in which they are visited, and where each begins in the padded input, in pixels.
+    order: Vec<[u32; 2]>,
+    /// Where the pixels of a window lie from its beginning.
+    offsets: Vec<u32>,
+}
+
+/// Floats of images that are brought into the cache at once, about.
+const BLOCK: usize = 1 << 18;
+
+impl Conv {
+    /// Plans it: nothing is decided later.
+    ///
+    /// # Panics
+    /// Where a size is 0, groups don't divide the channels, the kernel doesn't fit into the padded input, nothing is left behind the
+    /// pool, its window has more than 256 values, or a padded image has 2^32 floats or more.
+    pub fn new(isa: Isa, shape: Shape, input: Layout, output: Layout, relu: bool, pool: Option<MaxPool>) -> Self {
+        let Shape {
+            kernel,
+            stride,
+            dilation,
+            pads,
+            groups,
+            ..
+        } = shape;
+        let sizes = [
+            shape.images,
+            shape.channels_in,
+            shape.height,
+            shape.width,
+            shape.channels_out,
+            groups,
+        ];
+        assert!(
+            sizes.iter().chain(&kernel).chain(&stride).chain(&dilation).all(|&n| n > 0),
+            "a size is 0: {shape:?}"
+        );
+        assert!(
+            shape.channels_in.is_multiple_of(groups) && shape.channels_out.is_multiple_of(groups),
+            "groups don't divide: {shape:?}"
+        );
+        let padded = [shape.height + pads[0] + pads[2], shape.width + pads[1] + pads[3]];
+        let made = [0, 1].map(|axis| {
+            let reach = dilation[axis] * (kernel[axis] - 1) + 1;
+            assert!(reach <= padded[axis], "the kernel doesn't fit: {shape:?}");
+            (padded[axis] - reach) / stride[axis] + 1
+        });
+        let window = pool.map_or([1, 1], |pool| pool.window);
+        assert!(
+            window.iter().all(|&n| n > 0) && window[0] * window[1] <= 256,
+            "a window of {window:?}"
+        );
+        let out = [made[0] / window[0], made[1] / window[1]];
+        assert!(out[0] * out[1] > 0, "the pool leaves nothing: {shape:?} {window:?}");
+
+        let (channels_in, channels_out) = (shape.channels_in / groups, shape.channels_out / groups);
+        // Where an axis has one element the order of axes makes no difference.
+        let same = |channels: usize, pixels: usize, layout| {
+            if channels == 1 || pixels == 1 {
+                Layout::ChannelsLast
+            } else {
+                layout
+            }
+        };
+        let input = same(shape.channels_in, shape.height * shape.width, input);
+        let output = same(shape.channels_out, out[0] * out[1], output);
+
+        let c = shape.channels_in;
+        let line = padded[1] * c;
+        let taps = kernel[0] * kernel[1];
+        let whole_rows = groups == 1 && dilation[1] == 1;
+        let way = if whole_rows && taps > 1 && kernel[1] * c < 16 {
+            Way::Patches
+        } else if pads == [0; 4] && input == Layout::ChannelsLast {
+            Way::Plain
+        } else {
+            Way::Padded
+        };
+        // A line more than the image takes: images a page apart would share a set of the cache.
+        let image = if way == Way::Plain {
+            padded[0] * line
+        } else {
+            Buffer::padded(padded[0] * line) + Buffer::LINE
+        };
+        let direct = pads == [0; 4] && input == Layout::ChannelsLast;
+        let written = Walk {
+            image: if direct {
+                padded[0] * line
+            } else {
+                Buffer::padded(padded[0] * line) + Buffer::LINE
+            },
+            row: stride[0] * line,
+            pixel: stride[1] * c,
+        };
+        assert!(
+            u32::try_from(image.max(made[0] * made[1] * taps * c)).is_ok(),
+            "too large: {shape:?}"
+        );
+        let (read, runs) = if way == Way::Patches {
+            let len = taps * c;
+            let read = Walk {
+                image: Buffer::padded(made[0] * made[1] * len),
+                row: made[1] * len,
+                pixel: len,
+            };
+            let runs = Runs {
+                rows: 1,
+                row_step: 0,
+                columns: 1,
+                column_step: 0,
+                len,
+            };
+            (read, runs)
+        } else {
+            let (columns, len) = if whole_rows { (1, kernel[1] * c) } else { (kernel[1], channels_in) };
+            let runs = Runs {
+                rows: kernel[0],
+                row_step: dilation[0] * line,
+                columns,
+                column_step: dilation[1] * c,
+                len,
+            };
+            (Walk { image, ..written }, runs)
+        };
+        let places = |walk: Walk| {
+            let row = move |y| (0..made[1]).map(move |x| (y * walk.row + x * walk.pixel) as u32);
+            (0..made[0]).flat_map(row).collect()
+        };
+        let mut conv = Self {
+            isa,
+            shape,
+            input,
+            output,
+            relu,
+            pool,
+            channels_in,
+            channels_out,
+            made,
+            out,
+            padded,
+            way,
+            read,
+            written,
+            runs,
+            // Behind a pool images are finished one by one.
+            block: if pool.is_some() {
+                1
+            } else {
+                (BLOCK / read.image).clamp(1, shape.images)
+            },
+            panels: panels(channels_out, isa.lanes()),
+            pixels: places(read),
+            corners: if way == Way::Patches { places(written) } else { Vec::new() },
+            sparse: None,
+        };
+        conv.sparse = conv.plan_sparse();
+        if conv.is_depthwise() {
+            conv.runs = Runs {
+                columns: kernel[1],
+                len: c,
+                ..conv.runs
+            };
+        }
+        conv
+    }
+
+    fn plan_sparse(&self) -> Option<Sparse> {
+        let Shape {
+            kernel,
+            stride,
+            dilation,
+            groups,
+            ..
+        } = self.shape;
+        let window = self.pool?.window;
+        let worth = self.channels_in >= self.isa.lanes() / 2 && window[0] * window[1] > 1;
+        if !worth || groups != 1 || dilation != [1, 1] || !matches!(kernel, [3, 3] | [5, 5]) {
+            return None;
+        }
+        let place = |y: usize, x: usize| (y * stride[0] * self.padded[1] + x * stride[1]) as u32;
+        // Neighbours write to the same places: one after the other, each would wait for the one before.
+        let apart = kernel[1].div_ceil(window[1] * stride[1]);
+        let columns: Vec<usize> = (0..apart).flat_map(|first| (first..self.out[1]).step_by(apart)).collect();
+        let order = (0..self.out[0])
+            .flat_map(|y| {
+                columns
+                    .iter()
+                    .map(move |&x| [(y * self.out[1] + x) as u32, place(y * window[0], x * window[1])])
+            })
+            .collect();
+        let offsets = (0..window[0]).flat_map(|y| (0..window[1]).map(move |x| place(y, x))).collect();
+        Some(Sparse { order, offsets })
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.channels_in == 1 && self.channels_out == 1 && self.shape.groups > 1
+    }
+
+    fn taps(&self) -> usize {
+        self.shape.kernel[0] * self.shape.kernel[1]
+    }
+
+    /// Rows and columns of `y`.
+    pub fn output_size(&self) -> [usize; 2] {
+        self.out
+    }
+
+    /// Floats of the weights: those of the graph, and zeros behind the last channel of each group.
+    pub fn weights_len(&self) -> usize {
+        if self.is_depthwise() {
+            return self.taps() * self.depthwise_step();
+        }
+        self.shape.groups * self.group_len()
+    }
+
+    fn depthwise_step(&self) -> usize {
+        self.shape.groups.next_multiple_of(self.isa.lanes())
+    }
+
+    /// Floats of one group's weights.
+    fn group_len(&self) -> usize {
+        self.taps() * self.channels_in * self.channels_out.next_multiple_of(self.isa.lanes())
+    }
+
+    /// Where the weight of an output channel, a channel of its group and a tap stands.
+    fn place(&self, channel: usize, of_group: usize, tap: usize) -> usize {
+        if self.is_depthwise() {
+            return tap * self.depthwise_step() + channel;
+        }
+        let (group, c) = (channel / self.channels_out, channel % self.channels_out);
+        let panel = self.panels[c / self.panels[0].width];
+        let row = tap * self.channels_in + of_group;
+        group * self.group_len() + panel.first * self.taps() * self.channels_in + row * panel.width + c - panel.first
+    }
+
+    /// The index in the graph's weights beside the place here, for each.
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let (of_group, taps) = (self.channels_in, self.taps());
+        (0..self.shape.channels_out * of_group * taps).map(move |i| {
+            let (channel, rest) = (i / (of_group * taps), i % (of_group * taps));
+            (i, self.place(channel, rest / taps, rest % taps))
+        })
+    }
+
+    /// Writes the graph's weights, `[channels_out, channels_in / groups, kernel rows, kernel columns]`, as the kernels want them.
+    pub fn lay_out(&self, onnx: &[f32], to: &mut [f32]) {
+        self.check_weights(to);
+        assert_eq!(
+            onnx.len(),
+            self.shape.channels_out * self.channels_in * self.taps(),
+            "weights of the graph"
+        );
+        to.fill(0.0);
+        for (i, place) in self.places() {
+            to[place] = onnx[i];
+        }
+    }
+
+    /// The way back: weights, or what has their layout (gradients, an optimizer's state), as the graph has them.
+    pub fn read_out(&self, from: &[f32], onnx: &mut [f32]) {
+        self.check_weights(from);
+        assert_eq!(
+            onnx.len(),
+            self.shape.channels_out * self.channels_in * self.taps(),
+            "weights of the graph"
+        );
+        for (i, place) in self.places() {
+            onnx[i] = from[place];
+        }
+    }
+
+    fn check_weights(&self, weights: &[f32]) {
+        assert_eq!(weights.len(), self.weights_len(), "weights");
+    }
+
+    /// Bytes that the forward pass keeps for the backward pass, besides `x` and `y`: which of each window was picked.
+    pub fn kept_len_bytes(&self) -> usize {
+        self.shape.images * self.kept_image()
+    }
+
+    fn kept_image(&self) -> usize {
+        if self.pool.is_none() {
+            0
+        } else {
+            self.out[0] * self.out[1] * self.kept_step()
+        }
+    }
+
+    /// Channels in whole vectors.
+    fn kept_step(&self) -> usize {
+        Buffer::padded(self.shape.channels_out)
+    }
+
+    /// Floats of an input image and of an output image.
+    fn image_len(&self) -> [usize; 2] {
+        [
+            self.shape.channels_in * self.shape.height * self.shape.width,
+            self.shape.channels_out * self.out[0] * self.out[1],
+        ]
+    }
+
+    /// Products and sums of a pass over so many images, two operations each; padding counts. The same in all three directions.
+    pub fn operations(&self, images: usize) -> f64 {
+        let pixels = images * self.made[0] * self.made[1];
+        2.0 * (pixels * self.shape.channels_out * self.channels_in * self.taps()) as f64
+    }
+
+    /// How many images there are, from the lengths of both slices.
+    fn images(&self, x: usize, y: usize, kept: Option<usize>) -> usize {
+        let [x_len, y_len] = self.image_len();
+        let images = x / x_len;
+        assert!(
+            images <= self.shape.images,
+            "{images} images where {} were planned",
+            self.shape.images
+        );
+        assert_eq!(x, images * x_len, "the input");
+        assert_eq!(y, images * y_len, "the output");
+        if let Some(kept) = kept {
+            assert_eq!(kept, images * self.kept_image(), "what is kept");
+        }
+        images
+    }
+
+    /// Floats of scratch that each function needs. Its content doesn't matter and means nothing afterwards.
+    pub fn scratch_len(&self) -> usize {
+        let [forward, input, weights] = self.scratch_lens();
+        forward.max(input).max(weights)
+    }
+
+    /// Floats of scratch for [`Conv::forward`], [`Conv::backward_input`] and [`Conv::backward_weights`].
+    pub fn scratch_lens(&self) -> [usize; 3] {
+        [
+            self.forward_parts().iter().sum(),
+            self.input_parts().iter().sum(),
+            self.weights_parts().iter().sum(),
+        ]
+    }
+
+    /// What the axes are when images, rows and pixels are walked through in both: the last is the one along which tiles lie.
+    fn axes(&self, images: usize, [rows, columns]: [usize; 2], read: Walk, written: Walk) -> [Axis; 3] {
+        let axis = |count, read, written| Axis { count, read, written };
+        let image = axis(images, read.image, written.image);
+        let row = axis(rows, read.row, written.row);
+        let pixel = axis(columns, read.pixel, written.pixel);
+        let one = axis(1, 0, 0);
+        let follows = |outer: Axis, inner: Axis| {
+            outer.count == 1 || (outer.read == inner.count * inner.read && outer.written == inner.count * inner.written)
+        };
+        let highest = tile::height(self.isa);
+        if follows(row, pixel) {
+            let pixel = Axis {
+                count: rows * columns,
+                ..pixel
+            };
+            if follows(image, pixel) {
+                return [
+                    one,
+                    one,
+                    Axis {
+                        count: images * pixel.count,
+                        ..pixel
+                    },
+                ];
+            }
+            if pixel.count > highest / 2 || pixel.count >= images {
+                return [one, image, pixel];
+            }
+            return [one, pixel, image];
+        }
+        if columns > highest / 2 || columns >= images {
+            [image, row, pixel]
+        } else {
+            [row, pixel, image]
+        }
+    }
+}
+
+/// Takes scratch apart, in whole cache lines.
+struct Parts<'a>(&'a mut [f32]);
+
+impl<'a> Parts<'a> {
+    fn take(&mut self, len: usize) -> &'a mut [f32] {
+        let (part, rest) = std::mem::take(&mut self.0).split_at_mut(len);
+        self.0 = rest;
+        part
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Vector;
+use super::avx2::transpose8;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
@@ -223,5 +224,16 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(from: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for (row, column) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+            transpose8(
+                from.add(row * from_step + column),
+                from_step,
+                to.add(column * to_step + row),
+                to_step,
+            );
+        }
     }
 }
