@@ -124,11 +124,16 @@ impl Axis {
     #[inline(always)]
     fn within(&self, at: usize, from: usize, to: usize) -> (usize, usize) {
         let start = at * self.stride;
-        let first = from.saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
-        (first, to.saturating_sub(start).div_ceil(self.dilation).min(self.kernel))
+        let taps = |span: usize| {
+            // Mostly there is no dilation; a division would cost more than the rest.
+            let taps = if self.dilation == 1 { span } else { span.div_ceil(self.dilation) };
+            taps.min(self.kernel)
+        };
+        (taps(from.saturating_sub(start)), taps(to.saturating_sub(start)))
     }
 
     /// Taps of window `at` that a mean counts.
+    #[inline(always)]
     fn counted(&self, at: usize, padding_counts: bool) -> usize {
         let (first, end) = if padding_counts {
             self.within(at, 0, self.before + self.input + self.after)

@@ -22,6 +22,9 @@ pub(super) struct Channels {
     pub(super) positions: usize,
 }
 
+/// Registers of values that are summed in single precision before their sum is added to the others.
+const REGISTERS: usize = 64;
+
 /// Rows that are summed in single precision before their sum is added to the others.
 const ROWS: usize = 128;
 
@@ -46,9 +49,10 @@ impl Channels {
     #[inline(always)]
     pub(super) unsafe fn plane_sums<V: Vector, S: Sums>(self, channel: usize, parameters: [V; 4], sums: S) -> [f64; 2] {
         let mut total = [0.0; 2];
+        let mut all = [[V::splat(0.0); 2]; 4];
+        let mut pending = 0;
         for image in 0..self.images {
             let start = (image * self.channels + channel) * self.positions;
-            let mut all = [[V::splat(0.0); 2]; 4];
             let mut at = 0;
             while at + 4 * V::LANES <= self.positions {
                 for (j, some) in all.iter_mut().enumerate() {
@@ -63,8 +67,13 @@ impl Channels {
             if at < self.positions {
                 all[1] = sums.add(parameters, start + at, self.positions - at, all[1]);
             }
-            for (i, total) in total.iter_mut().enumerate() {
-                *total += f64::from(all[0][i].add(all[1][i]).add(all[2][i].add(all[3][i])).sum());
+            pending += self.positions.div_ceil(V::LANES);
+            if pending >= REGISTERS || image + 1 == self.images {
+                for (i, total) in total.iter_mut().enumerate() {
+                    *total += f64::from(all[0][i].add(all[1][i]).add(all[2][i].add(all[3][i])).sum());
+                }
+                all = [[V::splat(0.0); 2]; 4];
+                pending = 0;
             }
         }
         total
@@ -74,8 +83,10 @@ impl Channels {
     #[inline(always)]
     pub(super) unsafe fn rows<V: Vector, W: Work>(self, parameters: [*const f32; 4], work: W) {
         let rows = self.images * self.positions;
-        // Few rows at once, so that they stay near while one register of channels after the other goes down them.
-        for first in (0..rows).step_by(32) {
+        // The last stretch first: who summed over all of them has read it last. In it few rows at once, which stay near while one
+        // register of channels after the other goes down them.
+        let stretches = (0..rows).step_by(32 * 32).rev();
+        for first in stretches.flat_map(|stretch| (stretch..rows.min(stretch + 32 * 32)).step_by(32)) {
             let end = rows.min(first + 32);
             let mut channel = 0;
             while channel + V::LANES <= self.channels {

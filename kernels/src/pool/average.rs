@@ -283,26 +283,28 @@ impl Backward<'_> {
             let dx = self.dx.as_mut_ptr().add(plane * rows.input * columns.input);
             for row in 0..rows.output {
                 let (row_first, row_end) = rows.taps(row);
-                for r in row_first..row_end {
-                    let line = (rows.start(row) + (r * rows.dilation) as isize) * columns.input as isize;
-                    for column in (0..first).chain(end..columns.output) {
-                        let dy = *self.dy.add(at + column) * self.pool.factor(row, column);
-                        let (column_first, column_end) = columns.taps(column);
+                let line = |r: usize| (rows.start(row) + (r * rows.dilation) as isize) * columns.input as isize;
+                for column in (0..first).chain(end..columns.output) {
+                    let dy = *self.dy.add(at + column) * self.pool.factor(row, column);
+                    let (column_first, column_end) = columns.taps(column);
+                    for r in row_first..row_end {
                         for c in column_first..column_end {
-                            *dx.offset(line + columns.start(column) + (c * columns.dilation) as isize) += dy;
+                            *dx.offset(line(r) + columns.start(column) + (c * columns.dilation) as isize) += dy;
                         }
                     }
-                    let factor = V::splat(if first < end { self.pool.factor(row, first) } else { 0.0 });
-                    let mut column = first;
-                    while column < end {
-                        let n = V::LANES.min(end - column);
-                        let dy = take::<V>(self.dy.add(at + column), n).mul(factor);
+                }
+                let factor = V::splat(if first < end { self.pool.factor(row, first) } else { 0.0 });
+                let mut column = first;
+                while column < end {
+                    let n = V::LANES.min(end - column);
+                    let dy = take::<V>(self.dy.add(at + column), n).mul(factor);
+                    for r in row_first..row_end {
                         for c in 0..columns.kernel {
-                            let to = dx.offset(line + columns.start(column) + (c * columns.dilation) as isize);
+                            let to = dx.offset(line(r) + columns.start(column) + (c * columns.dilation) as isize);
                             put(take::<V>(to, n).add(dy), to, n);
                         }
-                        column += n;
                     }
+                    column += n;
                 }
                 at += columns.output;
             }

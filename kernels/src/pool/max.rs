@@ -46,6 +46,14 @@ impl MaxPool {
         self.axes[0].kernel * self.axes[1].kernel
     }
 
+    /// How far a tap is from the start of its window, in pixels.
+    #[inline(always)]
+    fn place(&self, tap: usize) -> isize {
+        let [rows, columns] = &self.axes;
+        let (r, c) = (tap / columns.kernel, tap % columns.kernel);
+        (r * rows.dilation * columns.input + c * columns.dilation) as isize
+    }
+
     /// `y` becomes the pool of `x`. `kept` is either empty or [`Self::kept_len_bytes`] long, for the backward pass.
     ///
     /// # Panics
@@ -342,6 +350,13 @@ impl Backward<'_> {
             Layout::ChannelsFirst => (self.pool.shape.images * channels, 1),
             Layout::ChannelsLast => (self.pool.shape.images, channels),
         };
+        // How far each tap is from the start of its window.
+        let mut places = [0isize; TAPS_OF_A_BYTE];
+        if bytes == 1 {
+            for (tap, place) in places.iter_mut().enumerate().take(self.pool.taps()) {
+                *place = self.pool.place(tap);
+            }
+        }
         let mut at = 0;
         for group in 0..groups {
             let dx = &mut self.dx[group * image * inner..][..image * inner];
@@ -349,15 +364,13 @@ impl Backward<'_> {
                 for column in 0..columns.output {
                     let start = rows.start(row) * columns.input as isize + columns.start(column);
                     for channel in 0..inner {
-                        let pick = if bytes == 1 {
-                            usize::from(self.kept[at])
+                        let place = if bytes == 1 {
+                            places[usize::from(self.kept[at])]
                         } else {
                             let four = &self.kept[4 * at..][..4];
-                            u32::from_le_bytes([four[0], four[1], four[2], four[3]]) as usize
+                            self.pool.place(u32::from_le_bytes([four[0], four[1], four[2], four[3]]) as usize)
                         };
-                        let (r, c) = (pick / columns.kernel, pick % columns.kernel);
-                        let place = start + (r * rows.dilation * columns.input + c * columns.dilation) as isize;
-                        dx[place as usize * inner + channel] += *self.dy.add(at);
+                        dx[(start + place) as usize * inner + channel] += *self.dy.add(at);
                         at += 1;
                     }
                 }
