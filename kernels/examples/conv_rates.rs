@@ -32,7 +32,8 @@ fn processor_seconds() -> f64 {
     START.get_or_init(Instant::now).elapsed().as_secs_f64()
 }
 
-use aimass_kernels::conv::{Conv, Layout, MaxPool, Shape};
+use aimass_kernels::Layout;
+use aimass_kernels::conv::{Conv, MaxPool, Shape};
 use aimass_kernels::{Buffer, Isa};
 
 /// The shortest of many runs, which together take so long.

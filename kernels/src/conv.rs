@@ -32,19 +32,10 @@ mod sparse;
 mod tile;
 mod weights;
 
-use crate::Isa;
 use crate::buffer::Buffer;
+use crate::{Isa, Layout};
 use tile::{Axis, Runs};
 use weights::{Panel, panels};
-
-/// The order of an image's axes, batch first in both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// `[images, channels, height, width]`.
-    ChannelsFirst,
-    /// `[images, height, width, channels]`.
-    ChannelsLast,
-}
 
 /// What is convolved with what. Over one axis: `height`, `kernel[0]`, `stride[0]` and `dilation[0]` are 1, and pads above and below 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

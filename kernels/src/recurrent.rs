@@ -170,7 +170,7 @@ impl Recurrent {
     }
 
     /// Gates that a product yields.
-    fn gates(&self) -> usize {
+    pub fn gates(&self) -> usize {
         match self.shape.cell {
             Cell::Lstm => 4,
             Cell::Gru => 3,

@@ -100,16 +100,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_bytes(self, to: *mut u8);
     /// Has the line of `from` brought near; any address will do.
     unsafe fn prefetch(from: *const f32);
-    /// Transposes a block of `LANES` times `LANES` floats: rows begin `from_step` apart at `from`, columns become rows `to_step` apart at
-    /// `to`. The two don't overlap.
-    #[inline(always)]
-    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-        for row in 0..Self::LANES {
-            for column in 0..Self::LANES {
-                *to.add(column * to_step + row) = *from.add(row * from_step + column);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,12 @@ impl Compiled {
         Ok(plan)
     }
 
+    /// Shapes of the outputs for inputs of these shapes, in inference mode.
+    pub(crate) fn output_shapes(&mut self, shapes: &[Vec<usize>]) -> Result<Vec<Vec<usize>>, TrainError> {
+        let plan = self.plan(shapes, Mode::Inference)?;
+        Ok(plan.program.outputs.iter().map(|output| output.shape.clone()).collect())
+    }
+
     /// The outputs for one batch of inputs, in inference mode.
     pub(crate) fn forward(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, TrainError> {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|array| array.shape().to_vec()).collect();
@@ -170,7 +176,7 @@ impl Compiled {
             let targets = self.update.targets(alpha);
             self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa)?;
         }
-        let gradient_norm = self.update.finish(&plan, &mut self.sources, self.isa)?;
+        let gradient_norm = self.update.finish(&self.graph, &plan, &mut self.sources, self.isa)?;
         for (source, slot) in &plan.program.buffers {
             if let Some(values) = self.memory.floats(&plan, *slot) {
                 self.sources.values[*source].copy_from_slice(values);

@@ -168,8 +168,7 @@ pub fn evaluate(model: &Model, data: &Dataset, head: &Head) -> Result<Evaluation
     let rows = BATCH.min(data.len());
     let executor = &mut evaluator.executor;
     let shapes = vec![one_input(executor.graph())?.row_shape(0, rows, data.n_features())?];
-    let bound = executor.program(&shapes, Mode::Inference)?;
-    let n = head.loss.outputs(&bound.program.outputs[0].shape, rows)?;
+    let n = head.loss.outputs(&executor.output_shapes(&shapes)?[0], rows)?;
     head.loss.check_targets(&Array::float_list(data.targets().to_vec()), n)?;
     for (features, targets) in data.features().chunks(BATCH * data.n_features()).zip(data.targets().chunks(BATCH)) {
         let batch = Batch::rows(features.to_vec(), targets.to_vec()).ok_or_else(no_rows)?;
@@ -190,7 +189,7 @@ pub fn predict(model: &Model, features: &[f32], n_features: usize) -> Result<(Ve
     let mut executor = Compiled::inference(Graph::new(model, None)?);
     let rows = features.len() / n_features;
     let shapes = vec![one_input(executor.graph())?.row_shape(0, BATCH.min(rows), n_features)?];
-    let shape = executor.program(&shapes, Mode::Inference)?.program.outputs[0].shape.clone();
+    let shape = executor.output_shapes(&shapes)?.swap_remove(0);
     if shape.first() != Some(&BATCH.min(rows)) {
         let reason = format!(
             "the model's output has the shape {shape:?} for a batch of {}; export it with a dynamic batch",

@@ -255,8 +255,4 @@ impl Vector for Avx2 {
     unsafe fn prefetch(from: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
-    #[inline(always)]
-    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-        transpose8(from, from_step, to, to_step);
-    }
 }

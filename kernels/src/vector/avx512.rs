@@ -225,15 +225,4 @@ impl Vector for Avx512 {
     unsafe fn prefetch(from: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
-    #[inline(always)]
-    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-        for (row, column) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-            transpose8(
-                from.add(row * from_step + column),
-                from_step,
-                to.add(column * to_step + row),
-                to_step,
-            );
-        }
-    }
 }

@@ -241,12 +241,12 @@ impl Memory {
         });
         let writes: [_; WRITES] = std::array::from_fn(|i| match backward.ways.get(i) {
             _ if i == MOST => backward.scratch.clone(),
-            _ if i > MOST => 0..0,
+            _ if i > MOST => node.kept.clone(),
             Some(Way::Write(range)) => range.clone(),
             Some(Way::Add { made, .. } | Way::AddToTarget { made, .. }) => made.clone(),
             _ => 0..0,
         });
-        let ([w0, w1, w2, w3, w4, scratch, _], rest) = split(&mut self.arena, &writes);
+        let ([w0, w1, w2, w3, w4, scratch, kept], rest) = split(&mut self.arena, &writes);
         op.backward(ops::Backward {
             isa,
             reads: Reads {
@@ -263,6 +263,7 @@ impl Memory {
                 let alpha = targets.alpha(plan, *source);
                 Some(Target { values: buffer, alpha })
             }),
+            kept,
             kept_bytes: &self.kept_bytes[node.kept_bytes.clone()],
             scratch,
         });

@@ -117,6 +117,8 @@ pub(super) struct Backward<'a> {
     pub(super) by_inputs: [Option<&'a mut [f32]>; MOST],
     /// By input that is a source, for operations that accumulate. Where the target holds the source itself, that is not an input.
     pub(super) targets: [Option<Target<'a>>; MOST],
+    /// What the forward pass left; of no use afterwards.
+    pub(super) kept: &'a mut [f32],
     pub(super) kept_bytes: &'a [u8],
     pub(super) scratch: &'a mut [f32],
 }
@@ -148,9 +150,5 @@ impl<'a> Backward<'a> {
         backward
             .and_then(|b| b.by_outputs.get(i))
             .map_or(&[], |range| self.reads.rest.get(range))
-    }
-
-    pub(super) fn kept(&self) -> &'a [f32] {
-        self.reads.rest.get(&self.reads.node.kept)
     }
 }

@@ -1,9 +1,11 @@
-//! Weights, statistics and constants of the graph, each as the kernel that reads it wants it.
+//! Values of the graph's sources, each as the kernel that reads it wants it: weights, and what goes along with them.
 
 use std::ops::Range;
 
 use aimass_kernels::Buffer;
+use aimass_kernels::conv::{self, Conv};
 use aimass_kernels::dense::Dense;
+use aimass_kernels::recurrent::Recurrent;
 
 use crate::program::{Graph, GraphSource};
 
@@ -13,47 +15,110 @@ pub(super) enum Layout {
     /// As in the file.
     #[default]
     Plain,
-    /// Of a fully connected layer.
+    /// Weights of a fully connected layer.
     Dense {
         layer: Dense,
         /// Whether the file has a row an output.
         transposed: bool,
     },
+    /// Weights of a convolution.
+    Conv(Box<ConvWeights>),
+    /// One of the weights of a recurrent layer, which lie together at the place of the first.
+    Recurrent(RecurrentWeights),
+}
+
+/// A convolution whose weights lie as those of every other with the same channels and window.
+#[derive(Debug, Clone)]
+pub(super) struct ConvWeights {
+    pub(super) conv: Conv,
+    pub(super) shape: conv::Shape,
+}
+
+impl PartialEq for ConvWeights {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |s: &conv::Shape| (s.channels_in, s.channels_out, s.kernel, s.groups);
+        of(&self.shape) == of(&other.shape)
+    }
+}
+
+/// See [`Layout::Recurrent`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecurrentWeights {
+    pub(super) layer: Recurrent,
+    /// W, R and B by source.
+    pub(super) sources: [Option<usize>; 3],
+    /// Which of them it is.
+    pub(super) part: usize,
+}
+
+impl PartialEq for RecurrentWeights {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |w: &Self| {
+            let shape = w.layer.shape();
+            (w.sources, w.part, shape.cell, shape.direction, shape.input, shape.hidden)
+        };
+        of(self) == of(other)
+    }
+}
+
+impl RecurrentWeights {
+    /// W, R and B as the file has them, from where they lie together.
+    fn plain(&self, together: &[f32]) -> [Vec<f32>; 3] {
+        let shape = self.layer.shape();
+        let (gates, d) = (self.layer.gates(), self.layer.directions());
+        let rows = d * gates * shape.hidden;
+        let bias = if shape.bias { 2 * rows } else { 0 };
+        let [mut w, mut r, mut b] = [rows * shape.input, rows * shape.hidden, bias].map(|n| vec![0.0; n]);
+        self.layer.read_out(together, &mut w, &mut r, shape.bias.then_some(&mut b[..]));
+        [w, r, b]
+    }
 }
 
 impl Layout {
-    /// Floats that `plain` values take.
+    /// The source at whose place the values of source `own` lie.
+    fn home(&self, own: usize) -> usize {
+        match self {
+            Self::Recurrent(weights) => weights.sources[0].unwrap_or(own),
+            _ => own,
+        }
+    }
+
+    /// Floats at the place of a source of `plain` values.
     pub(super) fn len(&self, plain: usize) -> usize {
         match self {
             Self::Plain => plain,
             Self::Dense { layer, .. } => layer.weights_len(),
+            Self::Conv(weights) => weights.conv.weights_len(),
+            Self::Recurrent(weights) if weights.part == 0 => weights.layer.weights_len(),
+            Self::Recurrent(_) => 0,
         }
     }
 
-    /// Values that `len` floats hold.
-    pub(super) fn plain_len(&self, len: usize) -> usize {
+    fn lay_out(&self, plain: &[f32], home: &mut [f32]) {
         match self {
-            Self::Plain => len,
-            Self::Dense { layer, .. } => layer.inputs * layer.outputs,
+            Self::Plain => home.copy_from_slice(plain),
+            Self::Dense { layer, transposed } => layer.lay_out(plain, *transposed, home),
+            Self::Conv(weights) => weights.conv.lay_out(plain, home),
+            Self::Recurrent(weights) => {
+                let mut all = weights.plain(home);
+                all[weights.part].copy_from_slice(plain);
+                let [w, r, b] = &all;
+                weights.layer.lay_out(w, r, weights.layer.shape().bias.then_some(&b[..]), home);
+            }
         }
     }
 
-    pub(super) fn lay_out(&self, plain: &[f32], to: &mut [f32]) {
+    fn read_out(&self, home: &[f32], plain: &mut [f32]) {
         match self {
-            Self::Plain => to.copy_from_slice(plain),
-            Self::Dense { layer, transposed } => layer.lay_out(plain, *transposed, to),
-        }
-    }
-
-    pub(super) fn read_out(&self, from: &[f32], plain: &mut [f32]) {
-        match self {
-            Self::Plain => plain.copy_from_slice(from),
-            Self::Dense { layer, transposed } => layer.read_out(from, *transposed, plain),
+            Self::Plain => plain.copy_from_slice(home),
+            Self::Dense { layer, transposed } => layer.read_out(home, *transposed, plain),
+            Self::Conv(weights) => weights.conv.read_out(home, plain),
+            Self::Recurrent(weights) => plain.copy_from_slice(&weights.plain(home)[weights.part]),
         }
     }
 }
 
-/// By source of the graph.
+/// Values by source of the graph: the weights themselves, or moments of them.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) values: Vec<Buffer>,
@@ -68,27 +133,49 @@ impl Sources {
         }
     }
 
-    pub(super) fn layout(&self, source: usize) -> &Layout {
-        &self.layouts[source]
+    /// Zeros for what trains; nothing for the rest.
+    pub(super) fn zeros(graph: &Graph) -> Self {
+        let zeros = |source: &GraphSource| source.weight().map_or(0, |range| range.len());
+        Self {
+            values: graph.sources.iter().map(|source| Buffer::new(zeros(source))).collect(),
+            layouts: vec![Layout::Plain; graph.sources.len()],
+        }
     }
 
     /// Lays out anew what lies otherwise.
     pub(super) fn lay_out(&mut self, graph: &Graph, layouts: &[Layout]) {
-        for (i, wanted) in layouts.iter().enumerate() {
-            if self.layouts[i] != *wanted {
-                let plain = self.plain(graph, i);
-                let mut laid_out = Buffer::new(wanted.len(plain.len()));
-                wanted.lay_out(&plain, &mut laid_out);
-                self.values[i] = laid_out;
-                self.layouts[i] = wanted.clone();
-            }
+        if self.layouts == layouts {
+            return;
+        }
+        let changed: Vec<usize> = (0..layouts.len()).filter(|&i| self.layouts[i] != layouts[i]).collect();
+        let plain: Vec<Vec<f32>> = changed.iter().map(|&i| self.plain(graph, i)).collect();
+        for (&i, plain) in changed.iter().zip(&plain) {
+            let len = if plain.is_empty() { 0 } else { layouts[i].len(plain.len()) };
+            self.values[i] = Buffer::new(len);
+            self.layouts[i] = layouts[i].clone();
+        }
+        for (i, plain) in changed.into_iter().zip(plain) {
+            self.put(i, &plain);
         }
     }
 
-    /// The values as the file has them.
+    fn put(&mut self, source: usize, plain: &[f32]) {
+        let layout = &self.layouts[source];
+        let home = &mut self.values[layout.home(source)];
+        if !plain.is_empty() && !home.is_empty() {
+            layout.lay_out(plain, home);
+        }
+    }
+
+    /// The values as the file has them; none where nothing is kept of it.
     pub(super) fn plain(&self, graph: &Graph, source: usize) -> Vec<f32> {
+        let layout = &self.layouts[source];
+        let home = &self.values[layout.home(source)];
+        if home.is_empty() {
+            return Vec::new();
+        }
         let mut plain = vec![0.0; graph.sources[source].shape.iter().product()];
-        self.layouts[source].read_out(&self.values[source], &mut plain);
+        layout.read_out(home, &mut plain);
         plain
     }
 
@@ -96,7 +183,10 @@ impl Sources {
     pub(super) fn read(&self, graph: &Graph, flat: &mut [f32], place: impl Fn(&GraphSource) -> Option<Range<usize>>) {
         for (i, source) in graph.sources.iter().enumerate() {
             if let Some(place) = place(source).and_then(|range| flat.get_mut(range)) {
-                self.layouts[i].read_out(&self.values[i], place);
+                let plain = self.plain(graph, i);
+                if plain.len() == place.len() {
+                    place.copy_from_slice(&plain);
+                }
             }
         }
     }
@@ -105,7 +195,7 @@ impl Sources {
     pub(super) fn set(&mut self, graph: &Graph, flat: &[f32], place: impl Fn(&GraphSource) -> Option<Range<usize>>) {
         for (i, source) in graph.sources.iter().enumerate() {
             if let Some(values) = place(source).and_then(|range| flat.get(range)) {
-                self.layouts[i].lay_out(values, &mut self.values[i]);
+                self.put(i, values);
             }
         }
     }

@@ -4,8 +4,8 @@ use aimass_kernels::optimizer::{self, sum_of_squares};
 use aimass_kernels::{Buffer, Isa};
 
 use super::plan::Plan;
-use super::sources::{Layout, Sources};
-use crate::program::Graph;
+use super::sources::Sources;
+use crate::program::{Graph, GraphSource};
 use crate::{OptimizerConfig, Rule, TrainError};
 
 /// An optimizer at work: its settings, its moments, its steps.
@@ -15,8 +15,8 @@ pub(super) struct Update {
     steps: u64,
     /// By source, in the layout of its values; empty where there is none.
     gradients: Vec<Buffer>,
-    /// By source: the layout that its moments are in, and the moments; none before its first step.
-    moments: Vec<Option<(Layout, Vec<Buffer>)>>,
+    /// Each by source; none before the first step.
+    moments: Vec<Sources>,
 }
 
 /// Where the gradients of a backward pass go.
@@ -48,7 +48,7 @@ impl Update {
             config,
             steps: 0,
             gradients: vec![Buffer::default(); sources],
-            moments: (0..sources).map(|_| None).collect(),
+            moments: Vec::new(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Update {
 
     /// Moves what has not moved yet. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not finite
     /// is refused, and nothing moves.
-    pub(super) fn finish(&mut self, plan: &Plan, sources: &mut Sources, isa: Isa) -> Result<Option<f64>, TrainError> {
+    pub(super) fn finish(&mut self, graph: &Graph, plan: &Plan, sources: &mut Sources, isa: Isa) -> Result<Option<f64>, TrainError> {
         let waiting: Vec<usize> = (0..plan.trained.len()).filter(|&i| plan.trained[i] && !plan.fused[i]).collect();
         let mut scale = 1.0;
         let mut norm = None;
@@ -119,49 +119,24 @@ impl Update {
             number: self.steps + 1,
         };
         self.steps += 1;
+        if self.moments.is_empty() {
+            self.moments = (0..self.config.moments()).map(|_| Sources::zeros(graph)).collect();
+        }
+        for moment in &mut self.moments {
+            moment.lay_out(graph, &plan.layouts);
+        }
         for i in waiting {
-            self.follow(i, sources);
-            let mut moments: Vec<&mut [f32]> = match &mut self.moments[i] {
-                Some((_, moments)) => moments.iter_mut().map(|moment| &mut moment[..]).collect(),
-                None => Vec::new(),
-            };
+            let mut moments: Vec<&mut [f32]> = self.moments.iter_mut().map(|moment| &mut moment.values[i][..]).collect();
             step.apply(isa, &mut sources.values[i], &self.gradients[i], &mut moments);
         }
         Ok(norm)
     }
 
-    /// Has the moments of a source in the layout of its values.
-    fn follow(&mut self, i: usize, sources: &Sources) {
-        let (layout, len) = (sources.layout(i), sources.values[i].len());
-        let zeros = || vec![Buffer::new(len); self.config.moments()];
-        match &mut self.moments[i] {
-            Some((now, _)) if now == layout => {}
-            Some((now, moments)) => {
-                for moment in moments.iter_mut() {
-                    let mut plain = vec![0.0; now.plain_len(moment.len())];
-                    now.read_out(moment, &mut plain);
-                    let mut laid_out = Buffer::new(len);
-                    layout.lay_out(&plain, &mut laid_out);
-                    *moment = laid_out;
-                }
-                now.clone_from(layout);
-            }
-            none => *none = Some((layout.clone(), zeros())),
-        }
-    }
-
     /// The moments as flat vectors of `n_weights` each, laid out as the weights; zero where there was no step yet.
     pub(super) fn read(&self, graph: &Graph, n_weights: usize) -> Vec<Vec<f32>> {
         let mut flat = vec![vec![0.0; n_weights]; self.config.moments()];
-        for (source, moments) in graph.sources.iter().zip(&self.moments) {
-            let (Some(range), Some((layout, moments))) = (source.weight(), moments) else {
-                continue;
-            };
-            for (flat, moment) in flat.iter_mut().zip(moments) {
-                if let Some(place) = flat.get_mut(range.clone()) {
-                    layout.read_out(moment, place);
-                }
-            }
+        for (flat, moment) in flat.iter_mut().zip(&self.moments) {
+            moment.read(graph, flat, GraphSource::weight);
         }
         flat
     }
@@ -177,24 +152,21 @@ impl Update {
                 ),
             });
         }
-        let of = |range: std::ops::Range<usize>| -> Option<Vec<Buffer>> {
-            flat.iter().map(|flat| flat.get(range.clone()).map(Buffer::from_slice)).collect()
-        };
-        let mut restored = Vec::with_capacity(self.moments.len());
-        for source in &graph.sources {
-            let range = source.weight().filter(|_| steps > 0 && !flat.is_empty());
-            let moments = range.map(|range| of(range).map(|moments| (Layout::Plain, moments)));
-            restored.push(match moments {
-                Some(None) => {
-                    return Err(TrainError::Data {
-                        reason: "the optimizer's state is of another model".to_owned(),
-                    });
-                }
-                other => other.flatten(),
+        let needed = graph.sources.iter().filter_map(GraphSource::weight).map(|range| range.end).max();
+        if steps > 0 && flat.iter().any(|flat| flat.len() < needed.unwrap_or(0)) {
+            return Err(TrainError::Data {
+                reason: "the optimizer's state is of another model".to_owned(),
             });
         }
-        self.moments = restored;
         self.steps = steps;
+        self.moments.clear();
+        if steps > 0 {
+            for flat in flat {
+                let mut moment = Sources::zeros(graph);
+                moment.set(graph, flat, GraphSource::weight);
+                self.moments.push(moment);
+            }
+        }
         Ok(())
     }
 }

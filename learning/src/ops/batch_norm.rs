@@ -12,11 +12,11 @@ use crate::program::{Mode, NodeView, Output, Planned, Problem, Source, refuse};
 /// Ioffe and Szegedy 2015, Batch Normalization (ICML), algorithms 1 and 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct BatchNorm {
-    epsilon: f32,
+    pub(crate) epsilon: f32,
     /// How much of the stored statistics stays when those of the batch move them; `None` where the stored ones are used.
-    momentum: Option<f32>,
+    pub(crate) momentum: Option<f32>,
     /// Whether the statistics are outputs of the node too.
-    names_statistics: bool,
+    pub(crate) names_statistics: bool,
 }
 
 /// While training it normalises with the statistics of the batch and moves the stored ones, whether the file was exported for training

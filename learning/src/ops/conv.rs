@@ -9,8 +9,8 @@ use crate::program::{NodeView, Planned, Problem, refuse};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Conv {
-    axes: Vec<window::Axis>,
-    groups: usize,
+    pub(crate) axes: Vec<window::Axis>,
+    pub(crate) groups: usize,
 }
 
 pub(super) fn conv(node: &NodeView<'_>) -> Result<Planned, Problem> {

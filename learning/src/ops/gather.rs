@@ -11,10 +11,10 @@ use crate::program::{Element, Host, Indexing, NodeView, Output, Planned, Problem
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Gather {
     /// The shape to see the data in.
-    data: Vec<usize>,
-    axis: usize,
+    pub(crate) data: Vec<usize>,
+    pub(crate) axis: usize,
     /// How many indices there are.
-    picks: usize,
+    pub(crate) picks: usize,
     shape: Vec<usize>,
 }
 

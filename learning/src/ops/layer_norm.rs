@@ -14,17 +14,17 @@ use crate::program::{NodeView, Output, Planned, Problem, Source, Tensor, broadca
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Normalise {
     /// Rows, and elements of each.
-    rows: [usize; 2],
-    epsilon: f32,
+    pub(crate) rows: [usize; 2],
+    pub(crate) epsilon: f32,
     /// Whether the mean is taken away.
-    centred: bool,
+    pub(crate) centred: bool,
     /// What scale and bias broadcast to, and their own shapes with as many dimensions.
-    view: Vec<usize>,
-    scale: Vec<usize>,
-    bias: Vec<usize>,
-    shape: Vec<usize>,
+    pub(crate) view: Vec<usize>,
+    pub(crate) scale: Vec<usize>,
+    pub(crate) bias: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// The shape of the mean and of the inverse deviation, where those are outputs.
-    statistics: Option<Vec<usize>>,
+    pub(crate) statistics: Option<Vec<usize>>,
 }
 
 fn wrong_shape(what: &str, tensor: &Tensor, x: &Tensor, fix: &str) -> Problem {

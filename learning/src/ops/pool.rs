@@ -10,7 +10,7 @@ use super::{Kernel, reduce, scratch, window};
 use crate::program::{NodeView, Planned, Problem, Tensor, refuse};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
+pub(crate) enum Of {
     Max,
     /// Whether padding counts as zeros.
     Average {
@@ -24,8 +24,8 @@ enum Of {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pool {
-    of: Of,
-    passes: Vec<Pass>,
+    pub(crate) of: Of,
+    pub(crate) passes: Vec<Pass>,
     /// Elements of the whole window.
     window: f32,
     shape: Vec<usize>,
@@ -33,9 +33,9 @@ pub(crate) struct Pool {
 
 /// A pool over the last two dimensions of a view. Windows part into passes: maxima, sums and counts do.
 #[derive(Debug, Clone, PartialEq)]
-struct Pass {
-    view: [usize; 4],
-    axes: [Axis; 2],
+pub(crate) struct Pass {
+    pub(crate) view: [usize; 4],
+    pub(crate) axes: [Axis; 2],
     /// Whether the backend's own even padding does.
     plain: bool,
     /// Explicit pads otherwise.

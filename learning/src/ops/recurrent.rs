@@ -4,7 +4,7 @@
 //! state: unrolled ([`run`]), or while training the usual cells as one operation with its own gradient ([`fused`]). What unrolled steps
 //! read of the first product is cut out by halves, since the gradient of a cut is as large as what it was cut from.
 
-mod cell;
+pub(crate) mod cell;
 mod fused;
 mod run;
 
@@ -18,28 +18,28 @@ const MAX_STEPS: usize = 1 << 14;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recurrent {
-    cell: Cell,
-    directions: Vec<Direction>,
-    steps: usize,
-    batch: usize,
-    input: usize,
-    hidden: usize,
+    pub(crate) cell: Cell,
+    pub(crate) directions: Vec<Direction>,
+    pub(crate) steps: usize,
+    pub(crate) batch: usize,
+    pub(crate) input: usize,
+    pub(crate) hidden: usize,
     /// Whether the batch comes before the steps (layout 1).
-    batch_first: bool,
+    pub(crate) batch_first: bool,
     /// Largest magnitude of what goes into an activation.
-    clip: Option<f32>,
+    pub(crate) clip: Option<f32>,
     /// Which of the optional operands are there, in the order of the fields.
-    bias: bool,
-    lengths: bool,
-    initial_hidden: bool,
-    initial_cell: bool,
-    peepholes: bool,
+    pub(crate) bias: bool,
+    pub(crate) lengths: bool,
+    pub(crate) initial_hidden: bool,
+    pub(crate) initial_cell: bool,
+    pub(crate) peepholes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Direction {
-    reverse: bool,
-    functions: Functions,
+pub(crate) struct Direction {
+    pub(crate) reverse: bool,
+    pub(crate) functions: Functions,
 }
 
 pub(super) fn recurrent(node: &NodeView<'_>) -> Result<Planned, Problem> {

@@ -7,7 +7,7 @@ use super::{Kernel, dims, picks};
 use crate::program::{NodeView, Planned, Problem, Tensor, refuse};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum How {
+pub(crate) enum How {
     /// Times this, for a mean.
     Sum(f32),
     Prod,
@@ -25,9 +25,9 @@ enum How {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reduce {
     /// Runs of neighbouring reduced axes are merged into one before reducing.
-    merged: Vec<usize>,
-    axes: Vec<usize>,
-    how: How,
+    pub(crate) merged: Vec<usize>,
+    pub(crate) axes: Vec<usize>,
+    pub(crate) how: How,
     shape: Vec<usize>,
 }
 

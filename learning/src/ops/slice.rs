@@ -11,16 +11,16 @@ use crate::program::{Element, Host, NodeView, Output, Planned, Problem, Source, 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pick {
     /// Start and length.
-    ranges: Vec<(usize, usize)>,
+    pub(crate) ranges: Vec<(usize, usize)>,
     /// Each with an operand.
-    axes: Vec<usize>,
+    pub(crate) axes: Vec<usize>,
 }
 
 /// Parts of an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Split {
-    axis: usize,
-    sizes: Vec<usize>,
+    pub(crate) axis: usize,
+    pub(crate) sizes: Vec<usize>,
 }
 
 /// A constant around a tensor.

@@ -7,7 +7,7 @@ use super::Kernel;
 use crate::program::{NodeView, Planned, Problem};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
+pub(crate) enum Of {
     Softmax,
     LogSoftmax,
     /// 1 at the first of the largest, else 0; without gradient.
@@ -16,10 +16,10 @@ enum Of {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Softmax {
-    of: Of,
+    pub(crate) of: Of,
     /// Shape to compute in, where it differs from the tensor's (opsets before 13).
-    flat: Option<[usize; 2]>,
-    axis: usize,
+    pub(crate) flat: Option<[usize; 2]>,
+    pub(crate) axis: usize,
 }
 
 /// Before opset 13 everything from `axis` (default 1) on is one axis; since then `axis` (default -1) is one dimension.

@@ -4,13 +4,13 @@ use crate::program::{NodeView, Problem, Tensor, refuse};
 
 /// One spatial dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Axis {
-    pub(super) kernel: usize,
-    pub(super) stride: usize,
-    pub(super) dilation: usize,
+pub(crate) struct Axis {
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) dilation: usize,
     /// Before and after.
-    pub(super) pads: (usize, usize),
-    pub(super) output: usize,
+    pub(crate) pads: (usize, usize),
+    pub(crate) output: usize,
 }
 
 /// Does nothing.

@@ -9,7 +9,7 @@ use burn_backend::{Backend, Slice, TensorMetadata};
 use super::super::activation::Activation;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cell {
+pub(crate) enum Cell {
     Lstm {
         /// Whether what is forgotten is what is not let in.
         input_forget: bool,
@@ -22,7 +22,7 @@ pub(super) enum Cell {
 
 /// Activations: of the gates, of the candidate, of the cell's state on its way out.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Functions {
+pub(crate) struct Functions {
     f: Activation,
     g: Activation,
     h: Activation,
@@ -30,7 +30,7 @@ pub(super) struct Functions {
 
 impl Functions {
     /// Whether they are these.
-    pub(super) fn are(&self, all: &[Activation]) -> bool {
+    pub(crate) fn are(&self, all: &[Activation]) -> bool {
         *self == Self::new(all)
     }
 
@@ -54,7 +54,7 @@ impl Cell {
         }
     }
 
-    pub(super) fn defaults(self) -> &'static [Activation] {
+    pub(crate) fn defaults(self) -> &'static [Activation] {
         match self {
             Self::Lstm { .. } => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
             Self::Gru { .. } => &[Activation::Sigmoid, Activation::Tanh],
