@@ -22,7 +22,14 @@ impl Kernel for Transpose {
         for row in (0..rows).step_by(V::LANES) {
             for column in (0..columns).step_by(V::LANES) {
                 let from = self.from.add(row * self.from_step + column);
-                V::transpose(from, self.from_step, V::LANES, V::LANES, self.to.add(column * self.to_step + row), self.to_step);
+                V::transpose(
+                    from,
+                    self.from_step,
+                    V::LANES,
+                    V::LANES,
+                    self.to.add(column * self.to_step + row),
+                    self.to_step,
+                );
             }
         }
         for row in 0..self.rows {

@@ -1,11 +1,16 @@
 //! From the steps of a program to operations: patterns of several steps become one, views become names.
 
+mod layers;
+mod moves;
+
 use aimass_kernels::Isa;
 use aimass_kernels::dense::Dense;
 
 use super::ops::dense::FullyConnected;
 use super::ops::interpreted::Interpreted;
+use super::ops::product::BatchedProduct;
 use super::ops::{Op, Operation};
+use super::plan::MOST;
 use crate::ops::Kernel;
 use crate::ops::activation::Activation;
 use crate::ops::elementwise::Op as Arithmetic;
@@ -38,7 +43,9 @@ pub(super) struct Fuser<'a> {
     roots: Vec<Slot>,
     /// By root: steps that read it, with repeats; one more for what is an output.
     reads: Vec<Vec<usize>>,
-    /// By step: what takes its place, at the last step of a pattern.
+    /// By slot: whether a weight reaches it.
+    tracked: Vec<bool>,
+    /// By step: whether a pattern holds it already, and what takes its place.
     done: Vec<bool>,
     at: Vec<Option<Proto>>,
 }
@@ -70,12 +77,23 @@ impl<'a> Fuser<'a> {
         for (_, slot) in &program.buffers {
             reads[roots[*slot]].push(OUTSIDE);
         }
+        let mut tracked = vec![false; program.slots];
+        for (i, source) in graph.sources.iter().enumerate() {
+            tracked[graph.inputs.len() + i] = source.weight().is_some();
+        }
+        for step in &program.steps {
+            let passes = step.inputs.iter().any(|operand| tracked[operand.slot]);
+            for &slot in step.outputs.iter().flatten() {
+                tracked[slot] = passes;
+            }
+        }
         Self {
             graph,
             program,
             isa,
             roots,
             reads,
+            tracked,
             done: vec![false; program.steps.len()],
             at: program.steps.iter().map(|_| None).collect(),
         }
@@ -83,7 +101,9 @@ impl<'a> Fuser<'a> {
 
     fn run(mut self) -> Fused {
         for i in 0..self.program.steps.len() {
-            if self.done[i] || is_view(self.program, &self.program.steps[i]) {
+            let step = &self.program.steps[i];
+            let unused = step.outputs.iter().all(Option::is_none) && !step.kernel.draws_noise();
+            if self.done[i] || unused || is_view(self.program, step) {
                 continue;
             }
             if let Some((last, proto)) = self.native(i) {
@@ -107,13 +127,21 @@ impl<'a> Fuser<'a> {
     /// The operation that begins with step `i`, and the last step that it stands for.
     fn native(&mut self, i: usize) -> Option<(usize, Proto)> {
         let step = &self.program.steps[i];
-        let outputs_are_floats = step.outputs.iter().flatten().all(|&slot| self.program.floats[slot]);
-        if !outputs_are_floats {
+        let floats = |slot: Slot| self.program.floats[slot];
+        let of_floats = step.outputs.iter().flatten().all(|&slot| floats(slot));
+        let indices = usize::from(matches!(step.kernel, Kernel::Gather(_)));
+        let from_floats = step.inputs.iter().filter(|operand| floats(operand.slot)).count() + indices == step.inputs.len();
+        let few = step.inputs.len() <= MOST && step.outputs.len() <= MOST;
+        if !of_floats || !from_floats || !few {
             return None;
         }
         match &step.kernel {
-            Kernel::Gemm(_) | Kernel::MatMul(_) => self.fully_connected(i),
-            _ => None,
+            Kernel::Gemm(_) | Kernel::MatMul(_) => self.fully_connected(i).or_else(|| self.product(i)),
+            Kernel::Conv(conv) => self.convolution(i, conv),
+            Kernel::Pool(pool) => self.pool(i, pool),
+            Kernel::BatchNorm(norm) => self.normalisation(i, *norm),
+            Kernel::Recurrent(layer) => self.recurrent(i, layer),
+            _ => self.movement(i).map(|proto| (i, proto)),
         }
     }
 
@@ -216,6 +244,23 @@ impl<'a> Fuser<'a> {
             bias: bias.is_some(),
         };
         Some((last, self.proto(last, [x, w].into_iter().chain(bias), op)))
+    }
+
+    /// A product of matrices neither of which has to be a source.
+    fn product(&self, i: usize) -> Option<(usize, Proto)> {
+        let step = &self.program.steps[i];
+        let Kernel::MatMul(matmul) = &step.kernel else { return None };
+        let [a, b] = [step.inputs[0].slot, step.inputs[1].slot];
+        let ([a_batch @ .., m, k], [b_batch @ .., _, n]) = (&matmul.a[..], &matmul.b[..]) else {
+            return None;
+        };
+        let op = if matmul.shared {
+            let rows = a_batch.iter().product::<usize>() * m;
+            BatchedProduct::new([rows, *k, *n], &[], &[])
+        } else {
+            BatchedProduct::new([*m, *k, *n], a_batch, b_batch)
+        };
+        Some((i, self.proto(i, [a, b], op)))
     }
 
     /// With the outputs of the last step.

@@ -128,7 +128,7 @@ impl Memory {
             i if i > MOST => node.scratch.clone(),
             i => place(i),
         });
-        let ([o0, o1, o2, o3, o4, kept, scratch], rest) = split(&mut self.arena, &writes);
+        let ([o0, o1, o2, o3, o4, o5, kept, scratch], rest) = split(&mut self.arena, &writes);
         op.forward(ops::Forward {
             isa,
             reads: Reads {
@@ -139,7 +139,7 @@ impl Memory {
                 constants: &plan.constants,
                 held: &self.held,
             },
-            outputs: [o0, o1, o2, o3, o4],
+            outputs: [o0, o1, o2, o3, o4, o5],
             kept,
             kept_bytes: &mut self.kept_bytes[node.kept_bytes.clone()],
             scratch,
@@ -246,7 +246,7 @@ impl Memory {
             Some(Way::Add { made, .. } | Way::AddToTarget { made, .. }) => made.clone(),
             _ => 0..0,
         });
-        let ([w0, w1, w2, w3, w4, scratch, kept], rest) = split(&mut self.arena, &writes);
+        let ([w0, w1, w2, w3, w4, w5, scratch, kept], rest) = split(&mut self.arena, &writes);
         op.backward(ops::Backward {
             isa,
             reads: Reads {
@@ -257,7 +257,7 @@ impl Memory {
                 constants: &plan.constants,
                 held: &self.held,
             },
-            by_inputs: [w0, w1, w2, w3, w4].map(|place| Some(place).filter(|place| !place.is_empty())),
+            by_inputs: [w0, w1, w2, w3, w4, w5].map(|place| Some(place).filter(|place| !place.is_empty())),
             targets: taken.each_mut().map(|taken| {
                 let (source, buffer) = taken.as_mut()?;
                 let alpha = targets.alpha(plan, *source);

@@ -1,7 +1,13 @@
 //! What a node of a plan does.
 
+pub(super) mod batch_norm;
+pub(super) mod conv;
 pub(super) mod dense;
 pub(super) mod interpreted;
+pub(super) mod movement;
+pub(super) mod pool;
+pub(super) mod product;
+pub(super) mod recurrent;
 
 use std::fmt::Debug;
 

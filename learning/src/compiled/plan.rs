@@ -51,7 +51,7 @@ pub(super) enum Way {
 }
 
 /// Most inputs of an operation whose gradients it writes itself, and most outputs.
-pub(super) const MOST: usize = 5;
+pub(super) const MOST: usize = 6;
 
 /// One operation with its places.
 #[derive(Debug)]

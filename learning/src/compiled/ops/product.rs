@@ -1,0 +1,81 @@
+//! Products of matrices that a run makes: attention, and weights that several nodes read.
+
+use aimass_kernels::dense::{Matrix, MatrixMut, product};
+
+use super::{Backward, Forward, Needs, Operation};
+
+/// `[.., m, k]` times `[.., k, n]`, over batches that may be broadcast.
+#[derive(Debug)]
+pub(in super::super) struct BatchedProduct {
+    pub(in super::super) m: usize,
+    pub(in super::super) k: usize,
+    pub(in super::super) n: usize,
+    /// Which matrix of the left and of the right side each product takes.
+    pub(in super::super) pairs: Vec<(usize, usize)>,
+}
+
+impl BatchedProduct {
+    /// Of batch shapes of one rank.
+    pub(in super::super) fn new([m, k, n]: [usize; 3], a: &[usize], b: &[usize]) -> Self {
+        let lengths: Vec<usize> = a.iter().zip(b).map(|(&a, &b)| a.max(b)).collect();
+        let place = |shape: &[usize], index: &[usize]| {
+            let each = shape.iter().zip(index);
+            each.fold(0, |at, (&length, &i)| at * length + if length == 1 { 0 } else { i })
+        };
+        let mut index = vec![0; lengths.len()];
+        let mut pairs = Vec::new();
+        for _ in 0..lengths.iter().product() {
+            pairs.push((place(a, &index), place(b, &index)));
+            for (i, length) in index.iter_mut().zip(&lengths).rev() {
+                *i += 1;
+                if *i < *length {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+        Self { m, k, n, pairs }
+    }
+}
+
+impl Operation for BatchedProduct {
+    fn needs(&self) -> Needs {
+        Needs {
+            reads_inputs: vec![0, 1],
+            ..Needs::default()
+        }
+    }
+
+    fn forward(&self, io: Forward<'_>) {
+        let Self { m, k, n, .. } = *self;
+        let (a, b) = (io.input(0), io.input(1));
+        let [y, ..] = io.outputs;
+        for (y, &(i, j)) in y.chunks_exact_mut(m * n).zip(&self.pairs) {
+            let a = Matrix::rows(&a[i * m * k..][..m * k], [m, k]);
+            let b = Matrix::rows(&b[j * k * n..][..k * n], [k, n]);
+            product(io.isa, a, b, 1.0, 0.0, MatrixMut::rows(y, [m, n]));
+        }
+    }
+
+    fn backward(&self, mut io: Backward<'_>) {
+        let Self { m, k, n, .. } = *self;
+        let (a, b, dy) = (io.input(0), io.input(1), io.by_output(0));
+        let each = || dy.chunks_exact(m * n).zip(&self.pairs);
+        if let Some(da) = io.by_inputs[0].take() {
+            da.fill(0.0);
+            for (dy, &(i, j)) in each() {
+                let b = Matrix::rows(&b[j * k * n..][..k * n], [k, n]).transposed();
+                let da = MatrixMut::rows(&mut da[i * m * k..][..m * k], [m, k]);
+                product(io.isa, Matrix::rows(dy, [m, n]), b, 1.0, 1.0, da);
+            }
+        }
+        if let Some(db) = io.by_inputs[1].take() {
+            db.fill(0.0);
+            for (dy, &(i, j)) in each() {
+                let a = Matrix::rows(&a[i * m * k..][..m * k], [m, k]).transposed();
+                let db = MatrixMut::rows(&mut db[j * k * n..][..k * n], [k, n]);
+                product(io.isa, a, Matrix::rows(dy, [m, n]), 1.0, 1.0, db);
+            }
+        }
+    }
+}
