@@ -141,10 +141,18 @@ impl Kernel for Sum {
         }
         while c < self.channels {
             let n = V::LANES.min(self.channels - c);
-            let mut sum = V::splat(0.0);
-            for pixel in 0..self.pixels {
-                sum = sum.add(V::load_n(self.gradient.add(pixel * self.channels + c), n));
+            // Four sums, for the sake of their latency.
+            let mut sums = [V::splat(0.0); 4];
+            let whole = self.pixels / 4 * 4;
+            for first in (0..whole).step_by(4) {
+                for j in 0..4 {
+                    sums[j] = sums[j].add(V::load_n(self.gradient.add((first + j) * self.channels + c), n));
+                }
             }
+            for pixel in whole..self.pixels {
+                sums[0] = sums[0].add(V::load_n(self.gradient.add(pixel * self.channels + c), n));
+            }
+            let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
             let at = self.target.add(c);
             alpha.fma(sum, V::load_n(at, n)).store_n(at, n);
             c += n;
