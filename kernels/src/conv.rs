@@ -118,8 +118,10 @@ pub struct Conv {
     /// Images that are read at once.
     block: usize,
     panels: Vec<Panel>,
-    /// Where the windows of the convolution begin in an image as it is read.
+    /// Where the windows of the convolution begin, in as many images as are read when gradients by weights are summed, and how many of
+    /// them are summed at once.
     pixels: Vec<u32>,
+    chunk: usize,
     sparse: Option<Sparse>,
     turned: Option<Box<Conv>>,
 }
@@ -134,7 +136,11 @@ struct Sparse {
 }
 
 /// Floats of images that are brought into the cache at once, about.
-const BLOCK: usize = 1 << 18;
+const BLOCK: usize = 5 << 16;
+
+/// Pixels whose outer products are summed in registers before they are added to the target, about: a panel of their gradients stays in
+/// the first cache.
+const CHUNK: usize = 256;
 
 impl Conv {
     /// Plans it: nothing is decided later.
@@ -212,7 +218,6 @@ impl Conv {
             row: stride[0] * line,
             pixel: stride[1] * c,
         };
-        assert!(u32::try_from(read.image).is_ok(), "too large: {shape:?}");
         let depthwise = groups > 1 && channels_in == 1 && channels_out == 1;
         let (columns, len) = match () {
             () if depthwise => (kernel[1], c),
@@ -226,8 +231,15 @@ impl Conv {
             column_step: dilation[1] * c,
             len,
         };
-        let row = |y| (0..made[1]).map(move |x| (y * read.row + x * read.pixel) as u32);
-        let pixels = (0..made[0]).flat_map(row).collect();
+        let limit = (BLOCK / read.image.max(made[0] * made[1] * shape.channels_out)).max(1);
+        // Behind a pool images are finished one by one; otherwise blocks are of nearly the same size.
+        let block = if pool.is_some() { 1 } else { shape.images.div_ceil(shape.images.div_ceil(limit)) };
+        let in_image = made[0] * made[1];
+        let at_once = (CHUNK / in_image).clamp(1, block);
+        let chunk = if in_image < CHUNK { at_once * in_image } else { in_image.div_ceil(in_image.div_ceil(CHUNK)) };
+        assert!(u32::try_from(at_once * read.image).is_ok(), "too large: {shape:?}");
+        let place = |i| (i / in_image * read.image + i % in_image / made[1] * read.row + i % made[1] * read.pixel) as u32;
+        let pixels = (0..at_once * in_image).map(place).collect();
         Self {
             isa,
             shape,
@@ -243,14 +255,10 @@ impl Conv {
             direct,
             read,
             runs,
-            // Behind a pool images are finished one by one.
-            block: if pool.is_some() {
-                1
-            } else {
-                (BLOCK / read.image).clamp(1, shape.images)
-            },
+            block,
             panels: panels(channels_out, isa.lanes()),
             pixels,
+            chunk,
             sparse: None,
             turned: None,
         }

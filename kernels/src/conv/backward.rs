@@ -2,7 +2,7 @@
 
 use super::depthwise::{self, Depthwise};
 use super::image::{Crop, Mask, Transpose};
-use super::outer::{Outer, Sum, outer};
+use super::outer::{Column, Outer, Sum, outer};
 use super::pooling::Unpool;
 use super::sparse::{Blocks, ByInput, Collect, ENTRY, Gather, List, Scatter, Turn, TurnBack};
 use super::tile::{Runs, Start, Sweep, sweep};
@@ -10,9 +10,6 @@ use super::weights::panels;
 use super::{Conv, Layout, MaxPool, Parts, Sparse};
 use crate::buffer::Buffer;
 use crate::isa::dispatch;
-
-/// Pixels whose outer products are summed in registers before they are added to the target, about.
-const CHUNK: usize = 256;
 
 /// One tap alone.
 fn one_run(len: usize) -> Runs {
@@ -103,13 +100,14 @@ impl Conv {
         [Buffer::padded(weights), gradient, turned, self.packed_len(), 0]
     }
 
-    /// Floats of packed inputs and of gradients. In the other case as above.
+    /// Floats of packed inputs, of gradients, and of a panel of a chunk's gradient. In the other case as above.
     pub(super) fn weights_parts(&self) -> [usize; 5] {
         if self.sparse.is_some() {
             return self.sparse_parts();
         }
         let [gradient, turned] = self.gradient_parts();
-        [self.packed_len(), gradient, turned, 0, 0]
+        let column = if self.is_depthwise() { 0 } else { self.chunk * self.panels[0].width };
+        [self.packed_len(), gradient, turned, Buffer::padded(column), 0]
     }
 
     fn sparse_parts(&self) -> [usize; 5] {
@@ -281,15 +279,17 @@ impl Conv {
             return;
         }
         assert!(to.len() >= self.turned_len());
+        let in_panels = panels(self.channels_in, self.isa.lanes());
         if !self.channels_in.is_multiple_of(self.isa.lanes()) {
             to.fill(0.0);
         }
         for group in 0..self.shape.groups {
             let weights = &weights[group * self.group_len()..][..self.group_len()];
             let to = &mut to[group * self.turned_group_len()..][..self.turned_group_len()];
-            for panel in panels(self.channels_in, self.isa.lanes()) {
+            // In the order in which weights stand.
+            for out in &self.panels {
                 for tap in 0..taps {
-                    for out in &self.panels {
+                    for panel in &in_panels {
                         let row = out.first * taps * self.channels_in + (tap * self.channels_in + panel.first) * out.width;
                         let column = panel.first * taps * self.channels_out + (turned_tap(tap) * self.channels_out + out.first) * panel.width;
                         let transpose = Transpose {
@@ -364,7 +364,7 @@ impl Conv {
         alpha: f32,
         target: &mut [f32],
         mut bias: Option<&mut [f32]>,
-        [packed, gradient, turned, ..]: [&mut [f32]; 5],
+        [packed, gradient, turned, column, _]: [&mut [f32]; 5],
     ) {
         let len = self.image_len()[0];
         for first in (0..images).step_by(self.block) {
@@ -384,17 +384,25 @@ impl Conv {
                 unsafe { dispatch(self.isa, sum) };
             }
             // SAFETY: `from` holds n images as they are read, `gradient` theirs; the target's length was checked.
-            unsafe { self.outer_products(n, from, gradient, alpha, target) };
+            unsafe { self.outer_products(n, from, gradient, alpha, target, column) };
         }
     }
 
     /// # Safety
     /// `from` holds `n` images as they are read, `gradient` their gradients; the target has the weights' length.
-    unsafe fn outer_products(&self, n: usize, from: *const f32, gradient: *const f32, alpha: f32, target: &mut [f32]) {
+    unsafe fn outer_products(
+        &self,
+        n: usize,
+        from: *const f32,
+        gradient: *const f32,
+        alpha: f32,
+        target: &mut [f32],
+        column: &mut [f32],
+    ) {
         if self.is_depthwise() {
             let weights = depthwise::Weights {
                 taps: self.runs,
-                pixels: &self.pixels,
+                pixels: &self.pixels[..self.made[0] * self.made[1]],
                 images: n,
                 from,
                 from_image: self.read.image,
@@ -405,33 +413,38 @@ impl Conv {
             };
             return dispatch(self.isa, weights);
         }
-        let pixels = self.pixels.len();
-        // As many pixels as leave a panel of their gradients in the first cache, in images or in parts of them.
-        let (images, part) = if pixels < CHUNK { (CHUNK / pixels, pixels) } else { (1, pixels.div_ceil(pixels.div_ceil(CHUNK))) };
+        let in_image = self.made[0] * self.made[1];
+        let at_once = self.pixels.len() / in_image;
         for group in 0..self.shape.groups {
             for panel in &self.panels {
-                for image in (0..n).step_by(images) {
-                    for (i, part_pixels) in self.pixels.chunks(part).enumerate() {
-                        let pixel = image * pixels + i * part;
-                        let chunk = Outer {
-                            len: self.runs.len,
-                            pixels: part_pixels,
-                            images: images.min(n - image),
-                            from: from.add(image * self.read.image + group * self.channels_in),
-                            from_image: self.read.image,
-                            gradient: gradient.add(pixel * self.shape.channels_out + group * self.channels_out + panel.first),
-                            gradient_step: self.shape.channels_out,
-                            target: target[group * self.group_len() + panel.first * self.taps() * self.channels_in..].as_mut_ptr(),
-                            alpha,
-                            vectors: panel.vectors,
-                            last: panel.last,
+                let target = target[group * self.group_len() + panel.first * self.taps() * self.channels_in..].as_mut_ptr();
+                let channel = group * self.channels_out + panel.first;
+                for image in (0..n).step_by(at_once) {
+                    let pixels = &self.pixels[..at_once.min(n - image) * in_image];
+                    for (part, pixels) in pixels.chunks(self.chunk).enumerate() {
+                        let pixel = image * in_image + part * self.chunk;
+                        assert!(column.len() >= pixels.len() * panel.width);
+                        let copied = Column {
+                            pixels: pixels.len(),
+                            channels: panel.channels,
+                            from: gradient.add(pixel * self.shape.channels_out + channel),
+                            from_step: self.shape.channels_out,
+                            to: column.as_mut_ptr(),
                         };
+                        let gradient = copied.to;
+                        dispatch(self.isa, copied);
                         for run in 0..self.runs.rows * self.runs.columns {
                             let (row, column) = (run / self.runs.columns, run % self.runs.columns);
+                            let begin = row * self.runs.row_step + column * self.runs.column_step + group * self.channels_in;
                             let one = Outer {
-                                from: chunk.from.add(row * self.runs.row_step + column * self.runs.column_step),
-                                target: chunk.target.add(run * self.runs.len * panel.width),
-                                ..chunk
+                                len: self.runs.len,
+                                pixels,
+                                from: from.add(image * self.read.image + begin),
+                                gradient,
+                                target: target.add(run * self.runs.len * panel.width),
+                                alpha,
+                                vectors: panel.vectors,
+                                last: panel.last,
                             };
                             outer(self.isa, &one);
                         }
