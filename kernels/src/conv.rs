@@ -1,10 +1,9 @@
 //! Convolutions over one or two spatial axes, and what is fused with them: bias, ReLU, max pooling; forward and backward.
 //!
-//! No patches are written out, but for a few input channels: images are copied into a frame of zeros, channels last, where they need
-//! padding, and a tile of pixels and output channels is summed in registers over the taps (Georganas et al. 2018, "Anatomy of
+//! No patches are written out: images are copied into a frame of zeros, channels last, where they need padding, and a tile of pixels and output channels is summed in registers over the taps (Georganas et al. 2018, "Anatomy of
 //! high-performance deep learning convolutions on SIMD architectures", for direct convolution of this kind). The gradient by the input
-//! is the same product with turned weights, a tap at a time, added where the tap points; the gradient by weights sums outer products
-//! over pixels. Behind a max pool one value in a window has a gradient: then both go over a list of those values.
+//! is a convolution with turned weights, or, where there are strides, a product for each tap, added where the tap points; the gradient by
+//! weights sums outer products over pixels. Behind a max pool one value in a window has a gradient: then both go over a list of those values.
 //!
 //! Results don't depend on how images are split between calls.
 
@@ -79,17 +78,6 @@ struct Walk {
     pixel: usize,
 }
 
-/// How the input is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// As it stands: channels last, no padding.
-    Plain,
-    /// From a copy in a frame of zeros, channels last.
-    Padded,
-    /// From windows that were written out side by side.
-    Patches,
-}
-
 /// A convolution of one shape: `y = pool(relu(x * weights + bias))`, all but the convolution where they are asked for.
 ///
 /// Values are f32. `x` is `[images, channels_in, height, width]` in the input's layout; `y` and its gradient are
@@ -113,18 +101,20 @@ pub struct Conv {
     made: [usize; 2],
     out: [usize; 2],
     padded: [usize; 2],
-    way: Way,
+    /// Whether the input is read where it stands: channels last, no padding.
+    direct: bool,
     /// How the input is read, and the gradient by the input written.
     read: Walk,
-    written: Walk,
     runs: Runs,
     /// Images that are read at once.
     block: usize,
     panels: Vec<Panel>,
-    /// Where the windows of the convolution begin in an image as it is read, and in the padded one.
+    /// Where the windows of the convolution begin, in as many images as are read when gradients by weights are summed, and how many of
+    /// them are summed at once.
     pixels: Vec<u32>,
-    corners: Vec<u32>,
+    chunk: usize,
     sparse: Option<Sparse>,
+    turned: Option<Box<Conv>>,
 }
 
 /// Backward by lists of what has a gradient.
@@ -137,7 +127,11 @@ struct Sparse {
 }
 
 /// Floats of images that are brought into the cache at once, about.
-const BLOCK: usize = 1 << 18;
+const BLOCK: usize = 5 << 16;
+
+/// Pixels whose outer products are summed in registers before they are added to the target, about: a panel of their gradients stays in
+/// the first cache.
+const CHUNK: usize = 256;
 
 impl Conv {
     /// Plans it: nothing is decided later.
@@ -146,6 +140,16 @@ impl Conv {
     /// Where a size is 0, groups don't divide the channels, the kernel doesn't fit into the padded input, nothing is left behind the
     /// pool, its window has more than 256 values, or a padded image has 2^32 floats or more.
     pub fn new(isa: Isa, shape: Shape, input: Layout, output: Layout, relu: bool, pool: Option<MaxPool>) -> Self {
+        let mut conv = Self::plan(isa, shape, input, output, relu, pool);
+        conv.sparse = conv.plan_sparse();
+        if conv.sparse.is_none() {
+            conv.turned = conv.plan_turned().map(Box::new);
+        }
+        conv
+    }
+
+    /// Its forward pass.
+    fn plan(isa: Isa, shape: Shape, input: Layout, output: Layout, relu: bool, pool: Option<MaxPool>) -> Self {
         let Shape {
             kernel,
             stride,
@@ -198,66 +202,36 @@ impl Conv {
 
         let c = shape.channels_in;
         let line = padded[1] * c;
-        let taps = kernel[0] * kernel[1];
-        let whole_rows = groups == 1 && dilation[1] == 1;
-        let way = if whole_rows && taps > 1 && kernel[1] * c < 16 {
-            Way::Patches
-        } else if pads == [0; 4] && input == Layout::ChannelsLast {
-            Way::Plain
-        } else {
-            Way::Padded
-        };
-        // A line more than the image takes: images a page apart would share a set of the cache.
-        let image = if way == Way::Plain {
-            padded[0] * line
-        } else {
-            Buffer::padded(padded[0] * line) + Buffer::LINE
-        };
         let direct = pads == [0; 4] && input == Layout::ChannelsLast;
-        let written = Walk {
-            image: if direct {
-                padded[0] * line
-            } else {
-                Buffer::padded(padded[0] * line) + Buffer::LINE
-            },
+        let read = Walk {
+            // A line more than the image takes: images a page apart would share a set of the cache.
+            image: if direct { padded[0] * line } else { Buffer::padded(padded[0] * line) + Buffer::LINE },
             row: stride[0] * line,
             pixel: stride[1] * c,
         };
-        assert!(
-            u32::try_from(image.max(made[0] * made[1] * taps * c)).is_ok(),
-            "too large: {shape:?}"
-        );
-        let (read, runs) = if way == Way::Patches {
-            let len = taps * c;
-            let read = Walk {
-                image: Buffer::padded(made[0] * made[1] * len),
-                row: made[1] * len,
-                pixel: len,
-            };
-            let runs = Runs {
-                rows: 1,
-                row_step: 0,
-                columns: 1,
-                column_step: 0,
-                len,
-            };
-            (read, runs)
-        } else {
-            let (columns, len) = if whole_rows { (1, kernel[1] * c) } else { (kernel[1], channels_in) };
-            let runs = Runs {
-                rows: kernel[0],
-                row_step: dilation[0] * line,
-                columns,
-                column_step: dilation[1] * c,
-                len,
-            };
-            (Walk { image, ..written }, runs)
+        let depthwise = groups > 1 && channels_in == 1 && channels_out == 1;
+        let (columns, len) = match () {
+            () if depthwise => (kernel[1], c),
+            () if groups == 1 && dilation[1] == 1 => (1, kernel[1] * c),
+            () => (kernel[1], channels_in),
         };
-        let places = |walk: Walk| {
-            let row = move |y| (0..made[1]).map(move |x| (y * walk.row + x * walk.pixel) as u32);
-            (0..made[0]).flat_map(row).collect()
+        let runs = Runs {
+            rows: kernel[0],
+            row_step: dilation[0] * line,
+            columns,
+            column_step: dilation[1] * c,
+            len,
         };
-        let mut conv = Self {
+        let limit = (BLOCK / read.image.max(made[0] * made[1] * shape.channels_out)).max(1);
+        // Behind a pool images are finished one by one; otherwise blocks are of nearly the same size.
+        let block = if pool.is_some() { 1 } else { shape.images.div_ceil(shape.images.div_ceil(limit)) };
+        let in_image = made[0] * made[1];
+        let at_once = (CHUNK / in_image).clamp(1, block);
+        let chunk = if in_image < CHUNK { at_once * in_image } else { in_image.div_ceil(in_image.div_ceil(CHUNK)) };
+        assert!(u32::try_from(at_once * read.image).is_ok(), "too large: {shape:?}");
+        let place = |i| (i / in_image * read.image + i % in_image / made[1] * read.row + i % made[1] * read.pixel) as u32;
+        let pixels = (0..at_once * in_image).map(place).collect();
+        Self {
             isa,
             shape,
             input,
@@ -269,30 +243,38 @@ impl Conv {
             made,
             out,
             padded,
-            way,
+            direct,
             read,
-            written,
             runs,
-            // Behind a pool images are finished one by one.
-            block: if pool.is_some() {
-                1
-            } else {
-                (BLOCK / read.image).clamp(1, shape.images)
-            },
+            block,
             panels: panels(channels_out, isa.lanes()),
-            pixels: places(read),
-            corners: if way == Way::Patches { places(written) } else { Vec::new() },
+            pixels,
+            chunk,
             sparse: None,
-        };
-        conv.sparse = conv.plan_sparse();
-        if conv.is_depthwise() {
-            conv.runs = Runs {
-                columns: kernel[1],
-                len: c,
-                ..conv.runs
-            };
+            turned: None,
         }
-        conv
+    }
+
+    /// The convolution that makes the gradient by the input from that by the output.
+    fn plan_turned(&self) -> Option<Self> {
+        let Shape { kernel, dilation, pads, .. } = self.shape;
+        if self.shape.stride != [1, 1] {
+            return None;
+        }
+        let reach = [0, 1, 0, 1].map(|axis| dilation[axis] * (kernel[axis] - 1));
+        if (0..4).any(|i| pads[i] > reach[i]) {
+            return None;
+        }
+        let shape = Shape {
+            channels_in: self.shape.channels_out,
+            height: self.made[0],
+            width: self.made[1],
+            channels_out: self.shape.channels_in,
+            pads: [0, 1, 2, 3].map(|i| reach[i] - pads[i]),
+            ..self.shape
+        };
+        let unlimited = Self::plan(self.isa, shape, Layout::ChannelsLast, self.input, false, None);
+        Some(Self { block: self.block, ..unlimited })
     }
 
     fn plan_sparse(&self) -> Option<Sparse> {

@@ -2,14 +2,19 @@
 
 use super::depthwise::{self, Depthwise};
 use super::image::{Crop, Mask, Transpose};
-use super::outer::{Outer, Sum, outer};
+use super::outer::{Column, Outer, Sum, outer};
 use super::pooling::Unpool;
 use super::sparse::{Blocks, ByInput, Collect, ENTRY, Gather, List, Scatter, Turn, TurnBack};
-use super::tile::{Start, Sweep, sweep};
+use super::tile::{Runs, Start, Sweep, sweep};
 use super::weights::panels;
 use super::{Conv, Layout, MaxPool, Parts, Sparse};
 use crate::buffer::Buffer;
 use crate::isa::dispatch;
+
+/// One tap alone.
+fn one_run(len: usize) -> Runs {
+    Runs { rows: 1, row_step: 0, columns: 1, column_step: 0, len }
+}
 
 impl Conv {
     /// The gradient by the input, `dx`, from that by the output, `dy`; through the pool and the ReLU, for which it reads `kept` and `y` (either
@@ -88,27 +93,21 @@ impl Conv {
             return [turned, lists, counts, blocked, padded];
         }
         let [gradient, turned] = self.gradient_parts();
-        let weights = if self.is_depthwise() {
-            0
-        } else {
-            self.taps() * self.channels_out * panels(self.channels_in, self.isa.lanes())[0].width
-        };
-        let padded = if self.writes_directly() {
-            0
-        } else {
-            self.block * self.written.image
-        };
-        [Buffer::padded(weights), gradient, turned, padded, 0]
+        if let Some(conv) = &self.turned {
+            return [Buffer::padded(conv.weights_len()), gradient, turned, conv.forward_parts().iter().sum(), 0];
+        }
+        let weights = if self.is_depthwise() { 0 } else { self.turned_len() };
+        [Buffer::padded(weights), gradient, turned, self.packed_len(), 0]
     }
 
-    /// Floats of packed inputs and of gradients. In the other case as above.
+    /// Floats of packed inputs, of gradients, and of a panel of a chunk's gradient. In the other case as above.
     pub(super) fn weights_parts(&self) -> [usize; 5] {
         if self.sparse.is_some() {
             return self.sparse_parts();
         }
-        let [padded, packed] = self.pack_parts();
         let [gradient, turned] = self.gradient_parts();
-        [padded, packed, gradient, turned, 0]
+        let column = if self.is_depthwise() { 0 } else { self.chunk * self.panels[0].width };
+        [self.packed_len(), gradient, turned, Buffer::padded(column), 0]
     }
 
     fn sparse_parts(&self) -> [usize; 5] {
@@ -124,10 +123,6 @@ impl Conv {
             pixels * self.channels_in,
         ]
         .map(Buffer::padded)
-    }
-
-    fn writes_directly(&self) -> bool {
-        self.shape.pads == [0; 4] && self.input == Layout::ChannelsLast
     }
 
     /// Floats for [`Conv::gradient`]: of a block's gradient, and of one image's `dy` and `y` with their channels last.
@@ -225,27 +220,31 @@ impl Conv {
         [turned, gradient, turned_outputs, padded, _]: [&mut [f32]; 5],
     ) {
         let len = self.image_len()[0];
+        // SAFETY: weights have their length, and there is room for as many as are turned.
+        unsafe { self.turn(weights, turned) };
         for first in (0..images).step_by(self.block) {
             let n = self.block.min(images - first);
             let (outputs, kept) = self.share(first, n, outputs, kept);
             let from = self.gradient(n, outputs, kept, gradient, turned_outputs);
             let dx = &mut dx[first * len..][..n * len];
-            let to = if self.writes_directly() {
-                &mut *dx
-            } else {
-                &mut padded[..n * self.written.image]
-            };
+            if let Some(conv) = &self.turned {
+                // SAFETY: a gradient is as long as what the turned convolution takes.
+                let from = unsafe { std::slice::from_raw_parts(from, n * self.made_walk().image) };
+                conv.forward(from, &turned[..conv.weights_len()], None, dx, &mut [], padded);
+                continue;
+            }
+            let to = if self.direct { &mut *dx } else { &mut padded[..n * self.read.image] };
             to.fill(0.0);
             let to = to.as_mut_ptr();
             // SAFETY: `from` holds n images' gradients, `to` n images of this walk, and every tap of every pixel lies in them.
             unsafe { self.spread(n, from, weights, turned, to) };
-            if self.writes_directly() {
+            if self.direct {
                 continue;
             }
             for image in 0..n {
                 let crop = Crop {
                     frame: self.frame(),
-                    from: padded[image * self.written.image..].as_ptr(),
+                    from: padded[image * self.read.image..].as_ptr(),
                     to: dx[image * len..][..len].as_mut_ptr(),
                 };
                 // SAFETY: a padded image is read, an image written.
@@ -254,20 +253,74 @@ impl Conv {
         }
     }
 
+    /// Floats of turned weights: groups of `[panel of input channels][tap][output channel][panel's channels]`.
+    fn turned_len(&self) -> usize {
+        self.shape.groups * self.turned_group_len()
+    }
+
+    fn turned_group_len(&self) -> usize {
+        self.taps() * self.channels_out * self.channels_in.next_multiple_of(self.isa.lanes())
+    }
+
+    /// Turns weights; taps come the other way round where another convolution goes on from here.
+    ///
+    /// # Safety
+    /// Weights have their length, and `to` has room for [`Conv::turned_len`].
+    unsafe fn turn(&self, weights: &[f32], to: &mut [f32]) {
+        let taps = self.taps();
+        let turned_tap = |tap: usize| if self.turned.is_some() { taps - 1 - tap } else { tap };
+        if self.is_depthwise() {
+            if self.turned.is_some() {
+                let step = self.depthwise_step();
+                for tap in 0..taps {
+                    to[turned_tap(tap) * step..][..step].copy_from_slice(&weights[tap * step..][..step]);
+                }
+            }
+            return;
+        }
+        assert!(to.len() >= self.turned_len());
+        let in_panels = panels(self.channels_in, self.isa.lanes());
+        if !self.channels_in.is_multiple_of(self.isa.lanes()) {
+            to.fill(0.0);
+        }
+        for group in 0..self.shape.groups {
+            let weights = &weights[group * self.group_len()..][..self.group_len()];
+            let to = &mut to[group * self.turned_group_len()..][..self.turned_group_len()];
+            // In the order in which weights stand.
+            for out in &self.panels {
+                for tap in 0..taps {
+                    for panel in &in_panels {
+                        let row = out.first * taps * self.channels_in + (tap * self.channels_in + panel.first) * out.width;
+                        let column = panel.first * taps * self.channels_out + (turned_tap(tap) * self.channels_out + out.first) * panel.width;
+                        let transpose = Transpose {
+                            from: weights[row..].as_ptr(),
+                            from_step: out.width,
+                            rows: panel.channels,
+                            columns: out.channels,
+                            to: to[column..].as_mut_ptr(),
+                            to_step: panel.width,
+                        };
+                        dispatch(self.isa, transpose);
+                    }
+                }
+            }
+        }
+    }
+
     /// Adds every pixel's gradient, times the weights of a tap, to where the tap points: one tap after the other.
     ///
     /// # Safety
     /// `from` holds `n` images' gradients and `to` as many images as they are written.
-    unsafe fn spread(&self, n: usize, from: *const f32, weights: &[f32], turned: &mut [f32], to: *mut f32) {
+    unsafe fn spread(&self, n: usize, from: *const f32, weights: &[f32], turned: &[f32], to: *mut f32) {
         let [rows, columns] = self.shape.kernel;
         let c = self.shape.channels_in;
         let [down, right] = [self.shape.dilation[0] * self.padded[1] * c, self.shape.dilation[1] * c];
-        let axes = self.axes(n, self.made, self.made_walk(), self.written);
+        let axes = self.axes(n, self.made, self.made_walk(), self.read);
         if self.is_depthwise() {
             for tap in 0..self.taps() {
                 let depthwise = Depthwise {
                     axes,
-                    taps: self.one_run(c),
+                    taps: one_run(c),
                     from,
                     weights: weights[tap * self.depthwise_step()..].as_ptr(),
                     step: self.depthwise_step(),
@@ -280,32 +333,16 @@ impl Conv {
             return;
         }
         for group in 0..self.shape.groups {
-            let weights = &weights[group * self.group_len()..][..self.group_len()];
+            let turned = &turned[group * self.turned_group_len()..][..self.turned_group_len()];
             for panel in panels(self.channels_in, self.isa.lanes()) {
-                let panel_len = self.channels_out * panel.width;
-                assert!(turned.len() >= rows * columns * panel_len);
-                if panel.last < self.isa.lanes() {
-                    turned.fill(0.0);
-                }
                 for tap in 0..rows * columns {
-                    for out in &self.panels {
-                        let row = out.first * self.taps() * self.channels_in + (tap * self.channels_in + panel.first) * out.width;
-                        let transpose = Transpose {
-                            from: weights[row..].as_ptr(),
-                            from_step: out.width,
-                            rows: panel.channels,
-                            columns: out.channels,
-                            to: turned[tap * panel_len + out.first * panel.width..].as_mut_ptr(),
-                            to_step: panel.width,
-                        };
-                        dispatch(self.isa, transpose);
-                    }
+                    let weights = panel.first * self.taps() * self.channels_out + tap * self.channels_out * panel.width;
                     let one = Sweep {
                         outer: [axes[0], axes[1]],
                         along: axes[2],
-                        runs: self.one_run(self.channels_out),
+                        runs: one_run(self.channels_out),
                         from: from.add(group * self.channels_out),
-                        weights: turned[tap * panel_len..].as_ptr(),
+                        weights: turned[weights..].as_ptr(),
                         to: to.add(tap / columns * down + tap % columns * right + group * self.channels_in + panel.first),
                         start: Start::Written,
                         relu: false,
@@ -327,14 +364,14 @@ impl Conv {
         alpha: f32,
         target: &mut [f32],
         mut bias: Option<&mut [f32]>,
-        [padded, packed, gradient, turned, _]: [&mut [f32]; 5],
+        [packed, gradient, turned, column, _]: [&mut [f32]; 5],
     ) {
         let len = self.image_len()[0];
         for first in (0..images).step_by(self.block) {
             let n = self.block.min(images - first);
             let (outputs, kept) = self.share(first, n, outputs, kept);
             let gradient = self.gradient(n, outputs, kept, gradient, turned);
-            let from = self.pack(&x[first * len..][..n * len], n, padded, packed);
+            let from = self.pack(&x[first * len..][..n * len], n, packed);
             if let Some(bias) = &mut bias {
                 let sum = Sum {
                     gradient,
@@ -347,17 +384,25 @@ impl Conv {
                 unsafe { dispatch(self.isa, sum) };
             }
             // SAFETY: `from` holds n images as they are read, `gradient` theirs; the target's length was checked.
-            unsafe { self.outer_products(n, from, gradient, alpha, target) };
+            unsafe { self.outer_products(n, from, gradient, alpha, target, column) };
         }
     }
 
     /// # Safety
     /// `from` holds `n` images as they are read, `gradient` their gradients; the target has the weights' length.
-    unsafe fn outer_products(&self, n: usize, from: *const f32, gradient: *const f32, alpha: f32, target: &mut [f32]) {
+    unsafe fn outer_products(
+        &self,
+        n: usize,
+        from: *const f32,
+        gradient: *const f32,
+        alpha: f32,
+        target: &mut [f32],
+        column: &mut [f32],
+    ) {
         if self.is_depthwise() {
             let weights = depthwise::Weights {
                 taps: self.runs,
-                pixels: &self.pixels,
+                pixels: &self.pixels[..self.made[0] * self.made[1]],
                 images: n,
                 from,
                 from_image: self.read.image,
@@ -368,27 +413,41 @@ impl Conv {
             };
             return dispatch(self.isa, weights);
         }
+        let in_image = self.made[0] * self.made[1];
+        let at_once = self.pixels.len() / in_image;
         for group in 0..self.shape.groups {
             for panel in &self.panels {
-                let mut at = group * self.group_len() + panel.first * self.taps() * self.channels_in;
-                for row in 0..self.runs.rows {
-                    for column in 0..self.runs.columns {
-                        let run = row * self.runs.row_step + column * self.runs.column_step;
-                        let one = Outer {
-                            len: self.runs.len,
-                            pixels: &self.pixels,
-                            images: n,
-                            from: from.add(run + group * self.channels_in),
-                            from_image: self.read.image,
-                            gradient: gradient.add(group * self.channels_out + panel.first),
-                            gradient_step: self.shape.channels_out,
-                            target: target[at..].as_mut_ptr(),
-                            alpha,
-                            vectors: panel.vectors,
-                            last: panel.last,
+                let target = target[group * self.group_len() + panel.first * self.taps() * self.channels_in..].as_mut_ptr();
+                let channel = group * self.channels_out + panel.first;
+                for image in (0..n).step_by(at_once) {
+                    let pixels = &self.pixels[..at_once.min(n - image) * in_image];
+                    for (part, pixels) in pixels.chunks(self.chunk).enumerate() {
+                        let pixel = image * in_image + part * self.chunk;
+                        assert!(column.len() >= pixels.len() * panel.width);
+                        let copied = Column {
+                            pixels: pixels.len(),
+                            channels: panel.channels,
+                            from: gradient.add(pixel * self.shape.channels_out + channel),
+                            from_step: self.shape.channels_out,
+                            to: column.as_mut_ptr(),
                         };
-                        outer(self.isa, &one);
-                        at += self.runs.len * panel.width;
+                        let gradient = copied.to;
+                        dispatch(self.isa, copied);
+                        for run in 0..self.runs.rows * self.runs.columns {
+                            let (row, column) = (run / self.runs.columns, run % self.runs.columns);
+                            let begin = row * self.runs.row_step + column * self.runs.column_step + group * self.channels_in;
+                            let one = Outer {
+                                len: self.runs.len,
+                                pixels,
+                                from: from.add(image * self.read.image + begin),
+                                gradient,
+                                target: target.add(run * self.runs.len * panel.width),
+                                alpha,
+                                vectors: panel.vectors,
+                                last: panel.last,
+                            };
+                            outer(self.isa, &one);
+                        }
                     }
                 }
             }

@@ -1,15 +1,12 @@
 //! The forward pass, and what the others share with it: the input as it is read, and the product.
 
 use super::depthwise::Depthwise;
-use super::image::{Frame, Pad, Patches, Transpose};
+use super::image::{Frame, Pad, Transpose};
 use super::pooling::Pool;
-use super::tile::{Axis, Runs, Start, Sweep, sweep};
-use super::{Conv, Layout, Parts, Walk, Way};
+use super::tile::{Axis, Start, Sweep, sweep};
+use super::{Conv, Layout, Parts, Walk};
 use crate::buffer::Buffer;
 use crate::isa::dispatch;
-
-/// Floats behind a buffer that vectors may reach beyond.
-const SLACK: usize = Buffer::LINE;
 
 impl Conv {
     /// Convolves images: `y` from `x`, and, with a pool, `kept` for the backward pass: [`Conv::kept_len_bytes`] for all images of the
@@ -22,14 +19,14 @@ impl Conv {
         }
         let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.as_ptr()));
         let mut parts = Parts(scratch);
-        let [padded, packed, rows, out] = self.forward_parts().map(|len| parts.take(len));
+        let [packed, rows, out] = self.forward_parts().map(|len| parts.take(len));
         let [x_len, y_len] = self.image_len();
         for first in (0..images).step_by(self.block) {
             let n = self.block.min(images - first);
             let x = &x[first * x_len..][..n * x_len];
             let y = &mut y[first * y_len..][..n * y_len];
             let kept = &mut kept[first * self.kept_image()..][..n * self.kept_image()];
-            let from = self.pack(x, n, padded, packed);
+            let from = self.pack(x, n, packed);
             let made = if self.output == Layout::ChannelsLast { &mut *y } else { &mut *out };
             if self.pool.is_some() {
                 self.pooled(n, from, weights, start, rows, made, kept);
@@ -46,27 +43,16 @@ impl Conv {
         }
     }
 
-    /// Floats of a padded image, of a block as it is read, of rows before the pool, of outputs with their channels last.
-    pub(super) fn forward_parts(&self) -> [usize; 4] {
-        let [padded, packed] = self.pack_parts();
-        let rows = self
-            .pool
-            .map_or(0, |pool| pool.window[0] * self.out[1] * pool.window[1] * self.kept_step());
-        let out = if self.output == Layout::ChannelsFirst {
-            self.block * self.image_len()[1]
-        } else {
-            0
-        };
-        [padded, packed, rows, Buffer::padded(out)]
+    /// Floats of a block as it is read, of rows before the pool, of outputs with their channels last.
+    pub(super) fn forward_parts(&self) -> [usize; 3] {
+        let rows = self.pool.map_or(0, |pool| pool.window[0] * self.out[1] * pool.window[1] * self.kept_step());
+        let out = if self.output == Layout::ChannelsFirst { self.block * self.image_len()[1] } else { 0 };
+        [self.packed_len(), rows, Buffer::padded(out)]
     }
 
     /// Floats for [`Conv::pack`].
-    pub(super) fn pack_parts(&self) -> [usize; 2] {
-        match self.way {
-            Way::Plain => [0, 0],
-            Way::Padded => [0, self.block * self.read.image],
-            Way::Patches => [self.written.image + SLACK, self.block * self.read.image + SLACK],
-        }
+    pub(super) fn packed_len(&self) -> usize {
+        if self.direct { 0 } else { self.block * self.read.image }
     }
 
     /// Where outputs of the convolution stand, channels last.
@@ -106,30 +92,11 @@ impl Conv {
     }
 
     /// `n` images as the kernels read them.
-    pub(super) fn pack(&self, x: &[f32], n: usize, padded: &mut [f32], packed: &mut [f32]) -> *const f32 {
-        let image = self.read.image;
-        match self.way {
-            Way::Plain => return x.as_ptr(),
-            Way::Padded => self.pad(x, n, packed, image),
-            Way::Patches => {
-                let len = self.image_len()[0];
-                let c = self.shape.channels_in;
-                for i in 0..n {
-                    self.pad(&x[i * len..][..len], 1, padded, self.written.image);
-                    let patches = Patches {
-                        pixels: &self.corners,
-                        rows: self.shape.kernel[0],
-                        row_step: self.shape.dilation[0] * self.padded[1] * c,
-                        len: self.shape.kernel[1] * c,
-                        from: padded.as_ptr(),
-                        to: packed[i * image..].as_mut_ptr(),
-                    };
-                    assert!(packed.len() >= (i + 1) * image + SLACK && padded.len() >= self.written.image + SLACK);
-                    // SAFETY: corners are such that windows lie in the padded image; there is slack for a vector behind both.
-                    unsafe { dispatch(self.isa, patches) };
-                }
-            }
+    pub(super) fn pack(&self, x: &[f32], n: usize, packed: &mut [f32]) -> *const f32 {
+        if self.direct {
+            return x.as_ptr();
         }
+        self.pad(x, n, packed, self.read.image);
         packed.as_ptr()
     }
 
@@ -246,16 +213,5 @@ impl Conv {
         };
         // SAFETY: both have all that is reached.
         unsafe { dispatch(self.isa, transpose) };
-    }
-
-    /// One tap alone.
-    pub(super) fn one_run(&self, len: usize) -> Runs {
-        Runs {
-            rows: 1,
-            row_step: 0,
-            columns: 1,
-            column_step: 0,
-            len,
-        }
     }
 }

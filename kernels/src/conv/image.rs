@@ -130,38 +130,6 @@ impl Kernel for Crop {
     }
 }
 
-/// Each output pixel's window, side by side: `to[pixel][row][len]`. For a few channels, whose runs would be short.
-pub(super) struct Patches<'a> {
-    /// Where windows begin, in floats.
-    pub(super) pixels: &'a [u32],
-    pub(super) rows: usize,
-    pub(super) row_step: usize,
-    pub(super) len: usize,
-    /// A padded image; a vector behind it may be read.
-    pub(super) from: *const f32,
-    /// A vector behind the last patch may be written.
-    pub(super) to: *mut f32,
-}
-
-impl Kernel for Patches<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let mut to = self.to;
-        for &pixel in self.pixels {
-            for row in 0..self.rows {
-                let from = self.from.add(pixel as usize + row * self.row_step);
-                // What is written too much is overwritten by the next.
-                for i in (0..self.len).step_by(V::LANES) {
-                    V::load(from.add(i)).store(to.add(i));
-                }
-                to = to.add(self.len);
-            }
-        }
-    }
-}
-
 /// `to = gradient` where `y > 0`, zero elsewhere.
 pub(super) struct Mask {
     pub(super) gradient: *const f32,

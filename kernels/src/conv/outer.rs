@@ -10,21 +10,47 @@ use crate::vector::Vector;
 pub(super) struct Outer<'a> {
     /// Floats of the run.
     pub(super) len: usize,
-    /// Where pixels of an image begin, from its beginning.
+    /// Where pixels begin.
     pub(super) pixels: &'a [u32],
-    pub(super) images: usize,
     pub(super) from: *const f32,
-    /// Floats from an image to the next.
-    pub(super) from_image: usize,
-    /// `[images * pixels][gradient_step]`, at the panel's first channel.
+    /// `[pixels][vectors * LANES]`, from [`Column`].
     pub(super) gradient: *const f32,
-    pub(super) gradient_step: usize,
     /// `[len][vectors * LANES]`.
     pub(super) target: *mut f32,
     pub(super) alpha: f32,
     pub(super) vectors: usize,
     /// Channels in the last vector.
     pub(super) last: usize,
+}
+
+/// `to[pixel] = from[pixel][..channels]`, whole vectors, zeros behind the last channel: side by side, because with many channels the
+/// pixels would share a few sets of the first cache.
+pub(super) struct Column {
+    pub(super) pixels: usize,
+    pub(super) channels: usize,
+    pub(super) from: *const f32,
+    pub(super) from_step: usize,
+    pub(super) to: *mut f32,
+}
+
+impl Kernel for Column {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let mut to = self.to;
+        for pixel in 0..self.pixels {
+            for c in (0..self.channels).step_by(V::LANES) {
+                let from = self.from.add(pixel * self.from_step + c);
+                if c + V::LANES <= self.channels {
+                    V::load(from).store(to);
+                } else {
+                    V::load_n(from, self.channels - c).store(to);
+                }
+                to = to.add(V::LANES);
+            }
+        }
+    }
 }
 
 /// # Safety
@@ -61,47 +87,43 @@ impl<const M: usize, const N: usize> Kernel for Tiles<'_, M, N> {
         }
         for tile in 0..self.tiles {
             let first = self.first + tile * M;
-            if self.outer.last == V::LANES {
-                product::<V, M, N, true>(self.outer, first);
-            } else {
-                product::<V, M, N, false>(self.outer, first);
-            }
+            product::<V, M, N>(self.outer, first);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn product<V: Vector, const M: usize, const N: usize, const FULL: bool>(outer: &Outer<'_>, first: usize) {
-    let mut sums = [[V::splat(0.0); N]; M];
-    let mut gradient = outer.gradient;
-    for image in 0..outer.images {
-        let from = outer.from.add(image * outer.from_image + first);
-        for &pixel in outer.pixels {
-            let x = from.add(pixel as usize);
-            let mut g = [V::splat(0.0); N];
-            for j in 0..N {
-                let at = gradient.add(j * V::LANES);
-                g[j] = if FULL || j + 1 < N {
-                    V::load(at)
-                } else {
-                    V::load_n(at, outer.last)
-                };
-            }
-            unrolled!(I < M, {
-                let x = V::splat(*x.add(I));
-                for j in 0..N {
-                    sums[I][j] = x.fma(g[j], sums[I][j]);
-                }
-            });
-            gradient = gradient.add(outer.gradient_step);
+unsafe fn product<V: Vector, const M: usize, const N: usize>(outer: &Outer<'_>, first: usize) {
+    let target = outer.target.add(first * N * V::LANES);
+    unrolled!(I < M, {
+        for j in 0..N {
+            V::prefetch(target.add((I * N + j) * V::LANES));
         }
+    });
+    let mut sums = [[V::splat(0.0); N]; M];
+    let from = outer.from.add(first);
+    let mut gradient = outer.gradient;
+    for &pixel in outer.pixels {
+        let x = from.add(pixel as usize);
+        let mut g = [V::splat(0.0); N];
+        for j in 0..N {
+            g[j] = V::load(gradient.add(j * V::LANES));
+        }
+        unrolled!(I < M, {
+            let x = V::splat(*x.add(I));
+            for j in 0..N {
+                sums[I][j] = x.fma(g[j], sums[I][j]);
+            }
+        });
+        gradient = gradient.add(N * V::LANES);
     }
     let alpha = V::splat(outer.alpha);
     unrolled!(I < M, {
         for j in 0..N {
-            let at = outer.target.add(((first + I) * N + j) * V::LANES);
+            let at = target.add((I * N + j) * V::LANES);
             let sum = alpha.fma(sums[I][j], V::load(at));
-            if FULL || j + 1 < N {
+            // What stands behind the last channel is zero and stays so.
+            if j + 1 < N || outer.last == V::LANES {
                 sum.store(at);
             } else {
                 sum.store_n(at, outer.last);
@@ -141,10 +163,18 @@ impl Kernel for Sum {
         }
         while c < self.channels {
             let n = V::LANES.min(self.channels - c);
-            let mut sum = V::splat(0.0);
-            for pixel in 0..self.pixels {
-                sum = sum.add(V::load_n(self.gradient.add(pixel * self.channels + c), n));
+            // Four sums, for the sake of their latency.
+            let mut sums = [V::splat(0.0); 4];
+            let whole = self.pixels / 4 * 4;
+            for first in (0..whole).step_by(4) {
+                for j in 0..4 {
+                    sums[j] = sums[j].add(V::load_n(self.gradient.add((first + j) * self.channels + c), n));
+                }
             }
+            for pixel in whole..self.pixels {
+                sums[0] = sums[0].add(V::load_n(self.gradient.add(pixel * self.channels + c), n));
+            }
+            let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
             let at = self.target.add(c);
             alpha.fma(sum, V::load_n(at, n)).store_n(at, n);
             c += n;
