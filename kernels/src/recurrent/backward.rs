@@ -1,6 +1,6 @@
 //! The pass back, but for the gradients by the weights.
 
-use super::cell::{Gates, Gru, Lstm};
+use super::cell::{Gates, Gru, Lstm, all};
 use super::forward::{Kept, MOST_ROWS, narrowed, widened};
 use super::layout::TURNED;
 use super::product::{back, by_rows, most_rows, parts};
@@ -144,7 +144,7 @@ impl Given<'_> {
             let lanes = V::LANES.min(hidden - j * V::LANES);
             let gates = kept.gates.add((j * layer.rows() + s * batch) * SLOTS * V::LANES);
             let sums = kept.sums.add(j * SLOTS * V::LANES);
-            let mut by_bias = [0, 1, 2, 3].map(|g| V::load(sums.add(g * V::LANES)));
+            let mut by_bias = all::<V>(sums);
             for b in 0..batch {
                 let gates = gates.add(b * SLOTS * V::LANES);
                 let by_hidden = by_hidden.add(b * panelled + j * V::LANES);

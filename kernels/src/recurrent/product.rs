@@ -3,6 +3,8 @@
 //! The loops must stay unrolled: `objdump -d --no-show-raw-insn` of the example `recurrent_rates` shows, with AVX-512 and ten rows,
 //! runs of 10 broadcasts and 20 `vfmadd231ps` on `zmm` registers with no store between them.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::layout::TURNED;
 use crate::vector::Vector;
 
@@ -46,6 +48,8 @@ pub(super) use by_rows;
 /// One value of each row, `row` apart, times a register of each column.
 #[inline(always)]
 unsafe fn once<V: Vector, const M: usize, const N: usize>(acc: &mut [[V; N]; M], a: *const f32, row: usize, b: *const f32) {
+    // Or else the values of several columns are loaded first, and spilled.
+    compiler_fence(Ordering::SeqCst);
     let mut columns = [V::splat(0.0); N];
     for n in 0..N {
         columns[n] = V::load(b.add(n * V::LANES));
@@ -69,13 +73,14 @@ unsafe fn runs<V: Vector, const M: usize, const N: usize>(
     mut b: *const f32,
 ) {
     for _ in 0..k / V::LANES {
-        for i in (0..V::LANES).step_by(4) {
-            for u in i..i + 4 {
+        for _ in 0..V::LANES / 4 {
+            for u in 0..4 {
                 once(acc, a.add(u), row, b.add(u * N * V::LANES));
             }
+            a = a.wrapping_add(4);
+            b = b.wrapping_add(4 * N * V::LANES);
         }
-        a = a.wrapping_add(run);
-        b = b.wrapping_add(V::LANES * N * V::LANES);
+        a = a.wrapping_add(run - V::LANES);
     }
     for i in 0..k % V::LANES {
         once(acc, a.add(i), row, b.add(i * N * V::LANES));

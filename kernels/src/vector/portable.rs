@@ -8,12 +8,21 @@ pub(crate) struct Portable([f32; 8]);
 impl Portable {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) -> Self {
-        Self(self.0.map(f))
+        // Loops, for `map` and `from_fn` of arrays are calls.
+        let mut lanes = self.0;
+        for lane in &mut lanes {
+            *lane = f(*lane);
+        }
+        Self(lanes)
     }
 
     #[inline(always)]
     fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+        let mut lanes = self.0;
+        for i in 0..8 {
+            lanes[i] = f(lanes[i], b.0[i]);
+        }
+        Self(lanes)
     }
 }
 
@@ -67,7 +76,7 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
         // Rounded twice: a fused product in software would be a call for each lane.
-        Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+        self.mul(b).add(c)
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
@@ -104,15 +113,29 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn gt(self, b: Self) -> [bool; 8] {
-        std::array::from_fn(|i| self.0[i] > b.0[i])
+        let mut mask = [false; 8];
+        for i in 0..8 {
+            mask[i] = self.0[i] > b.0[i];
+        }
+        mask
     }
     #[inline(always)]
     unsafe fn eq(self, b: Self) -> [bool; 8] {
-        std::array::from_fn(|i| self.0[i] == b.0[i])
+        let mut mask = [false; 8];
+        for i in 0..8 {
+            mask[i] = self.0[i] == b.0[i];
+        }
+        mask
     }
     #[inline(always)]
     unsafe fn select(self, mask: [bool; 8], b: Self) -> Self {
-        Self(std::array::from_fn(|i| if mask[i] { self.0[i] } else { b.0[i] }))
+        let mut lanes = b.0;
+        for i in 0..8 {
+            if mask[i] {
+                lanes[i] = self.0[i];
+            }
+        }
+        Self(lanes)
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
