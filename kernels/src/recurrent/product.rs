@@ -144,31 +144,22 @@ pub(super) unsafe fn back<V: Vector, const M: usize>(
     stored(acc, c, c_row);
 }
 
-/// Rows to multiply by, `outer` of `inner` of them: their values and the gates' gradients beside them, `SLOTS` registers a row.
-#[derive(Clone, Copy)]
-pub(super) struct Columns {
-    pub(super) a: *const f32,
-    pub(super) outer_stride: isize,
-    pub(super) inner_stride: isize,
-    pub(super) outer: usize,
-    pub(super) inner: usize,
-    pub(super) b: *const f32,
-}
-
-/// Gradient by the weights: `target += alpha * a^T b` for `M` columns of `a`.
+/// Gradient by the weights: `target += alpha * a^T b` for `rows` rows of `M` values of `a`, one after the other, and of gates' gradients,
+/// `SLOTS` registers apart.
 #[inline(always)]
-pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(columns: Columns, target: *mut f32, alpha: f32) {
+pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(
+    mut a: *const f32,
+    rows: usize,
+    mut b: *const f32,
+    target: *mut f32,
+    alpha: V,
+) {
     let mut acc = [[V::splat(0.0); N]; M];
-    let mut b = columns.b;
-    for o in 0..columns.outer {
-        let mut a = columns.a.wrapping_offset(o as isize * columns.outer_stride);
-        for _ in 0..columns.inner {
-            once(&mut acc, a, 1, b);
-            a = a.wrapping_offset(columns.inner_stride);
-            b = b.wrapping_add(super::SLOTS * V::LANES);
-        }
+    for _ in 0..rows {
+        once(&mut acc, a, 1, b);
+        a = a.wrapping_add(M);
+        b = b.wrapping_add(super::SLOTS * V::LANES);
     }
-    let alpha = V::splat(alpha);
     for m in 0..M {
         for n in 0..N {
             let place = target.add((m * N + n) * V::LANES);
