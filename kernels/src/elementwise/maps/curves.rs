@@ -91,17 +91,16 @@ impl Map for GeluTanh {
 
     #[inline(always)]
     unsafe fn value<V: Vector>(self, x: V) -> V {
-        let gate = tanh(inner(x)).add(splat(1.0));
-        x.mul(splat(0.5)).mul(gate)
+        // (1 + tanh(u)) / 2 is the sigmoid of 2 u, which loses nothing where tanh is near -1.
+        x.mul(sigmoid(twice_inner(x)))
     }
 
     #[inline(always)]
     unsafe fn gradient<V: Vector>(self, x: V, dy: V) -> V {
-        let one = splat::<V>(1.0);
-        let gate = tanh(inner(x));
-        let slope = x.mul(x).fma(splat(3.0 * CUBE * ROOT), splat(ROOT));
-        let curve = x.mul(one.sub(gate.mul(gate))).mul(slope);
-        dy.mul(splat(0.5)).mul(gate.add(one).add(curve))
+        let gate = sigmoid(twice_inner(x));
+        let slope = x.mul(x).fma(splat(6.0 * CUBE * ROOT), splat(2.0 * ROOT));
+        let rest = splat::<V>(1.0).sub(gate);
+        dy.mul(gate).mul(x.mul(slope).fma(rest, splat(1.0)))
     }
 }
 
@@ -249,8 +248,8 @@ unsafe fn area<V: Vector>(x: V) -> V {
 const ROOT: f32 = 0.797_884_6;
 const CUBE: f32 = 0.044_715;
 
-/// `sqrt(2 / pi) (x + 0.044715 x^3)`
+/// `2 sqrt(2 / pi) (x + 0.044715 x^3)`
 #[inline(always)]
-unsafe fn inner<V: Vector>(x: V) -> V {
-    x.mul(x.mul(x).fma(splat(CUBE * ROOT), splat(ROOT)))
+unsafe fn twice_inner<V: Vector>(x: V) -> V {
+    x.mul(x.mul(x).fma(splat(2.0 * CUBE * ROOT), splat(2.0 * ROOT)))
 }
