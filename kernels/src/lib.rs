@@ -14,15 +14,19 @@ pub mod conv;
 pub mod dense;
 pub mod elementwise;
 mod isa;
-// Who computes with it says so.
-#[allow(dead_code)]
+mod layout;
 mod math;
+mod nest;
 pub mod optimizer;
 pub mod permute;
 pub mod pool;
 pub mod recurrent;
 pub mod rows;
+mod stretch;
+#[cfg(test)]
+mod testing;
 mod vector;
 
 pub use buffer::Buffer;
 pub use isa::Isa;
+pub use layout::Layout;

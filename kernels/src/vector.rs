@@ -28,6 +28,8 @@ pub(crate) trait Vector: Copy {
     const REGISTERS: usize;
     /// A truth for each lane.
     type Mask: Copy;
+    /// As many sums in f64 as there are lanes.
+    type Wide: Copy;
 
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -56,6 +58,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn mantissa_and_exponent(self) -> (Self, Self);
     /// Where `self > b`; not where either is NaN.
     unsafe fn gt(self, b: Self) -> Self::Mask;
+    /// Where `self > b`, and where `self` is NaN.
+    unsafe fn gt_or_nan(self, b: Self) -> Self::Mask;
     /// Where `self == b`.
     unsafe fn eq(self, b: Self) -> Self::Mask;
     /// `self` where the mask is true, `b` elsewhere.
@@ -69,6 +73,20 @@ pub(crate) trait Vector: Copy {
     unsafe fn sum(self) -> f32;
     /// Largest lane.
     unsafe fn largest(self) -> f32;
+    /// Sums that are 0.
+    unsafe fn wide_zero() -> Self::Wide;
+    /// `self * b + sums`, lane by lane, in f64.
+    unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide;
+    /// Sum of the sums, in a fixed order.
+    unsafe fn sum_wide(sums: Self::Wide) -> f64;
+    /// Lanes 0, 2, 4, ... of `self`, then those of `next`.
+    unsafe fn evens(self, next: Self) -> Self;
+    /// Lanes 1, 3, 5, ... of `self`, then those of `next`.
+    unsafe fn odds(self, next: Self) -> Self;
+    /// Lanes of both in turn: the two registers that [`Self::evens`] and [`Self::odds`] would take apart again.
+    unsafe fn zip(self, odds: Self) -> (Self, Self);
+    /// Turns `rows` rows of `columns` floats (both 1 to `LANES`), `stride` apart, into columns: row `c` of `to` holds column `c`.
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize);
     /// Bytes as floats: `from` is good for `LANES` bytes.
     unsafe fn load_bytes(from: *const u8) -> Self;
     /// Integers from 0 to 255, as bytes: `to` is good for `LANES` bytes.

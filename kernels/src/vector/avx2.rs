@@ -20,6 +20,7 @@ impl Vector for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
     type Mask = __m256;
+    type Wide = (__m256d, __m256d);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -99,6 +100,13 @@ impl Vector for Avx2 {
         _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, b.0)
     }
     #[inline(always)]
+    unsafe fn gt_or_nan(self, b: Self) -> __m256 {
+        _mm256_or_ps(
+            _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, b.0),
+            _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0),
+        )
+    }
+    #[inline(always)]
     unsafe fn eq(self, b: Self) -> __m256 {
         _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, b.0)
     }
@@ -121,6 +129,79 @@ impl Vector for Avx2 {
         let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
         let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+    #[inline(always)]
+    unsafe fn wide_zero() -> Self::Wide {
+        (_mm256_setzero_pd(), _mm256_setzero_pd())
+    }
+    #[inline(always)]
+    unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide {
+        let low = |x: __m256| _mm256_cvtps_pd(_mm256_castps256_ps128(x));
+        let high = |x: __m256| _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(x));
+        (
+            _mm256_fmadd_pd(low(self.0), low(b.0), sums.0),
+            _mm256_fmadd_pd(high(self.0), high(b.0), sums.1),
+        )
+    }
+    #[inline(always)]
+    unsafe fn sum_wide(sums: Self::Wide) -> f64 {
+        let four = _mm256_add_pd(sums.0, sums.1);
+        let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+        _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+    }
+    #[inline(always)]
+    unsafe fn evens(self, next: Self) -> Self {
+        let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(self.0, next.0));
+        Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(pairs)))
+    }
+    #[inline(always)]
+    unsafe fn odds(self, next: Self) -> Self {
+        let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(self.0, next.0));
+        Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(pairs)))
+    }
+    #[inline(always)]
+    unsafe fn zip(self, odds: Self) -> (Self, Self) {
+        let (low, high) = (_mm256_unpacklo_ps(self.0, odds.0), _mm256_unpackhi_ps(self.0, odds.0));
+        (
+            Self(_mm256_permute2f128_ps::<0x20>(low, high)),
+            Self(_mm256_permute2f128_ps::<0x31>(low, high)),
+        )
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize) {
+        let whole = rows == 8 && columns == 8;
+        let mut x = [_mm256_setzero_ps(); 8];
+        for i in 0..8 {
+            if whole {
+                x[i] = _mm256_loadu_ps(from.add(i * stride));
+            } else if i < rows {
+                x[i] = _mm256_maskload_ps(from.add(i * stride), first(columns));
+            }
+        }
+        let pd = |x: __m256| _mm256_castps_pd(x);
+        let ps = |x: __m256d| _mm256_castpd_ps(x);
+        // `y[4 i + j]` holds in its half `l` the column `4 l + j` of the rows `4 i` to `4 i + 3`.
+        let mut y = [_mm256_setzero_ps(); 8];
+        for i in 0..2 {
+            let (a, b, c, d) = (x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
+            let (ab, cd) = (pd(_mm256_unpacklo_ps(a, b)), pd(_mm256_unpacklo_ps(c, d)));
+            y[4 * i] = ps(_mm256_unpacklo_pd(ab, cd));
+            y[4 * i + 1] = ps(_mm256_unpackhi_pd(ab, cd));
+            let (ab, cd) = (pd(_mm256_unpackhi_ps(a, b)), pd(_mm256_unpackhi_ps(c, d)));
+            y[4 * i + 2] = ps(_mm256_unpacklo_pd(ab, cd));
+            y[4 * i + 3] = ps(_mm256_unpackhi_pd(ab, cd));
+        }
+        for j in 0..4 {
+            x[j] = _mm256_permute2f128_ps::<0x20>(y[j], y[4 + j]);
+            x[4 + j] = _mm256_permute2f128_ps::<0x31>(y[j], y[4 + j]);
+        }
+        for i in 0..8 {
+            if whole {
+                _mm256_storeu_ps(to.add(i * to_stride), x[i]);
+            } else if i < columns {
+                _mm256_maskstore_ps(to.add(i * to_stride), first(rows), x[i]);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

@@ -16,6 +16,7 @@ impl Vector for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     type Mask = __mmask16;
+    type Wide = (__m512d, __m512d);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -94,6 +95,10 @@ impl Vector for Avx512 {
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, b.0)
     }
     #[inline(always)]
+    unsafe fn gt_or_nan(self, b: Self) -> __mmask16 {
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, b.0) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)
+    }
+    #[inline(always)]
     unsafe fn eq(self, b: Self) -> __mmask16 {
         _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, b.0)
     }
@@ -112,6 +117,83 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         _mm512_reduce_max_ps(self.0)
+    }
+    #[inline(always)]
+    unsafe fn wide_zero() -> Self::Wide {
+        (_mm512_setzero_pd(), _mm512_setzero_pd())
+    }
+    #[inline(always)]
+    unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide {
+        let low = |x: __m512| _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+        let high = |x: __m512| _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(x));
+        (
+            _mm512_fmadd_pd(low(self.0), low(b.0), sums.0),
+            _mm512_fmadd_pd(high(self.0), high(b.0), sums.1),
+        )
+    }
+    #[inline(always)]
+    unsafe fn sum_wide(sums: Self::Wide) -> f64 {
+        _mm512_reduce_add_pd(_mm512_add_pd(sums.0, sums.1))
+    }
+    #[inline(always)]
+    unsafe fn evens(self, next: Self) -> Self {
+        let places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        Self(_mm512_permutex2var_ps(self.0, places, next.0))
+    }
+    #[inline(always)]
+    unsafe fn odds(self, next: Self) -> Self {
+        let places = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+        Self(_mm512_permutex2var_ps(self.0, places, next.0))
+    }
+    #[inline(always)]
+    unsafe fn zip(self, odds: Self) -> (Self, Self) {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        (
+            Self(_mm512_permutex2var_ps(self.0, low, odds.0)),
+            Self(_mm512_permutex2var_ps(self.0, high, odds.0)),
+        )
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize) {
+        let whole = rows == 16 && columns == 16;
+        let mut x = [_mm512_setzero_ps(); 16];
+        for i in 0..16 {
+            if whole {
+                x[i] = _mm512_loadu_ps(from.add(i * stride));
+            } else if i < rows {
+                x[i] = _mm512_maskz_loadu_ps(first(columns), from.add(i * stride));
+            }
+        }
+        let pd = |x: __m512| _mm512_castps_pd(x);
+        let ps = |x: __m512d| _mm512_castpd_ps(x);
+        // `y[4 i + j]` holds in its quarter `l` the column `4 l + j` of the rows `4 i` to `4 i + 3`.
+        let mut y = [_mm512_setzero_ps(); 16];
+        for i in 0..4 {
+            let (a, b, c, d) = (x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
+            let (ab, cd) = (pd(_mm512_unpacklo_ps(a, b)), pd(_mm512_unpacklo_ps(c, d)));
+            y[4 * i] = ps(_mm512_unpacklo_pd(ab, cd));
+            y[4 * i + 1] = ps(_mm512_unpackhi_pd(ab, cd));
+            let (ab, cd) = (pd(_mm512_unpackhi_ps(a, b)), pd(_mm512_unpackhi_ps(c, d)));
+            y[4 * i + 2] = ps(_mm512_unpacklo_pd(ab, cd));
+            y[4 * i + 3] = ps(_mm512_unpackhi_pd(ab, cd));
+        }
+        for j in 0..4 {
+            let (a, b, c, d) = (y[j], y[4 + j], y[8 + j], y[12 + j]);
+            let (p, q) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let (r, s) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
+            x[j] = _mm512_shuffle_f32x4::<0x88>(p, r);
+            x[4 + j] = _mm512_shuffle_f32x4::<0xDD>(p, r);
+            x[8 + j] = _mm512_shuffle_f32x4::<0x88>(q, s);
+            x[12 + j] = _mm512_shuffle_f32x4::<0xDD>(q, s);
+        }
+        for i in 0..16 {
+            if whole {
+                _mm512_storeu_ps(to.add(i * to_stride), x[i]);
+            } else if i < columns {
+                _mm512_mask_storeu_ps(to.add(i * to_stride), first(rows), x[i]);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

@@ -11,6 +11,7 @@ impl Vector for Neon {
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
     type Mask = uint32x4_t;
+    type Wide = (float64x2_t, float64x2_t);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -97,6 +98,10 @@ impl Vector for Neon {
         vcgtq_f32(self.0, b.0)
     }
     #[inline(always)]
+    unsafe fn gt_or_nan(self, b: Self) -> uint32x4_t {
+        vorrq_u32(vcgtq_f32(self.0, b.0), vmvnq_u32(vceqq_f32(self.0, self.0)))
+    }
+    #[inline(always)]
     unsafe fn eq(self, b: Self) -> uint32x4_t {
         vceqq_f32(self.0, b.0)
     }
@@ -111,6 +116,56 @@ impl Vector for Neon {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         vmaxvq_f32(self.0)
+    }
+    #[inline(always)]
+    unsafe fn wide_zero() -> Self::Wide {
+        (vdupq_n_f64(0.0), vdupq_n_f64(0.0))
+    }
+    #[inline(always)]
+    unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide {
+        let low = |x: float32x4_t| vcvt_f64_f32(vget_low_f32(x));
+        let high = |x: float32x4_t| vcvt_high_f64_f32(x);
+        (vfmaq_f64(sums.0, low(self.0), low(b.0)), vfmaq_f64(sums.1, high(self.0), high(b.0)))
+    }
+    #[inline(always)]
+    unsafe fn sum_wide(sums: Self::Wide) -> f64 {
+        vaddvq_f64(vaddq_f64(sums.0, sums.1))
+    }
+    #[inline(always)]
+    unsafe fn evens(self, next: Self) -> Self {
+        Self(vuzp1q_f32(self.0, next.0))
+    }
+    #[inline(always)]
+    unsafe fn odds(self, next: Self) -> Self {
+        Self(vuzp2q_f32(self.0, next.0))
+    }
+    #[inline(always)]
+    unsafe fn zip(self, odds: Self) -> (Self, Self) {
+        (Self(vzip1q_f32(self.0, odds.0)), Self(vzip2q_f32(self.0, odds.0)))
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize) {
+        if rows < 4 || columns < 4 {
+            for row in 0..rows {
+                for column in 0..columns {
+                    *to.add(column * to_stride + row) = *from.add(row * stride + column);
+                }
+            }
+            return;
+        }
+        let row = |i: usize| vld1q_f32(from.add(i * stride));
+        let wide = |x: float32x4_t| vreinterpretq_f64_f32(x);
+        let (even01, odd01) = (wide(vtrn1q_f32(row(0), row(1))), wide(vtrn2q_f32(row(0), row(1))));
+        let (even23, odd23) = (wide(vtrn1q_f32(row(2), row(3))), wide(vtrn2q_f32(row(2), row(3))));
+        let columns = [
+            vtrn1q_f64(even01, even23),
+            vtrn1q_f64(odd01, odd23),
+            vtrn2q_f64(even01, even23),
+            vtrn2q_f64(odd01, odd23),
+        ];
+        for (i, column) in columns.into_iter().enumerate() {
+            vst1q_f32(to.add(i * to_stride), vreinterpretq_f32_f64(column));
+        }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

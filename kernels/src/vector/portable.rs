@@ -30,6 +30,7 @@ impl Vector for Portable {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
     type Mask = [bool; 8];
+    type Wide = [f64; 8];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -120,6 +121,10 @@ impl Vector for Portable {
         mask
     }
     #[inline(always)]
+    unsafe fn gt_or_nan(self, b: Self) -> [bool; 8] {
+        std::array::from_fn(|i| self.0[i] > b.0[i] || self.0[i].is_nan())
+    }
+    #[inline(always)]
     unsafe fn eq(self, b: Self) -> [bool; 8] {
         let mut mask = [false; 8];
         for i in 0..8 {
@@ -145,6 +150,43 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    unsafe fn wide_zero() -> [f64; 8] {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn fma_wide(self, b: Self, sums: [f64; 8]) -> [f64; 8] {
+        std::array::from_fn(|i| f64::from(self.0[i]) * f64::from(b.0[i]) + sums[i])
+    }
+    #[inline(always)]
+    unsafe fn sum_wide([a, b, c, d, e, f, g, h]: [f64; 8]) -> f64 {
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+    #[inline(always)]
+    unsafe fn evens(self, next: Self) -> Self {
+        Self(std::array::from_fn(|i| if i < 4 { self.0[2 * i] } else { next.0[2 * i - 8] }))
+    }
+    #[inline(always)]
+    unsafe fn odds(self, next: Self) -> Self {
+        Self(std::array::from_fn(|i| if i < 4 { self.0[2 * i + 1] } else { next.0[2 * i - 7] }))
+    }
+    #[inline(always)]
+    unsafe fn zip(self, odds: Self) -> (Self, Self) {
+        let half = |from: usize| {
+            Self(std::array::from_fn(|i| {
+                if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }
+            }))
+        };
+        (half(0), half(4))
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize) {
+        for column in 0..columns {
+            for row in 0..rows {
+                *to.add(column * to_stride + row) = *from.add(row * stride + column);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

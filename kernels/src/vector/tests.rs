@@ -34,8 +34,32 @@ impl Kernel for All<'_> {
         each("exponent", &|_, b| b.mantissa_and_exponent().1);
         each("gt", &|a, b| a.keep(a.gt(b)));
         each("eq", &|a, b| V::splat(1.0).select(a.eq(b), b));
+        each("gt or nan", &|a, b| {
+            let not_a_number = V::splat(f32::NAN).select(a.gt(V::splat(9.0)), a);
+            V::splat(1.0).keep(not_a_number.gt_or_nan(b))
+        });
+        each("wide", &|a, b| {
+            V::splat(V::sum_wide(a.fma_wide(b, a.fma_wide(a, V::wide_zero()))) as f32)
+        });
+        each("evens", &|a, b| a.evens(b));
+        each("odds", &|a, b| a.odds(b));
+        each("zip evens", &|a, b| a.zip(b).0.evens(a.zip(b).1));
+        each("zip odds", &|a, b| a.zip(b).0.odds(a.zip(b).1));
+        each("zip", &|a, b| a.zip(b).1);
         each("sum", &|a, _| V::splat(a.sum()));
         each("largest", &|a, _| V::splat(a.largest()));
+        let square: Vec<f32> = (0..20 * 20).map(|i| i as f32).collect();
+        for rows in 1..=V::LANES {
+            for columns in 1..=V::LANES {
+                let mut turned = vec![-1.0; 18 * 18];
+                V::transpose(square.as_ptr(), 20, rows, columns, turned.as_mut_ptr(), 18);
+                for (at, found) in turned.into_iter().enumerate() {
+                    let (row, column) = (at % 18, at / 18);
+                    let inside = row < rows && column < columns;
+                    assert_eq!(found, if inside { (row * 20 + column) as f32 } else { -1.0 }, "{rows} x {columns}");
+                }
+            }
+        }
         let mut partial = Vec::new();
         for n in 0..=V::LANES {
             let mut row = vec![9.0; V::LANES];
@@ -66,7 +90,10 @@ fn every_instruction_set_computes_the_same() {
         for (name, row) in unsafe { dispatch(isa, All(&a, &b)) } {
             for (i, found) in row.into_iter().enumerate() {
                 let lanes = isa.lanes();
-                let mine = &a[i / lanes * lanes..][..lanes];
+                let (start, lane) = (i / lanes * lanes, i % lanes);
+                let (mine, other) = (&a[start..][..lanes], &b[start..][..lanes]);
+                let pick = |at: usize| f64::from(if at < lanes { mine[at] } else { other[at - lanes] });
+                let zipped = |at: usize| f64::from(if at % 2 == 0 { mine[at / 2] } else { other[at / 2] });
                 let (a, b) = (f64::from(a[i]), f64::from(b[i]));
                 let expected = match name {
                     "add" => a + b,
@@ -83,6 +110,17 @@ fn every_instruction_set_computes_the_same() {
                     "mantissa" => b / b.log2().floor().exp2(),
                     "exponent" => b.log2().floor(),
                     "gt" => f64::from(u8::from(a > b)) * a,
+                    "gt or nan" => f64::from(u8::from(a > b || a > 9.0)),
+                    "wide" => mine
+                        .iter()
+                        .zip(other)
+                        .map(|(&a, &b)| f64::from(a) * f64::from(b) + f64::from(a) * f64::from(a))
+                        .sum(),
+                    "evens" => pick(2 * lane),
+                    "odds" => pick(2 * lane + 1),
+                    "zip evens" => a,
+                    "zip odds" => b,
+                    "zip" => zipped(lanes + lane),
                     "eq" => {
                         if a == b {
                             1.0
