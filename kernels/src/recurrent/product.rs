@@ -6,6 +6,7 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::layout::TURNED;
+use crate::buffer::Buffer;
 use crate::vector::Vector;
 
 /// Most rows of a tile of `registers` columns: accumulators, a register for each column and one for the row's value fit.
@@ -44,6 +45,36 @@ macro_rules! by_rows {
     };
 }
 pub(super) use by_rows;
+
+/// Values that will be read soon and are brought to the second cache a few lines at a time, while products keep the processor busy.
+pub(super) struct Near {
+    at: *const f32,
+    lines: usize,
+    each: usize,
+}
+
+impl Near {
+    /// `len` values from `at` on, in `calls` calls of [`Self::bring`]; nothing is read that isn't there.
+    pub(super) fn new(at: *const f32, len: usize, calls: usize) -> Self {
+        let lines = len.div_ceil(Buffer::LINE);
+        let each = lines.div_ceil(calls.max(1));
+        Self { at, lines, each }
+    }
+
+    pub(super) fn nothing() -> Self {
+        Self::new(std::ptr::null(), 0, 1)
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn bring<V: Vector>(&mut self) {
+        let some = self.each.min(self.lines);
+        for i in 0..some {
+            V::prefetch_second(self.at.wrapping_add(i * Buffer::LINE));
+        }
+        self.at = self.at.wrapping_add(some * Buffer::LINE);
+        self.lines -= some;
+    }
+}
 
 /// One value of each row, `row` apart, times a register of each column.
 #[inline(always)]

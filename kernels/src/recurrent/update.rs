@@ -2,7 +2,7 @@
 
 use super::cell::{Gates, Gru, Lstm};
 use super::forward::Kept;
-use super::product::{by_rows, gradient, most_rows, parts};
+use super::product::{Near, by_rows, gradient, most_rows, parts};
 use super::{Cell, Recurrent, SLOTS, Walk};
 use crate::buffer::Buffer;
 use crate::isa::Kernel;
@@ -108,10 +108,17 @@ impl Pass<'_> {
                 }
             }
             for j in 0..layer.blocks() {
+                // The gradients of the next block, or of the first one's next rows.
+                let calls = tiles * k.div_ceil(most_rows::<V>(N));
+                let (block, step) = if j + 1 < layer.blocks() { (j + 1, s) } else { (0, s + layer.steps_at_once()) };
+                let next = gates.wrapping_add((block * layer.rows() + step * batch) * SLOTS * V::LANES);
+                let count = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
+                let mut near = Near::new(next, count, calls);
                 for tile in 0..tiles {
                     let b = gates.add(((j * layer.rows() + s * batch) * SLOTS + tile * N) * V::LANES);
                     let target = target.add(j * layer.block_len() + tile * k * N * V::LANES);
                     for (first, m) in parts(k, most_rows::<V>(N)) {
+                        near.bring::<V>();
                         let (a, target) = (packed.add(first * rows), target.add(first * N * V::LANES));
                         by_rows!(V, N, m, M => gradient::<V, M, N>(a, rows, b, target, alpha));
                     }

@@ -77,6 +77,7 @@ impl Kernel for All<'_> {
         }
         assert_eq!(bytes, copy);
         V::prefetch(self.0.as_ptr());
+        V::prefetch_second(self.0.as_ptr());
         found
     }
 }
