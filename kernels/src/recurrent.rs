@@ -111,7 +111,7 @@ pub struct Forward<'a> {
     pub last_cell: Option<&'a mut [f32]>,
     /// [`Recurrent::kept_len`] values for [`Recurrent::backward`] and [`Recurrent::update`].
     pub kept: &'a mut [f32],
-    /// [`Recurrent::scratch_len`] values, as is that of the passes back.
+    /// [`Recurrent::scratch_len`] values, as for the passes back; what is in them doesn't matter.
     pub scratch: &'a mut [f32],
 }
 
@@ -268,24 +268,22 @@ impl Recurrent {
 
     /// `target += alpha * gradient by the weights`, in the layer's own layout: the weights themselves, or a sum of gradients. `x` is
     /// that of the pass forward, `kept` what the pass back left.
-    pub fn update(&self, x: &[f32], kept: &[f32], target: &mut [f32], alpha: f32) {
+    pub fn update(&self, x: &[f32], kept: &[f32], target: &mut [f32], alpha: f32, scratch: &mut [f32]) {
         check("x", x.len(), self.x_len());
         check("kept", kept.len(), self.kept_len());
         check("target", target.len(), self.weights_len());
+        check("scratch", scratch.len(), self.scratch_len());
         let layer = self;
+        let pass = update::Pass {
+            layer,
+            x,
+            kept,
+            target,
+            alpha,
+            scratch,
+        };
         // SAFETY: as above.
-        unsafe {
-            dispatch(
-                self.isa,
-                update::Pass {
-                    layer,
-                    x,
-                    kept,
-                    target,
-                    alpha,
-                },
-            );
-        }
+        unsafe { dispatch(self.isa, pass) };
     }
 
     fn check_lengths(&self, lengths: Option<&[usize]>) {

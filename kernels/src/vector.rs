@@ -100,6 +100,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_bytes(self, to: *mut u8);
     /// Has the line of `from` brought near; any address will do.
     unsafe fn prefetch(from: *const f32);
+    /// The same, no nearer than the second cache.
+    unsafe fn prefetch_second(from: *const f32);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The pass back, but for the gradients by the weights.
 
-use super::cell::{Gates, Gru, Lstm};
+use super::cell::{Gates, Gru, Lstm, all};
 use super::forward::{Kept, MOST_ROWS, narrowed, widened};
 use super::layout::TURNED;
 use super::product::{back, by_rows, most_rows, parts};
@@ -60,15 +60,13 @@ impl Pass<'_> {
         let weights = &self.io.weights[d * layer.blocks() * layer.block_len()..][..layer.blocks() * layer.block_len()];
         let kept = Kept::new(layer, d, self.io.kept.as_mut_ptr());
         let [of_recurrent, of_input, of_hidden, of_cell, _] = layer.backward_scratch();
-        let (recurrent, rest) = self.io.scratch.split_at_mut(of_recurrent);
-        let (from_x, rest) = rest.split_at_mut(of_input);
-        let recurrent = &mut recurrent[..layer.turned_len(hidden)];
-        layer.turn(1, weights, recurrent);
-        let recurrent = recurrent.as_ptr();
-        let by_hidden = rest.as_mut_ptr();
+        let recurrent = self.io.scratch.as_mut_ptr();
+        let from_x = recurrent.add(of_recurrent);
+        let by_hidden = from_x.add(of_input);
         let by_cell = by_hidden.add(of_hidden);
         let rows_of_x = by_cell.add(of_cell);
 
+        layer.turn::<V>(1, weights, recurrent);
         let panelled = layer.panelled(hidden);
         widened(layer, d, self.io.by_last_hidden, by_hidden, panelled);
         widened(layer, d, self.io.by_last_cell, by_cell, layer.width());
@@ -92,8 +90,7 @@ impl Pass<'_> {
 
         let Some(by_x) = self.io.by_x.as_deref_mut() else { return };
         let input = layer.shape.input;
-        let from_x = &mut from_x[..layer.turned_len(input)];
-        layer.turn(0, weights, from_x);
+        layer.turn::<V>(0, weights, from_x);
         let (walk, row) = (Walk::of_x(layer, d), layer.panelled(input));
         for (first, count) in parts(rows, most_rows::<V>(TURNED)) {
             std::ptr::write_bytes(rows_of_x, 0, count * row);
@@ -101,7 +98,7 @@ impl Pass<'_> {
                 layer,
                 kept.gates.add(first * SLOTS * V::LANES),
                 count,
-                from_x.as_ptr(),
+                from_x,
                 rows_of_x,
                 row,
             );
@@ -144,7 +141,7 @@ impl Given<'_> {
             let lanes = V::LANES.min(hidden - j * V::LANES);
             let gates = kept.gates.add((j * layer.rows() + s * batch) * SLOTS * V::LANES);
             let sums = kept.sums.add(j * SLOTS * V::LANES);
-            let mut by_bias = [0, 1, 2, 3].map(|g| V::load(sums.add(g * V::LANES)));
+            let mut by_bias = all::<V>(sums);
             for b in 0..batch {
                 let gates = gates.add(b * SLOTS * V::LANES);
                 let by_hidden = by_hidden.add(b * panelled + j * V::LANES);

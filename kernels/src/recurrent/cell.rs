@@ -30,9 +30,15 @@ pub(super) trait Gates<const N: usize> {
 pub(super) struct Lstm;
 pub(super) struct Gru;
 
+/// The registers of a row and block.
 #[inline(always)]
-unsafe fn all<V: Vector>(gates: *const f32) -> [V; SLOTS] {
-    [0, 1, 2, 3].map(|i| V::load(gates.add(i * V::LANES)))
+pub(super) unsafe fn all<V: Vector>(gates: *const f32) -> [V; SLOTS] {
+    // No closure for each of them: it would be a call, and compiled without the instructions.
+    let mut found = [V::splat(0.0); SLOTS];
+    for g in 0..SLOTS {
+        found[g] = V::load(gates.add(g * V::LANES));
+    }
+    found
 }
 
 /// `y (1 - y)`

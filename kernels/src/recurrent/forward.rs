@@ -1,7 +1,7 @@
 //! The pass forward.
 
 use super::cell::{Gates, Gru, Lstm};
-use super::product::{by_rows, gates, most_rows, parts};
+use super::product::{Near, by_rows, gates, most_rows, parts};
 use super::{Cell, Forward, Recurrent, SLOTS, Walk};
 use crate::buffer::Buffer;
 use crate::isa::Kernel;
@@ -215,12 +215,17 @@ impl Pass<'_> {
         for j in 0..layer.blocks() {
             let block = weights.add(j * layer.block_len() + of_input);
             let sums = kept.gates.add((j * layer.rows() + s * batch) * SLOTS * V::LANES);
+            // What the next step adds to.
+            let len = batch * SLOTS * V::LANES;
+            let count = if s + 1 < layer.shape.steps { len } else { 0 };
+            let mut near = Near::new(sums.wrapping_add(len), count, C::TILES * batch.div_ceil(most_rows::<V>(N)));
             for tile in 0..C::TILES {
                 let b = block.add(tile * hidden * N * V::LANES);
                 let to = sums.add((tile * N + C::RECURRENT) * V::LANES);
                 for (first, count) in parts(batch, most_rows::<V>(N)) {
                     let (a, to) = (now.add(first * V::LANES), to.add(first * SLOTS * V::LANES));
                     let row = SLOTS * V::LANES;
+                    near.bring::<V>();
                     by_rows!(V, N, count, M => gates::<V, M, N>(a, batch * V::LANES, hidden, b, to, row, to, row));
                 }
             }

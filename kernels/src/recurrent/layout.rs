@@ -6,6 +6,7 @@
 //! zero, as are the gradients that they get.
 
 use super::{Cell, Recurrent, check};
+use crate::vector::Vector;
 
 /// Registers that a tile is wide in the products with turned weights.
 pub(super) const TURNED: usize = 2;
@@ -109,24 +110,26 @@ impl Recurrent {
     }
 
     /// Turns one direction's weights of the input (`which` 0) or the hidden state (1): `[panel of columns][block, gate, lane][column]`.
-    pub(super) fn turn(&self, which: usize, weights: &[f32], turned: &mut [f32]) {
-        let (lanes, tile, parts) = (self.isa.lanes(), self.tile(), self.block_parts());
-        let (width, panel) = ([self.shape.input, self.shape.hidden][which], TURNED * lanes);
-        let rows = self.blocks() * self.gates() * lanes;
-        check("turned weights", turned.len(), self.turned_len(width));
+    ///
+    /// # Safety
+    /// `turned` is good for [`Self::turned_len`] values.
+    #[inline(always)]
+    pub(super) unsafe fn turn<V: Vector>(&self, which: usize, weights: &[f32], turned: *mut f32) {
+        let (gates, tile, parts) = (self.gates(), self.tile(), self.block_parts());
+        let (width, panel) = ([self.shape.input, self.shape.hidden][which], TURNED * V::LANES);
+        let rows = self.blocks() * gates * V::LANES;
+        if width % panel != 0 {
+            std::ptr::write_bytes(turned.add(width / panel * rows * panel), 0, rows * panel);
+        }
         for j in 0..self.blocks() {
             let block = &weights[j * self.block_len() + [0, parts[0]][which]..][..parts[which]];
-            for g in 0..self.gates() {
-                let from = &block[g / tile * width * tile * lanes..];
-                for p in 0..width.div_ceil(panel) {
-                    let to = &mut turned[(p * rows + (j * self.gates() + g) * lanes) * panel..][..lanes * panel];
-                    let columns = panel.min(width - p * panel);
-                    for (lane, row) in to.chunks_exact_mut(panel).enumerate() {
-                        let first = p * panel * tile * lanes + g % tile * lanes + lane;
-                        for (c, value) in row.iter_mut().enumerate() {
-                            *value = if c < columns { from[first + c * tile * lanes] } else { 0.0 };
-                        }
-                    }
+            for g in 0..gates {
+                let from = block.as_ptr().add((g / tile * width * tile + g % tile) * V::LANES);
+                let to = turned.add((j * gates + g) * V::LANES * panel);
+                for k in (0..width).step_by(V::LANES) {
+                    let to = to.add(k / panel * rows * panel + k % panel);
+                    let columns = V::LANES.min(width - k);
+                    V::transpose(from.add(k * tile * V::LANES), tile * V::LANES, columns, V::LANES, to, panel);
                 }
             }
         }

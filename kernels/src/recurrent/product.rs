@@ -3,7 +3,10 @@
 //! The loops must stay unrolled: `objdump -d --no-show-raw-insn` of the example `recurrent_rates` shows, with AVX-512 and ten rows,
 //! runs of 10 broadcasts and 20 `vfmadd231ps` on `zmm` registers with no store between them.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::layout::TURNED;
+use crate::buffer::Buffer;
 use crate::vector::Vector;
 
 /// Most rows of a tile of `registers` columns: accumulators, a register for each column and one for the row's value fit.
@@ -43,9 +46,41 @@ macro_rules! by_rows {
 }
 pub(super) use by_rows;
 
+/// Values that will be read soon and are brought to the second cache a few lines at a time, while products keep the processor busy.
+pub(super) struct Near {
+    at: *const f32,
+    lines: usize,
+    each: usize,
+}
+
+impl Near {
+    /// `len` values from `at` on, in `calls` calls of [`Self::bring`]; nothing is read that isn't there.
+    pub(super) fn new(at: *const f32, len: usize, calls: usize) -> Self {
+        let lines = len.div_ceil(Buffer::LINE);
+        let each = lines.div_ceil(calls.max(1));
+        Self { at, lines, each }
+    }
+
+    pub(super) fn nothing() -> Self {
+        Self::new(std::ptr::null(), 0, 1)
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn bring<V: Vector>(&mut self) {
+        let some = self.each.min(self.lines);
+        for i in 0..some {
+            V::prefetch_second(self.at.wrapping_add(i * Buffer::LINE));
+        }
+        self.at = self.at.wrapping_add(some * Buffer::LINE);
+        self.lines -= some;
+    }
+}
+
 /// One value of each row, `row` apart, times a register of each column.
 #[inline(always)]
 unsafe fn once<V: Vector, const M: usize, const N: usize>(acc: &mut [[V; N]; M], a: *const f32, row: usize, b: *const f32) {
+    // Or else the values of several columns are loaded first, and spilled.
+    compiler_fence(Ordering::SeqCst);
     let mut columns = [V::splat(0.0); N];
     for n in 0..N {
         columns[n] = V::load(b.add(n * V::LANES));
@@ -69,13 +104,14 @@ unsafe fn runs<V: Vector, const M: usize, const N: usize>(
     mut b: *const f32,
 ) {
     for _ in 0..k / V::LANES {
-        for i in (0..V::LANES).step_by(4) {
-            for u in i..i + 4 {
+        for _ in 0..V::LANES / 4 {
+            for u in 0..4 {
                 once(acc, a.add(u), row, b.add(u * N * V::LANES));
             }
+            a = a.wrapping_add(4);
+            b = b.wrapping_add(4 * N * V::LANES);
         }
-        a = a.wrapping_add(run);
-        b = b.wrapping_add(V::LANES * N * V::LANES);
+        a = a.wrapping_add(run - V::LANES);
     }
     for i in 0..k % V::LANES {
         once(acc, a.add(i), row, b.add(i * N * V::LANES));
@@ -139,31 +175,22 @@ pub(super) unsafe fn back<V: Vector, const M: usize>(
     stored(acc, c, c_row);
 }
 
-/// Rows to multiply by, `outer` of `inner` of them: their values and the gates' gradients beside them, `SLOTS` registers a row.
-#[derive(Clone, Copy)]
-pub(super) struct Columns {
-    pub(super) a: *const f32,
-    pub(super) outer_stride: isize,
-    pub(super) inner_stride: isize,
-    pub(super) outer: usize,
-    pub(super) inner: usize,
-    pub(super) b: *const f32,
-}
-
-/// Gradient by the weights: `target += alpha * a^T b` for `M` columns of `a`.
+/// Gradient by the weights: `target += alpha * a^T b` for `rows` rows of `M` values of `a`, one after the other, and of gates' gradients,
+/// `SLOTS` registers apart.
 #[inline(always)]
-pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(columns: Columns, target: *mut f32, alpha: f32) {
+pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(
+    mut a: *const f32,
+    rows: usize,
+    mut b: *const f32,
+    target: *mut f32,
+    alpha: V,
+) {
     let mut acc = [[V::splat(0.0); N]; M];
-    let mut b = columns.b;
-    for o in 0..columns.outer {
-        let mut a = columns.a.wrapping_offset(o as isize * columns.outer_stride);
-        for _ in 0..columns.inner {
-            once(&mut acc, a, 1, b);
-            a = a.wrapping_offset(columns.inner_stride);
-            b = b.wrapping_add(super::SLOTS * V::LANES);
-        }
+    for _ in 0..rows {
+        once(&mut acc, a, 1, b);
+        a = a.wrapping_add(M);
+        b = b.wrapping_add(super::SLOTS * V::LANES);
     }
-    let alpha = V::splat(alpha);
     for m in 0..M {
         for n in 0..N {
             let place = target.add((m * N + n) * V::LANES);

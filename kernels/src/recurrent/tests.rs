@@ -121,7 +121,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     }
 
     // Half a gradient on top of the weights.
-    layer.update(&x, &kept, &mut weights, 0.5);
+    layer.update(&x, &kept, &mut weights, 0.5, &mut scratch);
     let (mut w, mut r, mut b) = (junk(o.w.len()), junk(o.r.len()), junk(o.b.len()));
     layer.read_out(&weights, &mut w, &mut r, shape.bias.then_some(&mut b));
     let half = |at: &[f64], by: &[f64]| -> Vec<f64> { at.iter().zip(by).map(|(a, g)| a + 0.5 * g).collect() };

@@ -2,13 +2,26 @@
 
 use super::cell::{Gates, Gru, Lstm};
 use super::forward::Kept;
-use super::product::{Columns, by_rows, gradient, most_rows, parts};
+use super::product::{Near, by_rows, gradient, most_rows, parts};
 use super::{Cell, Recurrent, SLOTS, Walk};
+use crate::buffer::Buffer;
 use crate::isa::Kernel;
 use crate::vector::Vector;
 
-/// Rows that are summed up at once: their gates stay in the first cache.
+/// Rows that are summed up at once, where the batch is no larger: their gates' gradients stay in the first cache.
 const ROWS: usize = 128;
+
+impl Recurrent {
+    /// Steps whose rows are summed up at once.
+    fn steps_at_once(&self) -> usize {
+        (ROWS / self.shape.batch).clamp(1, self.shape.steps)
+    }
+
+    /// Values of the rows of x or of hidden states that are multiplied at once.
+    pub(super) fn update_scratch(&self) -> usize {
+        Buffer::padded(self.steps_at_once() * self.shape.batch * self.shape.input.max(self.shape.hidden))
+    }
+}
 
 /// Every slice has the length that the layer asks for.
 pub(super) struct Pass<'a> {
@@ -17,6 +30,7 @@ pub(super) struct Pass<'a> {
     pub(super) kept: &'a [f32],
     pub(super) target: &'a mut [f32],
     pub(super) alpha: f32,
+    pub(super) scratch: &'a mut [f32],
 }
 
 impl Kernel for Pass<'_> {
@@ -37,30 +51,28 @@ impl Pass<'_> {
     #[inline(always)]
     unsafe fn direction<V: Vector, C: Gates<N>, const N: usize>(&mut self, d: usize) {
         let layer = self.layer;
-        let (batch, input, hidden, width) = (layer.shape.batch, layer.shape.input, layer.shape.hidden, layer.width());
+        let (batch, width) = (layer.shape.batch as isize, layer.width() as isize);
         // Only read from.
         let kept = Kept::new(layer, d, self.kept.as_ptr().cast_mut());
-        let walk = Walk::of_x(layer, d);
-        let x = self.x.as_ptr().offset(walk.first);
-        let state = Walk {
+        let states = Walk {
             first: 0,
-            step: (batch * width) as isize,
-            row: width as isize,
+            step: batch * width,
+            row: width,
         };
         let [of_input, of_hidden, of_bias, _] = layer.block_parts();
+        let target = self.target.as_mut_ptr().add(d * layer.blocks() * layer.block_len());
+        self.products::<V, N>(C::TILES, layer.shape.input, self.x.as_ptr(), Walk::of_x(layer, d), kept.gates, target);
+        let gates = kept.gates.add(C::RECURRENT * V::LANES);
+        self.products::<V, N>(C::TILES, layer.shape.hidden, kept.hidden, states, gates, target.add(of_input));
+        if !layer.shape.bias {
+            return;
+        }
         let alpha = V::splat(self.alpha);
         for j in 0..layer.blocks() {
-            let target = self.target.as_mut_ptr().add((d * layer.blocks() + j) * layer.block_len());
-            let gates = kept.gates.add(j * layer.rows() * SLOTS * V::LANES);
-            self.product::<V, N>(C::TILES, input, x, walk, gates, target);
-            let gates = gates.add(C::RECURRENT * V::LANES);
-            self.product::<V, N>(C::TILES, hidden, kept.hidden, state, gates, target.add(of_input));
-            if !layer.shape.bias {
-                continue;
-            }
+            let biases = target.add(j * layer.block_len() + of_input + of_hidden);
             for g in 0..C::TILES * N {
                 let sums = kept.sums.add((j * SLOTS + g) * V::LANES);
-                let place = target.add(of_input + of_hidden + g * V::LANES);
+                let place = biases.add(g * V::LANES);
                 V::load(sums).fma(alpha, V::load(place)).store(place);
                 let (sums, place) = (sums.add(C::RECURRENT * V::LANES), place.add(of_bias));
                 V::load(sums).fma(alpha, V::load(place)).store(place);
@@ -68,10 +80,10 @@ impl Pass<'_> {
         }
     }
 
-    /// Of one block: `k` columns of rows that lie as `walk` says, from where `a` begins.
+    /// Of all blocks: `k` columns of rows that lie as `walk` says.
     #[inline(always)]
-    unsafe fn product<V: Vector, const N: usize>(
-        &self,
+    unsafe fn products<V: Vector, const N: usize>(
+        &mut self,
         tiles: usize,
         k: usize,
         a: *const f32,
@@ -79,28 +91,37 @@ impl Pass<'_> {
         gates: *const f32,
         target: *mut f32,
     ) {
-        let (batch, steps) = (self.layer.shape.batch, self.layer.shape.steps);
-        let at_once = (ROWS / batch).max(1);
-        for tile in 0..tiles {
-            for s in (0..steps).step_by(at_once) {
-                let some = at_once.min(steps - s);
-                // Where rows are evenly apart, it is one loop.
-                let (outer, inner, inner_stride) = match () {
-                    () if batch == 1 => (1, some, walk.step),
-                    () if walk.step == walk.row * batch as isize => (1, some * batch, walk.row),
-                    () => (some, batch, walk.row),
-                };
+        let layer = self.layer;
+        let (batch, steps) = (layer.shape.batch, layer.shape.steps);
+        let packed = self.scratch.as_mut_ptr();
+        let alpha = V::splat(self.alpha);
+        for s in (0..steps).step_by(layer.steps_at_once()) {
+            let rows = layer.steps_at_once().min(steps - s) * batch;
+            for r in 0..rows {
+                let from = a.offset(walk.at(s + r / batch, r % batch));
                 for (first, m) in parts(k, most_rows::<V>(N)) {
-                    let columns = Columns {
-                        a: a.offset(walk.step * s as isize).add(first),
-                        outer_stride: walk.step,
-                        inner_stride,
-                        outer,
-                        inner,
-                        b: gates.add((s * batch * SLOTS + tile * N) * V::LANES),
-                    };
-                    let target = target.add((tile * k + first) * N * V::LANES);
-                    by_rows!(V, N, m, M => gradient::<V, M, N>(columns, target, self.alpha));
+                    let to = packed.add(first * rows + r * m);
+                    for i in (0..m).step_by(V::LANES) {
+                        let n = V::LANES.min(m - i);
+                        V::load_n(from.add(first + i), n).store_n(to.add(i), n);
+                    }
+                }
+            }
+            for j in 0..layer.blocks() {
+                // The gradients of the next block, or of the first one's next rows.
+                let calls = tiles * k.div_ceil(most_rows::<V>(N));
+                let (block, step) = if j + 1 < layer.blocks() { (j + 1, s) } else { (0, s + layer.steps_at_once()) };
+                let next = gates.wrapping_add((block * layer.rows() + step * batch) * SLOTS * V::LANES);
+                let count = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
+                let mut near = Near::new(next, count, calls);
+                for tile in 0..tiles {
+                    let b = gates.add(((j * layer.rows() + s * batch) * SLOTS + tile * N) * V::LANES);
+                    let target = target.add(j * layer.block_len() + tile * k * N * V::LANES);
+                    for (first, m) in parts(k, most_rows::<V>(N)) {
+                        near.bring::<V>();
+                        let (a, target) = (packed.add(first * rows), target.add(first * N * V::LANES));
+                        by_rows!(V, N, m, M => gradient::<V, M, N>(a, rows, b, target, alpha));
+                    }
                 }
             }
         }

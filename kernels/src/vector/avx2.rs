@@ -255,4 +255,8 @@ impl Vector for Avx2 {
     unsafe fn prefetch(from: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
+    #[inline(always)]
+    unsafe fn prefetch_second(from: *const f32) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
 }

@@ -225,4 +225,8 @@ impl Vector for Avx512 {
     unsafe fn prefetch(from: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
+    #[inline(always)]
+    unsafe fn prefetch_second(from: *const f32) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
 }

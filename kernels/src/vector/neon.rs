@@ -182,4 +182,6 @@ impl Vector for Neon {
     }
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}
+    #[inline(always)]
+    unsafe fn prefetch_second(_from: *const f32) {}
 }

@@ -5,15 +5,25 @@ use super::Vector;
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 8]);
 
+/// One value for each lane. In loops here: `from_fn` and `map` of arrays are calls.
+#[inline(always)]
+fn lanes<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 8] {
+    let mut all = [T::default(); 8];
+    for (i, lane) in all.iter_mut().enumerate() {
+        *lane = f(i);
+    }
+    all
+}
+
 impl Portable {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) -> Self {
-        Self(self.0.map(f))
+        Self(lanes(|i| f(self.0[i])))
     }
 
     #[inline(always)]
     fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+        Self(lanes(|i| f(self.0[i], b.0[i])))
     }
 }
 
@@ -68,7 +78,7 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
         // Rounded twice: a fused product in software would be a call for each lane.
-        Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+        self.mul(b).add(c)
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
@@ -105,19 +115,19 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn gt(self, b: Self) -> [bool; 8] {
-        std::array::from_fn(|i| self.0[i] > b.0[i])
+        lanes(|i| self.0[i] > b.0[i])
     }
     #[inline(always)]
     unsafe fn gt_or_nan(self, b: Self) -> [bool; 8] {
-        std::array::from_fn(|i| self.0[i] > b.0[i] || self.0[i].is_nan())
+        lanes(|i| self.0[i] > b.0[i] || self.0[i].is_nan())
     }
     #[inline(always)]
     unsafe fn eq(self, b: Self) -> [bool; 8] {
-        std::array::from_fn(|i| self.0[i] == b.0[i])
+        lanes(|i| self.0[i] == b.0[i])
     }
     #[inline(always)]
     unsafe fn select(self, mask: [bool; 8], b: Self) -> Self {
-        Self(std::array::from_fn(|i| if mask[i] { self.0[i] } else { b.0[i] }))
+        Self(lanes(|i| if mask[i] { self.0[i] } else { b.0[i] }))
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
@@ -134,7 +144,7 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn fma_wide(self, b: Self, sums: [f64; 8]) -> [f64; 8] {
-        std::array::from_fn(|i| f64::from(self.0[i]) * f64::from(b.0[i]) + sums[i])
+        lanes(|i| f64::from(self.0[i]) * f64::from(b.0[i]) + sums[i])
     }
     #[inline(always)]
     unsafe fn sum_wide([a, b, c, d, e, f, g, h]: [f64; 8]) -> f64 {
@@ -142,16 +152,16 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn evens(self, next: Self) -> Self {
-        Self(std::array::from_fn(|i| if i < 4 { self.0[2 * i] } else { next.0[2 * i - 8] }))
+        Self(lanes(|i| if i < 4 { self.0[2 * i] } else { next.0[2 * i - 8] }))
     }
     #[inline(always)]
     unsafe fn odds(self, next: Self) -> Self {
-        Self(std::array::from_fn(|i| if i < 4 { self.0[2 * i + 1] } else { next.0[2 * i - 7] }))
+        Self(lanes(|i| if i < 4 { self.0[2 * i + 1] } else { next.0[2 * i - 7] }))
     }
     #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
         let half = |from: usize| {
-            Self(std::array::from_fn(|i| {
+            Self(lanes(|i| {
                 if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }
             }))
         };
@@ -167,7 +177,7 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {
-        Self(std::array::from_fn(|i| f32::from(*from.add(i))))
+        Self(lanes(|i| f32::from(*from.add(i))))
     }
     #[inline(always)]
     unsafe fn store_bytes(self, to: *mut u8) {
@@ -177,4 +187,6 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}
+    #[inline(always)]
+    unsafe fn prefetch_second(_from: *const f32) {}
 }
