@@ -4,7 +4,7 @@ mod channels;
 
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::layout::Layout;
-use crate::stretch::{put, take};
+use crate::stretch::{first, put, take};
 use crate::vector::Vector;
 use channels::{Channels, Sums, Work};
 
@@ -323,16 +323,10 @@ impl Sums for Plain {
 #[derive(Clone, Copy)]
 struct Moments(*const f32);
 
-/// The number of each lane.
-static LANE: [f32; 16] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
-
 impl Sums for Moments {
     #[inline(always)]
     unsafe fn add<V: Vector>(self, [about, ..]: [V; 4], i: usize, n: usize, [sum, squares]: [V; 2]) -> [V; 2] {
-        let mut x = take::<V>(self.0.add(i), n).sub(about);
-        if n < V::LANES {
-            x = x.keep(V::splat(n as f32).gt(V::load(LANE.as_ptr())));
-        }
+        let x = first(take::<V>(self.0.add(i), n).sub(about), n);
         [sum.add(x), x.fma(x, squares)]
     }
 }

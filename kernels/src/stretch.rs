@@ -38,3 +38,15 @@ pub(crate) unsafe fn take<V: Vector>(from: *const f32, n: usize) -> V {
 pub(crate) unsafe fn put<V: Vector>(x: V, to: *mut f32, n: usize) {
     if n == V::LANES { x.store(to) } else { x.store_n(to, n) }
 }
+
+/// The number of each lane.
+static LANE: [f32; 16] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+
+/// The first `n` lanes, zero in the others.
+#[inline(always)]
+pub(crate) unsafe fn first<V: Vector>(x: V, n: usize) -> V {
+    if n == V::LANES {
+        return x;
+    }
+    x.keep(V::splat(n as f32).gt(V::load(LANE.as_ptr())))
+}
