@@ -45,8 +45,14 @@ static LANE: [f32; 16] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0
 /// The first `n` lanes, zero in the others.
 #[inline(always)]
 pub(crate) unsafe fn first<V: Vector>(x: V, n: usize) -> V {
+    first_or(x, n, 0.0)
+}
+
+/// The first `n` lanes, `fill` in the others.
+#[inline(always)]
+pub(crate) unsafe fn first_or<V: Vector>(x: V, n: usize, fill: f32) -> V {
     if n == V::LANES {
         return x;
     }
-    x.keep(V::splat(n as f32).gt(V::load(LANE.as_ptr())))
+    x.select(V::splat(n as f32).gt(V::load(LANE.as_ptr())), V::splat(fill))
 }
