@@ -50,3 +50,12 @@ pub(crate) unsafe fn first<V: Vector>(x: V, n: usize) -> V {
     }
     x.keep(V::splat(n as f32).gt(V::load(LANE.as_ptr())))
 }
+
+/// The first `n` lanes, `fill` in the others.
+#[inline(always)]
+pub(crate) unsafe fn first_or<V: Vector>(x: V, n: usize, fill: f32) -> V {
+    if n == V::LANES {
+        return x;
+    }
+    x.select(V::splat(n as f32).gt(V::load(LANE.as_ptr())), V::splat(fill))
+}

@@ -1,6 +1,7 @@
 //! From the steps of a program to operations: patterns of several steps become one, views become names.
 
 mod layers;
+mod maps;
 mod moves;
 
 use aimass_kernels::Isa;
@@ -141,7 +142,7 @@ impl<'a> Fuser<'a> {
             Kernel::Pool(pool) => self.pool(i, pool),
             Kernel::BatchNorm(norm) => self.normalisation(i, *norm),
             Kernel::Recurrent(layer) => self.recurrent(i, layer),
-            _ => self.movement(i).map(|proto| (i, proto)),
+            _ => self.movement(i).map(|proto| (i, proto)).or_else(|| self.map(i)),
         }
     }
 

@@ -4,10 +4,12 @@ pub(super) mod batch_norm;
 pub(super) mod conv;
 pub(super) mod dense;
 pub(super) mod interpreted;
+pub(super) mod maps;
 pub(super) mod movement;
 pub(super) mod pool;
 pub(super) mod product;
 pub(super) mod recurrent;
+pub(super) mod rows;
 
 use std::fmt::Debug;
 

@@ -1,5 +1,7 @@
 //! Softmax cross-entropy, over rows or over every position of a sequence or image.
 
+use aimass_kernels::{Isa, rows};
+
 use super::{BatchLoss, ClassAxis, CrossEntropy, View, each_weight, place, shapes_differ};
 use crate::TrainError;
 
@@ -58,7 +60,7 @@ impl CrossEntropy {
 
     /// # Source
     /// The definition of `torch.nn.CrossEntropyLoss` (label smoothing: Szegedy et al. 2016, CVPR, section 7).
-    pub(super) fn of_batch(&self, view: View<'_>, scale: f64, mut gradient: Option<&mut [f32]>) -> Result<BatchLoss, TrainError> {
+    pub(super) fn of_batch(&self, view: View<'_>, scale: f64, gradient: Option<&mut [f32]>) -> Result<BatchLoss, TrainError> {
         let Some(positions) = self.positions(view.shape) else {
             return Err(shapes_differ("cross-entropy", view));
         };
@@ -82,43 +84,21 @@ impl CrossEntropy {
                     .to_owned(),
             });
         }
-        let mut loss = BatchLoss { sum: 0.0, weight };
-        let smooth = f64::from(self.label_smoothing);
-        let spread = smooth / positions.classes as f64;
-        for (at, &target) in targets.iter().enumerate() {
-            let Some(class) = self.class(target) else { continue };
-            let logits = positions.logits(view.output, at);
-            let largest = f64::from(logits.clone().fold(f32::NEG_INFINITY, f32::max));
-            let exp = |z: f32| (f64::from(z) - largest).exp();
-            let total: f64 = logits.clone().map(exp).sum();
-            let log_total = total.ln() + largest;
-            // What the logarithm of each class's probability is multiplied by.
-            let wanted = |i: usize| {
-                let hit = if i == class { 1.0 - smooth } else { 0.0 };
-                (hit + spread) * self.class_weight(i)
-            };
-            let row_weight = view.weight(at / positions.per_row);
-            let mut all_wanted = 0.0;
-            let mut value = 0.0;
-            for (i, z) in logits.clone().enumerate() {
-                let wanted = wanted(i);
-                // A class that is not wanted may have the probability 0.
-                if wanted != 0.0 {
-                    value += wanted * (log_total - f64::from(z));
-                    all_wanted += wanted;
-                }
-            }
-            // An infinite logit makes the sum of probabilities no number; so is the loss then.
-            loss.sum += row_weight * if log_total.is_finite() { value } else { f64::NAN };
-            if let Some(gradient) = gradient.as_deref_mut() {
-                let share = row_weight * scale / weight;
-                let start = positions.start(at);
-                for (i, z) in logits.enumerate() {
-                    gradient[start + i * positions.stride] = ((exp(z) / total * all_wanted - wanted(i)) * share) as f32;
-                }
-            }
-        }
-        Ok(loss)
+        // Targets were checked: what is no class is ignored.
+        const IGNORED: i64 = -1;
+        let classes: Vec<i64> = targets.iter().map(|&t| self.class(t).map_or(IGNORED, |class| class as i64)).collect();
+        let kernel = rows::CrossEntropy {
+            classes: positions.classes,
+            stride: positions.stride,
+            per_sample: positions.per_row,
+            ignore: Some(IGNORED),
+            sample_weights: view.weights,
+            class_weights: self.class_weights.as_deref(),
+            label_smoothing: self.label_smoothing,
+        };
+        let loss = kernel.run(Isa::best(), view.output, &classes, scale, gradient);
+        let loss = loss.map_err(|wrong| self.wrong_target(targets[wrong.at], positions.classes, wrong.at, positions.per_row))?;
+        Ok(BatchLoss { sum: loss.sum, weight })
     }
 
     /// `at` counts positions over the batch or data.

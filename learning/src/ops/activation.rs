@@ -190,7 +190,7 @@ fn gelu_tanh<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PRelu {
     /// The slope's shape, with as many dimensions as the input's.
-    slope: Vec<usize>,
+    pub(crate) slope: Vec<usize>,
 }
 
 pub(super) fn prelu(node: &NodeView<'_>) -> Result<Planned, Problem> {

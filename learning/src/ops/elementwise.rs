@@ -57,13 +57,13 @@ pub(crate) enum Scalar {
 /// Bounds; those that are not constants are operands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Clip {
-    min: Bound,
-    max: Bound,
+    pub(crate) min: Bound,
+    pub(crate) max: Bound,
     rank: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Bound {
+pub(crate) enum Bound {
     None,
     Constant(f32),
     Operand,
