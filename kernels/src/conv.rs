@@ -205,7 +205,11 @@ impl Conv {
         let direct = pads == [0; 4] && input == Layout::ChannelsLast;
         let read = Walk {
             // A line more than the image takes: images a page apart would share a set of the cache.
-            image: if direct { padded[0] * line } else { Buffer::padded(padded[0] * line) + Buffer::LINE },
+            image: if direct {
+                padded[0] * line
+            } else {
+                Buffer::padded(padded[0] * line) + Buffer::LINE
+            },
             row: stride[0] * line,
             pixel: stride[1] * c,
         };
@@ -224,10 +228,18 @@ impl Conv {
         };
         let limit = (BLOCK / read.image.max(made[0] * made[1] * shape.channels_out)).max(1);
         // Behind a pool images are finished one by one; otherwise blocks are of nearly the same size.
-        let block = if pool.is_some() { 1 } else { shape.images.div_ceil(shape.images.div_ceil(limit)) };
+        let block = if pool.is_some() {
+            1
+        } else {
+            shape.images.div_ceil(shape.images.div_ceil(limit))
+        };
         let in_image = made[0] * made[1];
         let at_once = (CHUNK / in_image).clamp(1, block);
-        let chunk = if in_image < CHUNK { at_once * in_image } else { in_image.div_ceil(in_image.div_ceil(CHUNK)) };
+        let chunk = if in_image < CHUNK {
+            at_once * in_image
+        } else {
+            in_image.div_ceil(in_image.div_ceil(CHUNK))
+        };
         assert!(u32::try_from(at_once * read.image).is_ok(), "too large: {shape:?}");
         let place = |i| (i / in_image * read.image + i % in_image / made[1] * read.row + i % made[1] * read.pixel) as u32;
         let pixels = (0..at_once * in_image).map(place).collect();
@@ -257,7 +269,9 @@ impl Conv {
 
     /// The convolution that makes the gradient by the input from that by the output.
     fn plan_turned(&self) -> Option<Self> {
-        let Shape { kernel, dilation, pads, .. } = self.shape;
+        let Shape {
+            kernel, dilation, pads, ..
+        } = self.shape;
         if self.shape.stride != [1, 1] {
             return None;
         }
@@ -274,7 +288,10 @@ impl Conv {
             ..self.shape
         };
         let unlimited = Self::plan(self.isa, shape, Layout::ChannelsLast, self.input, false, None);
-        Some(Self { block: self.block, ..unlimited })
+        Some(Self {
+            block: self.block,
+            ..unlimited
+        })
     }
 
     fn plan_sparse(&self) -> Option<Sparse> {

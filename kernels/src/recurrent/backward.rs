@@ -94,14 +94,7 @@ impl Pass<'_> {
         let (walk, row) = (Walk::of_x(layer, d), layer.panelled(input));
         for (first, count) in parts(rows, most_rows::<V>(TURNED)) {
             std::ptr::write_bytes(rows_of_x, 0, count * row);
-            back_through::<V>(
-                layer,
-                kept.gates.add(first * SLOTS * V::LANES),
-                count,
-                from_x,
-                rows_of_x,
-                row,
-            );
+            back_through::<V>(layer, kept.gates.add(first * SLOTS * V::LANES), count, from_x, rows_of_x, row);
             for m in 0..count {
                 let r = first + m;
                 let to = by_x.as_mut_ptr().offset(walk.at(r / batch, r % batch));

@@ -61,7 +61,14 @@ impl Pass<'_> {
         };
         let [of_input, of_hidden, of_bias, _] = layer.block_parts();
         let target = self.target.as_mut_ptr().add(d * layer.blocks() * layer.block_len());
-        self.products::<V, N>(C::TILES, layer.shape.input, self.x.as_ptr(), Walk::of_x(layer, d), kept.gates, target);
+        self.products::<V, N>(
+            C::TILES,
+            layer.shape.input,
+            self.x.as_ptr(),
+            Walk::of_x(layer, d),
+            kept.gates,
+            target,
+        );
         let gates = kept.gates.add(C::RECURRENT * V::LANES);
         self.products::<V, N>(C::TILES, layer.shape.hidden, kept.hidden, states, gates, target.add(of_input));
         if !layer.shape.bias {
@@ -110,7 +117,11 @@ impl Pass<'_> {
             for j in 0..layer.blocks() {
                 // The gradients of the next block, or of the first one's next rows.
                 let calls = tiles * k.div_ceil(most_rows::<V>(N));
-                let (block, step) = if j + 1 < layer.blocks() { (j + 1, s) } else { (0, s + layer.steps_at_once()) };
+                let (block, step) = if j + 1 < layer.blocks() {
+                    (j + 1, s)
+                } else {
+                    (0, s + layer.steps_at_once())
+                };
                 let next = gates.wrapping_add((block * layer.rows() + step * batch) * SLOTS * V::LANES);
                 let count = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
                 let mut near = Near::new(next, count, calls);

@@ -86,7 +86,10 @@ impl CrossEntropy {
         }
         // Targets were checked: what is no class is ignored.
         const IGNORED: i64 = -1;
-        let classes: Vec<i64> = targets.iter().map(|&t| self.class(t).map_or(IGNORED, |class| class as i64)).collect();
+        let classes: Vec<i64> = targets
+            .iter()
+            .map(|&t| self.class(t).map_or(IGNORED, |class| class as i64))
+            .collect();
         let kernel = rows::CrossEntropy {
             classes: positions.classes,
             stride: positions.stride,

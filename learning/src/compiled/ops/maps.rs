@@ -67,7 +67,11 @@ impl Operation for Pair {
 
     fn backward(&self, mut io: Backward<'_>) {
         let dy = io.by_output(0);
-        let operands = if self.function.is_linear() { [&[][..], &[]] } else { [io.input(0), io.input(1)] };
+        let operands = if self.function.is_linear() {
+            [&[][..], &[]]
+        } else {
+            [io.input(0), io.input(1)]
+        };
         for (i, of) in [Operand::First, Operand::Second].into_iter().enumerate() {
             if let Some(target) = io.by_inputs[i].take() {
                 let shapes = [&self.a[..], &self.b];

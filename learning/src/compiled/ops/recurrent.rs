@@ -96,7 +96,7 @@ impl Operation for RecurrentLayer {
             scratch: io.scratch,
         });
         if let Some(target) = target {
-            self.layer.update(x, io.kept, target.values, target.alpha);
+            self.layer.update(x, io.kept, target.values, target.alpha, io.scratch);
         }
     }
 }
