@@ -28,7 +28,7 @@ use rand_core::SeedableRng;
 
 use crate::array::Array;
 use crate::executor::{StepDone, check_memory};
-use crate::program::{self, Feed, Graph, GraphSource, Mode};
+use crate::program::{self, Feed, Graph, GraphSource, Mode, Program, Role};
 use crate::{OptimizerConfig, TrainError};
 use memory::Memory;
 use plan::Plan;
@@ -51,12 +51,26 @@ pub(crate) struct Compiled {
     memory_limit: Option<u64>,
 }
 
+/// Bytes that a step of a program takes on the CPU at the peak: see [`Cost::peak_bytes`](crate::inspect::Cost::peak_bytes). And the nodes
+/// of the graph that the interpreter runs, by their places.
+pub(crate) fn estimate(graph: &Graph, program: Program, mode: Mode, moments: usize) -> (u64, Vec<usize>) {
+    let plan = build::plan(graph, program, mode, Isa::best(), moments == 0);
+    (plan.bytes(graph, moments), plan.interpreted_nodes())
+}
+
 impl Compiled {
     /// `optimizer` moves the weights in [`Self::step`].
-    pub(crate) fn new(graph: Graph, optimizer: OptimizerConfig) -> Self {
+    pub(crate) fn new(mut graph: Graph, optimizer: OptimizerConfig) -> Self {
+        let sources = Sources::new(&graph);
+        for source in &mut graph.sources {
+            // Planning asks for what never changes alone.
+            if source.role != Role::Constant {
+                source.values = Arc::default();
+            }
+        }
         Self {
             isa: Isa::best(),
-            sources: Sources::new(&graph),
+            sources,
             update: Update::new(optimizer, graph.sources.len()),
             graph,
             plans: HashMap::new(),

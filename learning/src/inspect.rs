@@ -11,6 +11,7 @@ use aimass_onnx::{Dim, Model, ParamKind, ParamLayout};
 pub use cost::Cost;
 pub(crate) use cost::{cost, differentiable};
 
+use crate::compiled;
 use crate::program::{Graph, GraphError, Mode, Program, obstacles as graph_obstacles};
 
 /// What to ask of a model.
@@ -72,8 +73,10 @@ pub struct Inspection {
     pub ops: BTreeMap<String, usize>,
     /// Version of the operator set.
     pub opset: i64,
-    /// For a training step; `None` where it can't be planned.
+    /// For a training step on the CPU; `None` where it can't be planned.
     pub cost: Option<Cost>,
+    /// Nodes that such a step has no kernels for, so that the interpreter runs them: how often each op.
+    pub interpreted: BTreeMap<String, usize>,
 }
 
 impl Inspection {
@@ -142,15 +145,24 @@ pub fn inspect(model: &Model, layout: Result<&ParamLayout, String>, question: &Q
     let outputs = ports
         .map(|(i, info)| port(info, planned.as_ref().and_then(|(_, program)| shape_of(i, program, true))))
         .collect();
+    let mut interpreted = BTreeMap::new();
+    let cost = planned.map(|(graph, program)| {
+        let cost = cost(&graph, &program, question.moments);
+        let mode = Mode::Training { batch_statistics: true };
+        let (peak_bytes, nodes) = compiled::estimate(&graph, program, mode, question.moments);
+        for node in nodes {
+            *interpreted.entry(graph.nodes[node].op_type.clone()).or_insert(0) += 1;
+        }
+        of_process(Cost { peak_bytes, ..cost })
+    });
     Inspection {
         obstacles,
         inputs,
         outputs,
         ops,
         opset: model.opset(),
-        cost: planned
-            .as_ref()
-            .map(|(graph, program)| of_process(cost(graph, program, question.moments))),
+        cost,
+        interpreted,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Losses: a value and its gradient by the model's output, in plain numbers, so that every executor shares them.
 //!
-//! All arithmetic is f64. Each loss is a mean as PyTorch's `reduction="mean"` takes it; with weights of the samples it is the weighted
+//! All arithmetic is f64, but for the exponentials of a cross-entropy whose gradient is wanted. Each loss is a mean as PyTorch's `reduction="mean"` takes it; with weights of the samples it is the weighted
 //! mean over the rows.
 
 mod contrastive;

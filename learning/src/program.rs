@@ -62,6 +62,8 @@ pub(crate) struct Operand {
 /// One kernel call.
 #[derive(Debug)]
 pub(crate) struct Step {
+    /// The node, by its place in the graph.
+    pub(crate) node: usize,
     pub(crate) kernel: Kernel,
     pub(crate) inputs: Vec<Operand>,
     /// One for each output of the kernel; `None` for those that nothing reads.

@@ -106,17 +106,28 @@ impl Plan {
         matches!(&output.from, From::Device(slot) if self.program.floats[*slot])
     }
 
-    /// Memory that a step takes: all of it but the model's file and what the program itself is made of.
+    /// Nodes of the graph that the interpreter runs, in order.
+    pub(super) fn interpreted_nodes(&self) -> Vec<usize> {
+        let each = self.nodes.iter().filter_map(|node| match &node.op {
+            Op::Interpreted(op) => Some(op.node()),
+            Op::Native(_) => None,
+        });
+        each.collect()
+    }
+
+    /// Memory that training takes: the model's file, the weights that it began with and those of now, gradients, moments, the arena, and
+    /// what goes in and out.
     pub(super) fn bytes(&self, graph: &Graph, moments: usize) -> u64 {
         let floats = |n: usize| 4 * n as u64;
         let mut bytes = floats(self.arena) + self.kept_bytes as u64 + self.interpreted;
         for (i, source) in graph.sources.iter().enumerate() {
-            let len = self.layouts[i].len(source.shape.iter().product());
+            let plain: usize = source.shape.iter().product();
+            let len = self.layouts[i].len(plain);
             let gradient = usize::from(self.trained[i] && !self.fused[i]);
-            // The values, and those that training began with.
-            let begun = usize::from(source.weight().is_some());
             let moments = if self.trained[i] { moments } else { 0 };
-            bytes = bytes.saturating_add(floats(len) * (1 + begun + gradient + moments) as u64);
+            // The file's, and those that training began with.
+            let begun = 1 + usize::from(source.weight().is_some());
+            bytes = bytes.saturating_add(floats(len) * (1 + gradient + moments) as u64 + floats(plain) * begun as u64);
         }
         let constants: usize = self.constants.iter().map(|c| c.len()).sum();
         let inputs: usize = self.program.input_shapes.iter().map(|s| s.iter().product::<usize>()).sum();

@@ -147,16 +147,40 @@ impl Sources {
         if self.layouts == layouts {
             return;
         }
-        let changed: Vec<usize> = (0..layouts.len()).filter(|&i| self.layouts[i] != layouts[i]).collect();
-        let plain: Vec<Vec<f32>> = changed.iter().map(|&i| self.plain(graph, i)).collect();
-        for (&i, plain) in changed.iter().zip(&plain) {
-            let len = if plain.is_empty() { 0 } else { layouts[i].len(plain.len()) };
-            self.values[i] = Buffer::new(len);
-            self.layouts[i] = layouts[i].clone();
+        // What lies together is laid out when all its places are there.
+        let mut together = Vec::new();
+        for (i, layout) in layouts.iter().enumerate() {
+            if self.layouts[i] == *layout {
+                continue;
+            }
+            let alone = !matches!(layout, Layout::Recurrent(_)) && !matches!(self.layouts[i], Layout::Recurrent(_));
+            if alone && self.layouts[i] == Layout::Plain {
+                // Without a copy: the largest weights may be most of the memory that there is.
+                let plain = std::mem::take(&mut self.values[i]);
+                self.renew(i, layout, &plain);
+                self.put(i, &plain);
+                continue;
+            }
+            let plain = self.plain(graph, i);
+            if alone {
+                self.renew(i, layout, &plain);
+                self.put(i, &plain);
+            } else {
+                together.push((i, plain));
+            }
         }
-        for (i, plain) in changed.into_iter().zip(plain) {
+        for (i, plain) in &together {
+            self.renew(*i, &layouts[*i], plain);
+        }
+        for (i, plain) in together {
             self.put(i, &plain);
         }
+    }
+
+    fn renew(&mut self, source: usize, layout: &Layout, plain: &[f32]) {
+        let len = if plain.is_empty() { 0 } else { layout.len(plain.len()) };
+        self.values[source] = Buffer::new(len);
+        self.layouts[source] = layout.clone();
     }
 
     fn put(&mut self, source: usize, plain: &[f32]) {

@@ -84,6 +84,49 @@ impl CrossEntropy {
                     .to_owned(),
             });
         }
+        if let Some(gradient) = gradient {
+            return self.trained(view, positions, &targets, weight, scale, gradient);
+        }
+        let mut loss = BatchLoss { sum: 0.0, weight };
+        let smooth = f64::from(self.label_smoothing);
+        let spread = smooth / positions.classes as f64;
+        for (at, &target) in targets.iter().enumerate() {
+            let Some(class) = self.class(target) else { continue };
+            let logits = positions.logits(view.output, at);
+            let largest = f64::from(logits.clone().fold(f32::NEG_INFINITY, f32::max));
+            let exp = |z: f32| (f64::from(z) - largest).exp();
+            let total: f64 = logits.clone().map(exp).sum();
+            let log_total = total.ln() + largest;
+            // What the logarithm of each class's probability is multiplied by.
+            let wanted = |i: usize| {
+                let hit = if i == class { 1.0 - smooth } else { 0.0 };
+                (hit + spread) * self.class_weight(i)
+            };
+            let row_weight = view.weight(at / positions.per_row);
+            let mut value = 0.0;
+            for (i, z) in logits.clone().enumerate() {
+                let wanted = wanted(i);
+                // A class that is not wanted may have the probability 0.
+                if wanted != 0.0 {
+                    value += wanted * (log_total - f64::from(z));
+                }
+            }
+            // An infinite logit makes the sum of probabilities no number; so is the loss then.
+            loss.sum += row_weight * if log_total.is_finite() { value } else { f64::NAN };
+        }
+        Ok(loss)
+    }
+
+    /// The loss and its gradient, with exponentials in single precision.
+    fn trained(
+        &self,
+        view: View<'_>,
+        positions: Positions,
+        targets: &[f64],
+        weight: f64,
+        scale: f64,
+        gradient: &mut [f32],
+    ) -> Result<BatchLoss, TrainError> {
         // Targets were checked: what is no class is ignored.
         const IGNORED: i64 = -1;
         let classes: Vec<i64> = targets
@@ -99,7 +142,7 @@ impl CrossEntropy {
             class_weights: self.class_weights.as_deref(),
             label_smoothing: self.label_smoothing,
         };
-        let loss = kernel.run(Isa::best(), view.output, &classes, scale, gradient);
+        let loss = kernel.run(Isa::best(), view.output, &classes, scale, Some(gradient));
         let loss = loss.map_err(|wrong| self.wrong_target(targets[wrong.at], positions.classes, wrong.at, positions.per_row))?;
         Ok(BatchLoss { sum: loss.sum, weight })
     }

@@ -44,6 +44,8 @@ struct Planner<'g> {
     graph: &'g Graph,
     mode: Mode,
     values: BTreeMap<&'g str, Value>,
+    /// The node at work, by its place in the graph.
+    at: usize,
     total_elements: usize,
     host_total: usize,
     /// Values of slots that never change.
@@ -59,6 +61,7 @@ impl<'g> Planner<'g> {
             graph,
             mode,
             values: BTreeMap::new(),
+            at: 0,
             total_elements: 0,
             host_total: 0,
             known: HashMap::new(),
@@ -120,6 +123,7 @@ impl<'g> Planner<'g> {
     }
 
     fn add(&mut self, index: usize, node: &'g NodeProto) -> Result<(), GraphError> {
+        self.at = index;
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
             let value = self.values.get(name.as_str());
@@ -265,6 +269,7 @@ impl<'g> Planner<'g> {
         }
         let inputs = inputs.iter().map(|&slot| Operand { slot, last: false }).collect();
         self.program.steps.push(Step {
+            node: self.at,
             kernel,
             inputs,
             outputs: slots,

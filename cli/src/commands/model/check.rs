@@ -125,6 +125,7 @@ fn as_json(found: &Inspection, layout: Option<&ParamLayout>, size: u64, (notes, 
             "step_flops": c.step_flops,
             "peak_bytes": c.peak_bytes,
         })),
+        "interpreted": found.interpreted,
     })
 }
 
@@ -175,6 +176,13 @@ fn as_text(found: &Inspection, layout: Option<&ParamLayout>, batch: usize, notes
             flops(step_flops),
             bytes(peak_bytes)
         ));
+        if !found.interpreted.is_empty() {
+            let ops: Vec<String> = found.interpreted.iter().map(|(op, n)| format!("{op} {n}")).collect();
+            text.push_str(&format!(
+                "slower   {} have no kernels of their own on the CPU: the interpreter runs them\n",
+                ops.join(", ")
+            ));
+        }
     }
     if let Some(layout) = layout {
         let rows: Vec<Vec<String>> = layout

@@ -17,6 +17,7 @@ use crate::program::{Program, Step};
 /// A step of the program as it was planned.
 #[derive(Debug)]
 pub(in super::super) struct Interpreted {
+    node: usize,
     kernel: Kernel,
     inputs: Vec<Vec<usize>>,
     outputs: Vec<Vec<usize>>,
@@ -54,10 +55,16 @@ impl Interpreted {
     pub(in super::super) fn new(program: &Program, step: &Step) -> Self {
         let shape = |slot: usize| program.shapes[slot].clone();
         Self {
+            node: step.node,
             kernel: step.kernel.clone(),
             inputs: step.inputs.iter().map(|operand| shape(operand.slot)).collect(),
             outputs: step.outputs.iter().map(|output| output.map(shape).unwrap_or_default()).collect(),
         }
+    }
+
+    /// Its node, by its place in the graph.
+    pub(in super::super) fn node(&self) -> usize {
+        self.node
     }
 
     /// Whether the gradient passes it at all.
