@@ -1,5 +1,7 @@
 //! Loops over the values of channels, in both layouts.
 
+use std::ops::Range;
+
 use crate::vector::Vector;
 
 /// What is done with one register of values. Marked `#[inline(always)]` wherever it is written.
@@ -27,6 +29,9 @@ const REGISTERS: usize = 64;
 
 /// Rows that are summed in single precision before their sum is added to the others.
 const ROWS: usize = 128;
+
+/// Rows that are gone through at once, so that all of them stay near.
+const STRETCH: usize = 1024;
 
 impl Channels {
     /// Planes of one channel, channels first.
@@ -85,8 +90,8 @@ impl Channels {
         let rows = self.images * self.positions;
         // The last stretch first: who summed over all of them has read it last. In it few rows at once, which stay near while one
         // register of channels after the other goes down them.
-        let stretches = (0..rows).step_by(32 * 32).rev();
-        for first in stretches.flat_map(|stretch| (stretch..rows.min(stretch + 32 * 32)).step_by(32)) {
+        let stretches = (0..rows).step_by(STRETCH).rev();
+        for first in stretches.flat_map(|stretch| (stretch..rows.min(stretch + STRETCH)).step_by(32)) {
             let end = rows.min(first + 32);
             let mut channel = 0;
             while channel + V::LANES <= self.channels {
@@ -109,28 +114,36 @@ impl Channels {
     /// Sums over every channel, channels last, written to `[channels]` each.
     #[inline(always)]
     pub(super) unsafe fn column_sums<V: Vector, S: Sums>(self, parameters: [*const f32; 4], to: [*mut f32; 2], sums: S) {
-        let mut channel = 0;
-        if V::REGISTERS == 32 {
-            while channel + 4 * V::LANES <= self.channels {
-                self.tile::<V, S, 4>(channel, V::LANES, parameters, to, sums);
-                channel += 4 * V::LANES;
+        for to in to {
+            to.write_bytes(0, self.channels);
+        }
+        let all = self.images * self.positions;
+        for first in (0..all).step_by(STRETCH) {
+            let rows = first..all.min(first + STRETCH);
+            let mut channel = 0;
+            if V::REGISTERS == 32 {
+                while channel + 4 * V::LANES <= self.channels {
+                    self.tile::<V, S, 4>(rows.clone(), channel, V::LANES, parameters, to, sums);
+                    channel += 4 * V::LANES;
+                }
             }
-        }
-        while channel + 2 * V::LANES <= self.channels {
-            self.tile::<V, S, 2>(channel, V::LANES, parameters, to, sums);
-            channel += 2 * V::LANES;
-        }
-        while channel < self.channels {
-            let n = V::LANES.min(self.channels - channel);
-            self.tile::<V, S, 1>(channel, n, parameters, to, sums);
-            channel += n;
+            while channel + 2 * V::LANES <= self.channels {
+                self.tile::<V, S, 2>(rows.clone(), channel, V::LANES, parameters, to, sums);
+                channel += 2 * V::LANES;
+            }
+            while channel < self.channels {
+                let n = V::LANES.min(self.channels - channel);
+                self.tile::<V, S, 1>(rows.clone(), channel, n, parameters, to, sums);
+                channel += n;
+            }
         }
     }
 
-    /// `N` registers of channels, `n` floats of each.
+    /// `N` registers of channels, `n` floats of each: what some rows add to the sums.
     #[inline(always)]
     unsafe fn tile<V: Vector, S: Sums, const N: usize>(
         self,
+        rows: Range<usize>,
         channel: usize,
         n: usize,
         parameters: [*const f32; 4],
@@ -141,10 +154,9 @@ impl Channels {
         let own: [[V; 4]; N] = std::array::from_fn(|j| parameters.map(|p| V::load_n(p.add(channel + j * V::LANES), n)));
         // Each with what its rounding lost.
         let mut totals = [[[zero; 2]; 2]; N];
-        let rows = self.images * self.positions;
-        for first in (0..rows).step_by(ROWS) {
+        for first in rows.clone().step_by(ROWS) {
             let mut some = [[zero; 2]; N];
-            for row in first..rows.min(first + ROWS) {
+            for row in first..rows.end.min(first + ROWS) {
                 for j in 0..N {
                     let at = row * self.channels + channel + j * V::LANES;
                     some[j] = sums.add(own[j], at, n, some[j]);
@@ -163,7 +175,8 @@ impl Channels {
         }
         for (j, totals) in totals.iter().enumerate() {
             for i in 0..2 {
-                totals[i][0].add(totals[i][1]).store_n(to[i].add(channel + j * V::LANES), n);
+                let to = to[i].add(channel + j * V::LANES);
+                V::load_n(to, n).add(totals[i][0].add(totals[i][1])).store_n(to, n);
             }
         }
     }

@@ -155,11 +155,6 @@ impl Vector for Avx2 {
         Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(pairs)))
     }
     #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(self.0, next.0));
-        Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(pairs)))
-    }
-    #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
         let (low, high) = (_mm256_unpacklo_ps(self.0, odds.0), _mm256_unpackhi_ps(self.0, odds.0));
         (

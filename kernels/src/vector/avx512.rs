@@ -141,11 +141,6 @@ impl Vector for Avx512 {
         Self(_mm512_permutex2var_ps(self.0, places, next.0))
     }
     #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        let places = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-        Self(_mm512_permutex2var_ps(self.0, places, next.0))
-    }
-    #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
         let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);

@@ -145,10 +145,6 @@ impl Vector for Portable {
         Self(std::array::from_fn(|i| if i < 4 { self.0[2 * i] } else { next.0[2 * i - 8] }))
     }
     #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        Self(std::array::from_fn(|i| if i < 4 { self.0[2 * i + 1] } else { next.0[2 * i - 7] }))
-    }
-    #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
         let half = |from: usize| {
             Self(std::array::from_fn(|i| {
