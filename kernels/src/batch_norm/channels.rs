@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::stretch::take;
 use crate::vector::Vector;
 
 /// What is done with one register of values. Marked `#[inline(always)]` wherever it is written.
@@ -88,24 +89,21 @@ impl Channels {
     #[inline(always)]
     pub(super) unsafe fn rows<V: Vector, W: Work>(self, parameters: [*const f32; 4], work: W) {
         let rows = self.images * self.positions;
-        // The last stretch first: who summed over all of them has read it last. In it few rows at once, which stay near while one
-        // register of channels after the other goes down them.
-        let stretches = (0..rows).step_by(STRETCH).rev();
-        for first in stretches.flat_map(|stretch| (stretch..rows.min(stretch + STRETCH)).step_by(32)) {
-            let end = rows.min(first + 32);
-            let mut channel = 0;
-            while channel + V::LANES <= self.channels {
-                let own = parameters.map(|p| V::load(p.add(channel)));
-                for row in first..end {
-                    work.at(own, row * self.channels + channel, V::LANES);
+        // The last stretch first: who summed over all of them has read it last. Row by row, with parameters loaded anew: going down
+        // columns, loads would wait for stores 4 KiB before them.
+        for stretch in (0..rows).step_by(STRETCH).rev() {
+            for row in stretch..rows.min(stretch + STRETCH) {
+                let start = row * self.channels;
+                let mut channel = 0;
+                while channel + V::LANES <= self.channels {
+                    let own = load::<V>(parameters, channel, V::LANES);
+                    work.at(own, start + channel, V::LANES);
+                    channel += V::LANES;
                 }
-                channel += V::LANES;
-            }
-            if channel < self.channels {
-                let n = self.channels - channel;
-                let own = parameters.map(|p| V::load_n(p.add(channel), n));
-                for row in first..end {
-                    work.at(own, row * self.channels + channel, n);
+                if channel < self.channels {
+                    let n = self.channels - channel;
+                    let own = load::<V>(parameters, channel, n);
+                    work.at(own, start + channel, n);
                 }
             }
         }
@@ -121,15 +119,14 @@ impl Channels {
         for first in (0..all).step_by(STRETCH) {
             let rows = first..all.min(first + STRETCH);
             let mut channel = 0;
-            if V::REGISTERS == 32 {
-                while channel + 4 * V::LANES <= self.channels {
-                    self.tile::<V, S, 4>(rows.clone(), channel, V::LANES, parameters, to, sums);
-                    channel += 4 * V::LANES;
-                }
+            // Whole rows where that can be: neighbouring lines come fast. Sums that find no register stay in the first cache.
+            while channel + 8 * V::LANES <= self.channels {
+                self.tile::<V, S, 8>(rows.clone(), channel, V::LANES, parameters, to, sums);
+                channel += 8 * V::LANES;
             }
-            while channel + 2 * V::LANES <= self.channels {
-                self.tile::<V, S, 2>(rows.clone(), channel, V::LANES, parameters, to, sums);
-                channel += 2 * V::LANES;
+            while channel + 4 * V::LANES <= self.channels {
+                self.tile::<V, S, 4>(rows.clone(), channel, V::LANES, parameters, to, sums);
+                channel += 4 * V::LANES;
             }
             while channel < self.channels {
                 let n = V::LANES.min(self.channels - channel);
@@ -151,7 +148,10 @@ impl Channels {
         sums: S,
     ) {
         let zero = V::splat(0.0);
-        let own: [[V; 4]; N] = std::array::from_fn(|j| parameters.map(|p| V::load_n(p.add(channel + j * V::LANES), n)));
+        let mut own = [[zero; 4]; N];
+        for j in 0..N {
+            own[j] = load(parameters, channel + j * V::LANES, n);
+        }
         // Each with what its rounding lost.
         let mut totals = [[[zero; 2]; 2]; N];
         for first in rows.clone().step_by(ROWS) {
@@ -180,4 +180,15 @@ impl Channels {
             }
         }
     }
+}
+
+/// The parameters of `n` channels. No closure: one is not compiled with the instructions of `V` unless it happens to be inlined.
+#[inline(always)]
+unsafe fn load<V: Vector>([a, b, c, d]: [*const f32; 4], channel: usize, n: usize) -> [V; 4] {
+    [
+        take(a.add(channel), n),
+        take(b.add(channel), n),
+        take(c.add(channel), n),
+        take(d.add(channel), n),
+    ]
 }
