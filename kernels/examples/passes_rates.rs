@@ -7,9 +7,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use aimass_kernels::batch_norm::{BatchNorm, Gradients, ScaleAndBias};
+use aimass_kernels::elementwise::{Binary, Function, Operand, Reads, binary, binary_gradient};
 use aimass_kernels::optimizer::{Rule, Step, sum_of_squares};
 use aimass_kernels::permute::{permute, sum_to, to_channels_first, to_channels_last};
 use aimass_kernels::pool::{AveragePool, MaxPool, PoolShape};
+use aimass_kernels::rows::{CrossEntropy, RowNorm, Softmax};
 use aimass_kernels::{Buffer, Isa, Layout};
 
 /// Seconds of the fastest run.
@@ -217,6 +219,81 @@ fn batch_norms(bench: &Bench) {
     }
 }
 
+fn functions(bench: &Bench) {
+    let n = 100_000;
+    let (x, dy, mut y, mut dx) = (values(n), values(n), Buffer::new(n), Buffer::new(n));
+    let all = [
+        Function::Relu,
+        Function::Elu { alpha: 1.0, gamma: 1.0 },
+        Function::Sigmoid,
+        Function::Tanh,
+        Function::Softplus,
+        Function::Gelu,
+        Function::GeluTanh,
+        Function::Swish(1.0),
+    ];
+    for function in all {
+        bench.rate(&format!("function {function:?}"), 2 * n, || function.forward(bench.isa, &x, &mut y));
+        let kept = if function.reads() == Reads::Output { &y } else { &x };
+        bench.rate(&format!("function {function:?} backward"), 3 * n, || {
+            function.backward(bench.isa, kept, &dy, &mut dx);
+        });
+    }
+    let [rows, len] = [512, 256];
+    let n = rows * len;
+    let (a, dy, mut y) = (values(n), values(n), Buffer::new(n));
+    for (name, b_shape) in [("same", [rows, len]), ("row", [1, len]), ("column", [rows, 1])] {
+        let b = values(b_shape.iter().product());
+        let (shapes, shape) = ([&[rows, len][..], &b_shape[..]], [rows, len]);
+        bench.rate(&format!("binary product [512,256] {name}"), 2 * n + b.len(), || {
+            binary(bench.isa, Binary::Mul, [&a, &b], shapes, &mut y, &shape);
+        });
+        let mut target = Buffer::new(b.len());
+        bench.rate(&format!("binary product [512,256] {name} by second"), 2 * n + b.len(), || {
+            binary_gradient(
+                bench.isa,
+                Binary::Mul,
+                Operand::Second,
+                &dy,
+                [&a, &b],
+                shapes,
+                &shape,
+                &mut target,
+                false,
+            );
+        });
+    }
+}
+
+fn rows(bench: &Bench) {
+    for [count, len] in [[32, 10], [2048, 64], [512, 256], [64, 10_000]] {
+        let n = count * len;
+        let (x, dy, mut y, mut dx) = (values(n), values(n), Buffer::new(n), Buffer::new(n));
+        let softmax = Softmax::new(bench.isa, [count, len, 1], false);
+        bench.rate(&format!("rows softmax [{count},{len}]"), 2 * n, || softmax.forward(&x, &mut y));
+        bench.rate(&format!("rows softmax [{count},{len}] backward"), 3 * n, || {
+            softmax.backward(&y, &dy, &mut dx)
+        });
+        let targets: Vec<i64> = (0..count).map(|i| (i % len) as i64).collect();
+        bench.rate(&format!("rows cross-entropy [{count},{len}] both"), 2 * n, || {
+            let loss = CrossEntropy::plain(len).run(bench.isa, &x, &targets, 1.0, Some(&mut dx));
+            assert!(loss.is_ok(), "its targets are classes");
+        });
+        let norm = RowNorm::new(bench.isa, [count, len], 1e-5, true);
+        let (scale, bias) = (values(len), values(len));
+        let (mut kept, mut by_scale, mut by_bias) = (Buffer::new(norm.kept_len()), Buffer::new(len), Buffer::new(len));
+        bench.rate(&format!("rows norm [{count},{len}]"), 2 * n, || {
+            norm.forward(&x, Some(&scale), Some(&bias), &mut y, &mut kept);
+        });
+        bench.rate(&format!("rows norm [{count},{len}] by input"), 3 * n, || {
+            norm.backward_input(&x, &dy, Some(&scale), &kept, &mut dx);
+        });
+        bench.rate(&format!("rows norm [{count},{len}] by learned"), 2 * n, || {
+            norm.backward_learned(&x, &dy, &kept, 1e-9, Some(&mut by_scale), Some(&mut by_bias));
+        });
+    }
+}
+
 fn main() {
     let bench = Bench {
         isa: Isa::best(),
@@ -227,4 +304,6 @@ fn main() {
     permutations(&bench);
     pools(&bench);
     batch_norms(&bench);
+    functions(&bench);
+    rows(&bench);
 }

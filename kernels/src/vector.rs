@@ -88,9 +88,7 @@ pub(crate) trait Vector: Copy {
     unsafe fn sum_wide(sums: Self::Wide) -> f64;
     /// Lanes 0, 2, 4, ... of `self`, then those of `next`.
     unsafe fn evens(self, next: Self) -> Self;
-    /// Lanes 1, 3, 5, ... of `self`, then those of `next`.
-    unsafe fn odds(self, next: Self) -> Self;
-    /// Lanes of both in turn: the two registers that [`Self::evens`] and [`Self::odds`] would take apart again.
+    /// Lanes of both in turn, in two registers; [`Self::evens`] of them is `self` again.
     unsafe fn zip(self, odds: Self) -> (Self, Self);
     /// Turns `rows` rows of `columns` floats (both 1 to `LANES`), `stride` apart, into columns: row `c` of `to` holds column `c`.
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize);

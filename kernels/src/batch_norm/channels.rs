@@ -1,5 +1,8 @@
 //! Loops over the values of channels, in both layouts.
 
+use std::ops::Range;
+
+use crate::stretch::take;
 use crate::vector::Vector;
 
 /// What is done with one register of values. Marked `#[inline(always)]` wherever it is written.
@@ -27,6 +30,9 @@ const REGISTERS: usize = 64;
 
 /// Rows that are summed in single precision before their sum is added to the others.
 const ROWS: usize = 128;
+
+/// Rows that are gone through at once, so that all of them stay near.
+const STRETCH: usize = 1024;
 
 impl Channels {
     /// Planes of one channel, channels first.
@@ -83,24 +89,21 @@ impl Channels {
     #[inline(always)]
     pub(super) unsafe fn rows<V: Vector, W: Work>(self, parameters: [*const f32; 4], work: W) {
         let rows = self.images * self.positions;
-        // The last stretch first: who summed over all of them has read it last. In it few rows at once, which stay near while one
-        // register of channels after the other goes down them.
-        let stretches = (0..rows).step_by(32 * 32).rev();
-        for first in stretches.flat_map(|stretch| (stretch..rows.min(stretch + 32 * 32)).step_by(32)) {
-            let end = rows.min(first + 32);
-            let mut channel = 0;
-            while channel + V::LANES <= self.channels {
-                let own = parameters.map(|p| V::load(p.add(channel)));
-                for row in first..end {
-                    work.at(own, row * self.channels + channel, V::LANES);
+        // The last stretch first: who summed over all of them has read it last. Row by row, with parameters loaded anew: going down
+        // columns, loads would wait for stores 4 KiB before them.
+        for stretch in (0..rows).step_by(STRETCH).rev() {
+            for row in stretch..rows.min(stretch + STRETCH) {
+                let start = row * self.channels;
+                let mut channel = 0;
+                while channel + V::LANES <= self.channels {
+                    let own = load::<V>(parameters, channel, V::LANES);
+                    work.at(own, start + channel, V::LANES);
+                    channel += V::LANES;
                 }
-                channel += V::LANES;
-            }
-            if channel < self.channels {
-                let n = self.channels - channel;
-                let own = parameters.map(|p| V::load_n(p.add(channel), n));
-                for row in first..end {
-                    work.at(own, row * self.channels + channel, n);
+                if channel < self.channels {
+                    let n = self.channels - channel;
+                    let own = load::<V>(parameters, channel, n);
+                    work.at(own, start + channel, n);
                 }
             }
         }
@@ -109,28 +112,35 @@ impl Channels {
     /// Sums over every channel, channels last, written to `[channels]` each.
     #[inline(always)]
     pub(super) unsafe fn column_sums<V: Vector, S: Sums>(self, parameters: [*const f32; 4], to: [*mut f32; 2], sums: S) {
-        let mut channel = 0;
-        if V::REGISTERS == 32 {
+        for to in to {
+            to.write_bytes(0, self.channels);
+        }
+        let all = self.images * self.positions;
+        for first in (0..all).step_by(STRETCH) {
+            let rows = first..all.min(first + STRETCH);
+            let mut channel = 0;
+            // Whole rows where that can be: neighbouring lines come fast. Sums that find no register stay in the first cache.
+            while channel + 8 * V::LANES <= self.channels {
+                self.tile::<V, S, 8>(rows.clone(), channel, V::LANES, parameters, to, sums);
+                channel += 8 * V::LANES;
+            }
             while channel + 4 * V::LANES <= self.channels {
-                self.tile::<V, S, 4>(channel, V::LANES, parameters, to, sums);
+                self.tile::<V, S, 4>(rows.clone(), channel, V::LANES, parameters, to, sums);
                 channel += 4 * V::LANES;
             }
-        }
-        while channel + 2 * V::LANES <= self.channels {
-            self.tile::<V, S, 2>(channel, V::LANES, parameters, to, sums);
-            channel += 2 * V::LANES;
-        }
-        while channel < self.channels {
-            let n = V::LANES.min(self.channels - channel);
-            self.tile::<V, S, 1>(channel, n, parameters, to, sums);
-            channel += n;
+            while channel < self.channels {
+                let n = V::LANES.min(self.channels - channel);
+                self.tile::<V, S, 1>(rows.clone(), channel, n, parameters, to, sums);
+                channel += n;
+            }
         }
     }
 
-    /// `N` registers of channels, `n` floats of each.
+    /// `N` registers of channels, `n` floats of each: what some rows add to the sums.
     #[inline(always)]
     unsafe fn tile<V: Vector, S: Sums, const N: usize>(
         self,
+        rows: Range<usize>,
         channel: usize,
         n: usize,
         parameters: [*const f32; 4],
@@ -138,13 +148,15 @@ impl Channels {
         sums: S,
     ) {
         let zero = V::splat(0.0);
-        let own: [[V; 4]; N] = std::array::from_fn(|j| parameters.map(|p| V::load_n(p.add(channel + j * V::LANES), n)));
+        let mut own = [[zero; 4]; N];
+        for j in 0..N {
+            own[j] = load(parameters, channel + j * V::LANES, n);
+        }
         // Each with what its rounding lost.
         let mut totals = [[[zero; 2]; 2]; N];
-        let rows = self.images * self.positions;
-        for first in (0..rows).step_by(ROWS) {
+        for first in rows.clone().step_by(ROWS) {
             let mut some = [[zero; 2]; N];
-            for row in first..rows.min(first + ROWS) {
+            for row in first..rows.end.min(first + ROWS) {
                 for j in 0..N {
                     let at = row * self.channels + channel + j * V::LANES;
                     some[j] = sums.add(own[j], at, n, some[j]);
@@ -163,8 +175,20 @@ impl Channels {
         }
         for (j, totals) in totals.iter().enumerate() {
             for i in 0..2 {
-                totals[i][0].add(totals[i][1]).store_n(to[i].add(channel + j * V::LANES), n);
+                let to = to[i].add(channel + j * V::LANES);
+                V::load_n(to, n).add(totals[i][0].add(totals[i][1])).store_n(to, n);
             }
         }
     }
+}
+
+/// The parameters of `n` channels. No closure: one is not compiled with the instructions of `V` unless it happens to be inlined.
+#[inline(always)]
+unsafe fn load<V: Vector>([a, b, c, d]: [*const f32; 4], channel: usize, n: usize) -> [V; 4] {
+    [
+        take(a.add(channel), n),
+        take(b.add(channel), n),
+        take(c.add(channel), n),
+        take(d.add(channel), n),
+    ]
 }

@@ -69,14 +69,14 @@ fn compare(isa: Isa, layout: Layout, seed: u64, random: &mut Random, shape: [usi
     let len = shape.iter().product();
     let x: Vec<f32> = random.values(len).iter().map(|v| v * 2.0 + 3.0).collect();
     let (scale, bias, dy) = (random.values(channels), random.values(channels), random.values(len));
-    let residual = (seed % 3 == 0).then(|| random.values(len));
-    let stored = (seed % 4 == 0).then(|| {
+    let residual = (seed.is_multiple_of(3)).then(|| random.values(len));
+    let stored = (seed.is_multiple_of(4)).then(|| {
         [
             random.values(channels),
             random.values(channels).iter().map(|v| v + 1.5).collect::<Vec<f32>>(),
         ]
     });
-    let relu = seed % 2 == 0;
+    let relu = seed.is_multiple_of(2);
     let mut case = Case {
         shape,
         relu,

@@ -183,7 +183,7 @@ macro_rules! each {
 
 /// One register of an operand that is either repeated or runs along.
 #[inline(always)]
-unsafe fn operand<V: Vector>(x: *const f32, stride: isize, i: usize, n: usize) -> V {
+pub(super) unsafe fn operand<V: Vector>(x: *const f32, stride: isize, i: usize, n: usize) -> V {
     if stride == 0 { V::splat(*x) } else { take::<V>(x.add(i), n) }
 }
 

@@ -1,6 +1,6 @@
 //! One or the other of two tensors, by a third.
 
-use crate::elementwise::Operand;
+use super::binary::{Operand, operand};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::nest::{Nest, Place};
 use crate::vector::Vector;
@@ -103,8 +103,7 @@ impl Kernel for Pick {
             if strides[0] == 1 && strides[3] == 1 {
                 let zero = V::splat(0.0);
                 while i + V::LANES <= n {
-                    let of = |x: *const f32, stride: isize| if stride == 0 { V::splat(*x) } else { V::load(x.add(i)) };
-                    let (a, b) = (of(a, strides[1]), of(b, strides[2]));
+                    let (a, b) = (operand::<V>(a, strides[1], i, V::LANES), operand::<V>(b, strides[2], i, V::LANES));
                     let mut picked = a.select(V::load_bytes(condition.add(i)).gt(zero), b);
                     if self.adds {
                         picked = picked.add(V::load(y.add(i)));

@@ -247,6 +247,12 @@ impl Forward<'_> {
     }
 }
 
+/// The gradients of those that picked a tap.
+#[inline(always)]
+unsafe fn picked<V: Vector>(dy: V, picks: V, tap: f32) -> V {
+    dy.keep(picks.eq(V::splat(tap)))
+}
+
 struct Backward<'a> {
     pool: &'a MaxPool,
     dy: *const f32,
@@ -327,10 +333,9 @@ impl Backward<'_> {
                     let n = V::LANES.min(columns.output - column);
                     let picks = self.picks::<V>(at + column, n);
                     let dy = take::<V>(self.dy.add(at + column), n);
-                    let picked = |tap: f32| dy.keep(picks.eq(V::splat(tap)));
                     let to = dx.add(2 * row * columns.input + 2 * column);
-                    store_pairs(picked(0.0), picked(1.0), to, n);
-                    store_pairs(picked(2.0), picked(3.0), to.add(columns.input), n);
+                    store_pairs(picked(dy, picks, 0.0), picked(dy, picks, 1.0), to, n);
+                    store_pairs(picked(dy, picks, 2.0), picked(dy, picks, 3.0), to.add(columns.input), n);
                     column += n;
                 }
                 at += columns.output;

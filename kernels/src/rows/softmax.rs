@@ -132,14 +132,14 @@ unsafe fn row<V: Vector>(x: *const f32, y: *mut f32, n: usize, log: bool) {
         }
     }
     let total = V::splat(total.sum());
-    let (factor, off) = (V::splat(1.0).div(total), most.add(ln(total)));
+    let scale = if log { most.add(ln(total)) } else { V::splat(1.0).div(total) };
     let mut i = 0;
     while i < n {
         let m = V::LANES.min(n - i);
         if log {
-            put(V::load_n(x.add(i), m).sub(off), y.add(i), m);
+            put(V::load_n(x.add(i), m).sub(scale), y.add(i), m);
         } else {
-            put(take::<V>(y.add(i), m).mul(factor), y.add(i), m);
+            put(take::<V>(y.add(i), m).mul(scale), y.add(i), m);
         }
         i += m;
     }
@@ -160,13 +160,13 @@ unsafe fn columns<V: Vector>(x: *const f32, y: *mut f32, len: usize, stride: usi
             put(e, y.add(i * stride), n);
         }
     }
-    let (factor, off) = (V::splat(1.0).div(total), most.add(ln(total)));
+    let scale = if log { most.add(ln(total)) } else { V::splat(1.0).div(total) };
     for i in 0..len {
         let (x, y) = (x.add(i * stride), y.add(i * stride));
         let value = if log {
-            take::<V>(x, n).sub(off)
+            take::<V>(x, n).sub(scale)
         } else {
-            take::<V>(y, n).mul(factor)
+            take::<V>(y, n).mul(scale)
         };
         put(value, y, n);
     }

@@ -174,12 +174,16 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide {
-        let low = |x: __m256| _mm256_cvtps_pd(_mm256_castps256_ps128(x));
-        let high = |x: __m256| _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(x));
-        (
-            _mm256_fmadd_pd(low(self.0), low(b.0), sums.0),
-            _mm256_fmadd_pd(high(self.0), high(b.0), sums.1),
-        )
+        let (a, b) = (self.0, b.0);
+        let (a0, b0) = (
+            _mm256_cvtps_pd(_mm256_castps256_ps128(a)),
+            _mm256_cvtps_pd(_mm256_castps256_ps128(b)),
+        );
+        let (a1, b1) = (
+            _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(a)),
+            _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(b)),
+        );
+        (_mm256_fmadd_pd(a0, b0, sums.0), _mm256_fmadd_pd(a1, b1, sums.1))
     }
     #[inline(always)]
     unsafe fn sum_wide(sums: Self::Wide) -> f64 {
@@ -190,11 +194,6 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn evens(self, next: Self) -> Self {
         let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(self.0, next.0));
-        Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(pairs)))
-    }
-    #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(self.0, next.0));
         Self(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(pairs)))
     }
     #[inline(always)]
@@ -216,18 +215,22 @@ impl Vector for Avx2 {
                 x[i] = _mm256_maskload_ps(from.add(i * stride), first(columns));
             }
         }
-        let pd = |x: __m256| _mm256_castps_pd(x);
-        let ps = |x: __m256d| _mm256_castpd_ps(x);
         // `y[4 i + j]` holds in its half `l` the column `4 l + j` of the rows `4 i` to `4 i + 3`.
         let mut y = [_mm256_setzero_ps(); 8];
         for i in 0..2 {
             let (a, b, c, d) = (x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
-            let (ab, cd) = (pd(_mm256_unpacklo_ps(a, b)), pd(_mm256_unpacklo_ps(c, d)));
-            y[4 * i] = ps(_mm256_unpacklo_pd(ab, cd));
-            y[4 * i + 1] = ps(_mm256_unpackhi_pd(ab, cd));
-            let (ab, cd) = (pd(_mm256_unpackhi_ps(a, b)), pd(_mm256_unpackhi_ps(c, d)));
-            y[4 * i + 2] = ps(_mm256_unpacklo_pd(ab, cd));
-            y[4 * i + 3] = ps(_mm256_unpackhi_pd(ab, cd));
+            let (ab, cd) = (
+                _mm256_castps_pd(_mm256_unpacklo_ps(a, b)),
+                _mm256_castps_pd(_mm256_unpacklo_ps(c, d)),
+            );
+            y[4 * i] = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
+            y[4 * i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd));
+            let (ab, cd) = (
+                _mm256_castps_pd(_mm256_unpackhi_ps(a, b)),
+                _mm256_castps_pd(_mm256_unpackhi_ps(c, d)),
+            );
+            y[4 * i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
+            y[4 * i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd));
         }
         for j in 0..4 {
             x[j] = _mm256_permute2f128_ps::<0x20>(y[j], y[4 + j]);

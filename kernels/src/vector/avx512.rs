@@ -142,12 +142,16 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     unsafe fn fma_wide(self, b: Self, sums: Self::Wide) -> Self::Wide {
-        let low = |x: __m512| _mm512_cvtps_pd(_mm512_castps512_ps256(x));
-        let high = |x: __m512| _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(x));
-        (
-            _mm512_fmadd_pd(low(self.0), low(b.0), sums.0),
-            _mm512_fmadd_pd(high(self.0), high(b.0), sums.1),
-        )
+        let (a, b) = (self.0, b.0);
+        let (a0, b0) = (
+            _mm512_cvtps_pd(_mm512_castps512_ps256(a)),
+            _mm512_cvtps_pd(_mm512_castps512_ps256(b)),
+        );
+        let (a1, b1) = (
+            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(a)),
+            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(b)),
+        );
+        (_mm512_fmadd_pd(a0, b0, sums.0), _mm512_fmadd_pd(a1, b1, sums.1))
     }
     #[inline(always)]
     unsafe fn sum_wide(sums: Self::Wide) -> f64 {
@@ -156,11 +160,6 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn evens(self, next: Self) -> Self {
         let places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        Self(_mm512_permutex2var_ps(self.0, places, next.0))
-    }
-    #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        let places = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
         Self(_mm512_permutex2var_ps(self.0, places, next.0))
     }
     #[inline(always)]
@@ -183,18 +182,22 @@ impl Vector for Avx512 {
                 x[i] = _mm512_maskz_loadu_ps(first(columns), from.add(i * stride));
             }
         }
-        let pd = |x: __m512| _mm512_castps_pd(x);
-        let ps = |x: __m512d| _mm512_castpd_ps(x);
         // `y[4 i + j]` holds in its quarter `l` the column `4 l + j` of the rows `4 i` to `4 i + 3`.
         let mut y = [_mm512_setzero_ps(); 16];
         for i in 0..4 {
             let (a, b, c, d) = (x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]);
-            let (ab, cd) = (pd(_mm512_unpacklo_ps(a, b)), pd(_mm512_unpacklo_ps(c, d)));
-            y[4 * i] = ps(_mm512_unpacklo_pd(ab, cd));
-            y[4 * i + 1] = ps(_mm512_unpackhi_pd(ab, cd));
-            let (ab, cd) = (pd(_mm512_unpackhi_ps(a, b)), pd(_mm512_unpackhi_ps(c, d)));
-            y[4 * i + 2] = ps(_mm512_unpacklo_pd(ab, cd));
-            y[4 * i + 3] = ps(_mm512_unpackhi_pd(ab, cd));
+            let (ab, cd) = (
+                _mm512_castps_pd(_mm512_unpacklo_ps(a, b)),
+                _mm512_castps_pd(_mm512_unpacklo_ps(c, d)),
+            );
+            y[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            y[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+            let (ab, cd) = (
+                _mm512_castps_pd(_mm512_unpackhi_ps(a, b)),
+                _mm512_castps_pd(_mm512_unpackhi_ps(c, d)),
+            );
+            y[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            y[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
         }
         for j in 0..4 {
             let (a, b, c, d) = (y[j], y[4 + j], y[8 + j], y[12 + j]);

@@ -136,10 +136,6 @@ impl Vector for Neon {
         Self(vuzp1q_f32(self.0, next.0))
     }
     #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        Self(vuzp2q_f32(self.0, next.0))
-    }
-    #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
         (Self(vzip1q_f32(self.0, odds.0)), Self(vzip2q_f32(self.0, odds.0)))
     }
