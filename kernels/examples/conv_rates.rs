@@ -165,7 +165,10 @@ impl Bench {
 fn main() {
     let isa = Isa::best();
     let wanted = std::env::args().nth(1).unwrap_or_default();
-    println!("{}: GFLOP/s as if nothing were sparse (share of the peak beside it, and microseconds)", isa.name());
+    println!(
+        "{}: GFLOP/s as if nothing were sparse (share of the peak beside it, and microseconds)",
+        isa.name()
+    );
     let plain = Shape {
         images: 16,
         channels_in: 64,

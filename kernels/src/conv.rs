@@ -131,8 +131,8 @@ pub struct Conv {
 struct Sparse {
     /// Windows of the pool, in the order in which they are visited, and where each begins in the padded input, in pixels.
     order: Vec<[u32; 2]>,
-    /// Where the pixels of a window lie from its beginning.
-    offsets: Vec<u32>,
+    /// Where the pixels of a window lie from its beginning; 0 behind the last, so that any byte is a place.
+    offsets: Box<[u32; 256]>,
 }
 
 /// Floats of images that are brought into the cache at once, about.
@@ -214,7 +214,11 @@ impl Conv {
         let direct = pads == [0; 4] && input == Layout::ChannelsLast;
         let read = Walk {
             // A line more than the image takes: images a page apart would share a set of the cache.
-            image: if direct { padded[0] * line } else { Buffer::padded(padded[0] * line) + Buffer::LINE },
+            image: if direct {
+                padded[0] * line
+            } else {
+                Buffer::padded(padded[0] * line) + Buffer::LINE
+            },
             row: stride[0] * line,
             pixel: stride[1] * c,
         };
@@ -233,10 +237,18 @@ impl Conv {
         };
         let limit = (BLOCK / read.image.max(made[0] * made[1] * shape.channels_out)).max(1);
         // Behind a pool images are finished one by one; otherwise blocks are of nearly the same size.
-        let block = if pool.is_some() { 1 } else { shape.images.div_ceil(shape.images.div_ceil(limit)) };
+        let block = if pool.is_some() {
+            1
+        } else {
+            shape.images.div_ceil(shape.images.div_ceil(limit))
+        };
         let in_image = made[0] * made[1];
         let at_once = (CHUNK / in_image).clamp(1, block);
-        let chunk = if in_image < CHUNK { at_once * in_image } else { in_image.div_ceil(in_image.div_ceil(CHUNK)) };
+        let chunk = if in_image < CHUNK {
+            at_once * in_image
+        } else {
+            in_image.div_ceil(in_image.div_ceil(CHUNK))
+        };
         assert!(u32::try_from(at_once * read.image).is_ok(), "too large: {shape:?}");
         let place = |i| (i / in_image * read.image + i % in_image / made[1] * read.row + i % made[1] * read.pixel) as u32;
         let pixels = (0..at_once * in_image).map(place).collect();
@@ -266,7 +278,9 @@ impl Conv {
 
     /// The convolution that makes the gradient by the input from that by the output.
     fn plan_turned(&self) -> Option<Self> {
-        let Shape { kernel, dilation, pads, .. } = self.shape;
+        let Shape {
+            kernel, dilation, pads, ..
+        } = self.shape;
         if self.shape.stride != [1, 1] {
             return None;
         }
@@ -283,7 +297,10 @@ impl Conv {
             ..self.shape
         };
         let unlimited = Self::plan(self.isa, shape, Layout::ChannelsLast, self.input, false, None);
-        Some(Self { block: self.block, ..unlimited })
+        Some(Self {
+            block: self.block,
+            ..unlimited
+        })
     }
 
     fn plan_sparse(&self) -> Option<Sparse> {
@@ -310,7 +327,10 @@ impl Conv {
                     .map(move |&x| [(y * self.out[1] + x) as u32, place(y * window[0], x * window[1])])
             })
             .collect();
-        let offsets = (0..window[0]).flat_map(|y| (0..window[1]).map(move |x| place(y, x))).collect();
+        let mut offsets = Box::new([0; 256]);
+        for i in 0..window[0] * window[1] {
+            offsets[i] = place(i / window[1], i % window[1]);
+        }
         Some(Sparse { order, offsets })
     }
 

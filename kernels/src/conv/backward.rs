@@ -13,7 +13,13 @@ use crate::isa::dispatch;
 
 /// One tap alone.
 fn one_run(len: usize) -> Runs {
-    Runs { rows: 1, row_step: 0, columns: 1, column_step: 0, len }
+    Runs {
+        rows: 1,
+        row_step: 0,
+        columns: 1,
+        column_step: 0,
+        len,
+    }
 }
 
 impl Conv {
@@ -94,7 +100,13 @@ impl Conv {
         }
         let [gradient, turned] = self.gradient_parts();
         if let Some(conv) = &self.turned {
-            return [Buffer::padded(conv.weights_len()), gradient, turned, conv.forward_parts().iter().sum(), 0];
+            return [
+                Buffer::padded(conv.weights_len()),
+                gradient,
+                turned,
+                conv.forward_parts().iter().sum(),
+                0,
+            ];
         }
         let weights = if self.is_depthwise() { 0 } else { self.turned_len() };
         [Buffer::padded(weights), gradient, turned, self.packed_len(), 0]
@@ -106,7 +118,11 @@ impl Conv {
             return self.sparse_parts();
         }
         let [gradient, turned] = self.gradient_parts();
-        let column = if self.is_depthwise() { 0 } else { self.chunk * self.panels[0].width };
+        let column = if self.is_depthwise() {
+            0
+        } else {
+            self.chunk * self.panels[0].width
+        };
         [self.packed_len(), gradient, turned, Buffer::padded(column), 0]
     }
 
@@ -233,7 +249,11 @@ impl Conv {
                 conv.forward(from, &turned[..conv.weights_len()], None, dx, &mut [], padded);
                 continue;
             }
-            let to = if self.direct { &mut *dx } else { &mut padded[..n * self.read.image] };
+            let to = if self.direct {
+                &mut *dx
+            } else {
+                &mut padded[..n * self.read.image]
+            };
             to.fill(0.0);
             let to = to.as_mut_ptr();
             // SAFETY: `from` holds n images' gradients, `to` n images of this walk, and every tap of every pixel lies in them.
@@ -291,7 +311,8 @@ impl Conv {
                 for tap in 0..taps {
                     for panel in &in_panels {
                         let row = out.first * taps * self.channels_in + (tap * self.channels_in + panel.first) * out.width;
-                        let column = panel.first * taps * self.channels_out + (turned_tap(tap) * self.channels_out + out.first) * panel.width;
+                        let column =
+                            panel.first * taps * self.channels_out + (turned_tap(tap) * self.channels_out + out.first) * panel.width;
                         let transpose = Transpose {
                             from: weights[row..].as_ptr(),
                             from_step: out.width,
@@ -390,15 +411,7 @@ impl Conv {
 
     /// # Safety
     /// `from` holds `n` images as they are read, `gradient` their gradients; the target has the weights' length.
-    unsafe fn outer_products(
-        &self,
-        n: usize,
-        from: *const f32,
-        gradient: *const f32,
-        alpha: f32,
-        target: &mut [f32],
-        column: &mut [f32],
-    ) {
+    unsafe fn outer_products(&self, n: usize, from: *const f32, gradient: *const f32, alpha: f32, target: &mut [f32], column: &mut [f32]) {
         if self.is_depthwise() {
             let weights = depthwise::Weights {
                 taps: self.runs,
@@ -423,16 +436,21 @@ impl Conv {
                     let pixels = &self.pixels[..at_once.min(n - image) * in_image];
                     for (part, pixels) in pixels.chunks(self.chunk).enumerate() {
                         let pixel = image * in_image + part * self.chunk;
-                        assert!(column.len() >= pixels.len() * panel.width);
-                        let copied = Column {
-                            pixels: pixels.len(),
-                            channels: panel.channels,
-                            from: gradient.add(pixel * self.shape.channels_out + channel),
-                            from_step: self.shape.channels_out,
-                            to: column.as_mut_ptr(),
-                        };
-                        let gradient = copied.to;
-                        dispatch(self.isa, copied);
+                        let from_step = self.shape.channels_out;
+                        let mut gradient = gradient.add(pixel * from_step + channel);
+                        if from_step != panel.width {
+                            assert!(column.len() >= pixels.len() * panel.width);
+                            let to = column.as_mut_ptr();
+                            let copy = Column {
+                                pixels: pixels.len(),
+                                channels: panel.channels,
+                                from: gradient,
+                                from_step,
+                                to,
+                            };
+                            dispatch(self.isa, copy);
+                            gradient = to;
+                        }
                         for run in 0..self.runs.rows * self.runs.columns {
                             let (row, column) = (run / self.runs.columns, run % self.runs.columns);
                             let begin = row * self.runs.row_step + column * self.runs.column_step + group * self.channels_in;

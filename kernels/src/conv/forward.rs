@@ -45,8 +45,14 @@ impl Conv {
 
     /// Floats of a block as it is read, of rows before the pool, of outputs with their channels last.
     pub(super) fn forward_parts(&self) -> [usize; 3] {
-        let rows = self.pool.map_or(0, |pool| pool.window[0] * self.out[1] * pool.window[1] * self.kept_step());
-        let out = if self.output == Layout::ChannelsFirst { self.block * self.image_len()[1] } else { 0 };
+        let rows = self
+            .pool
+            .map_or(0, |pool| pool.window[0] * self.out[1] * pool.window[1] * self.kept_step());
+        let out = if self.output == Layout::ChannelsFirst {
+            self.block * self.image_len()[1]
+        } else {
+            0
+        };
         [self.packed_len(), rows, Buffer::padded(out)]
     }
 
