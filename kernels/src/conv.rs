@@ -122,8 +122,8 @@ pub struct Conv {
 struct Sparse {
     /// Windows of the pool, in the order in which they are visited, and where each begins in the padded input, in pixels.
     order: Vec<[u32; 2]>,
-    /// Where the pixels of a window lie from its beginning.
-    offsets: Vec<u32>,
+    /// Where the pixels of a window lie from its beginning; 0 behind the last, so that any byte is a place.
+    offsets: Box<[u32; 256]>,
 }
 
 /// Floats of images that are brought into the cache at once, about.
@@ -318,7 +318,10 @@ impl Conv {
                     .map(move |&x| [(y * self.out[1] + x) as u32, place(y * window[0], x * window[1])])
             })
             .collect();
-        let offsets = (0..window[0]).flat_map(|y| (0..window[1]).map(move |x| place(y, x))).collect();
+        let mut offsets = Box::new([0; 256]);
+        for i in 0..window[0] * window[1] {
+            offsets[i] = place(i / window[1], i % window[1]);
+        }
         Some(Sparse { order, offsets })
     }
 

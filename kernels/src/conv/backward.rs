@@ -436,16 +436,21 @@ impl Conv {
                     let pixels = &self.pixels[..at_once.min(n - image) * in_image];
                     for (part, pixels) in pixels.chunks(self.chunk).enumerate() {
                         let pixel = image * in_image + part * self.chunk;
-                        assert!(column.len() >= pixels.len() * panel.width);
-                        let copied = Column {
-                            pixels: pixels.len(),
-                            channels: panel.channels,
-                            from: gradient.add(pixel * self.shape.channels_out + channel),
-                            from_step: self.shape.channels_out,
-                            to: column.as_mut_ptr(),
-                        };
-                        let gradient = copied.to;
-                        dispatch(self.isa, copied);
+                        let from_step = self.shape.channels_out;
+                        let mut gradient = gradient.add(pixel * from_step + channel);
+                        if from_step != panel.width {
+                            assert!(column.len() >= pixels.len() * panel.width);
+                            let to = column.as_mut_ptr();
+                            let copy = Column {
+                                pixels: pixels.len(),
+                                channels: panel.channels,
+                                from: gradient,
+                                from_step,
+                                to,
+                            };
+                            dispatch(self.isa, copy);
+                            gradient = to;
+                        }
                         for run in 0..self.runs.rows * self.runs.columns {
                             let (row, column) = (run / self.runs.columns, run % self.runs.columns);
                             let begin = row * self.runs.row_step + column * self.runs.column_step + group * self.channels_in;

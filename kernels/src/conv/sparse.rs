@@ -44,8 +44,8 @@ pub(super) struct Gather<'a> {
     pub(super) channels: usize,
     /// Windows in the order in which they are to be listed, and where each begins in the padded input.
     pub(super) order: &'a [[u32; 2]],
-    /// Where the pixels of a window lie from its beginning.
-    pub(super) offsets: &'a [u32],
+    /// Where the pixels of a window lie from its beginning; 0 behind the last.
+    pub(super) offsets: &'a [u32; 256],
 }
 
 impl List {
@@ -58,16 +58,21 @@ impl List {
         for &[window, base] in from.order {
             let window = window as usize;
             let picks = &from.picks[window * from.pick_step..][..channels];
+            let begin = window * from.window_step;
+            let last = begin + (channels - 1) * from.channel_step;
+            assert!(last < from.gradient.len() && (from.y.is_empty() || last < from.y.len()));
+            let mut entries = self.entries;
             for (c, (count, &pick)) in counts.iter_mut().zip(picks).enumerate() {
-                let i = window * from.window_step + c * from.channel_step;
-                let mut value = from.gradient[i];
-                if !from.y.is_empty() {
-                    value = if from.y[i] > 0.0 { value } else { 0.0 };
-                }
-                let at = base + from.offsets[usize::from(pick)];
+                let i = begin + c * from.channel_step;
+                let shut = !from.y.is_empty() && !(*from.y.get_unchecked(i) > 0.0);
+                let value = if shut { 0.0 } else { *from.gradient.get_unchecked(i) };
                 // Written in any case, and kept by counting it: zeros come at random, and a branch would be guessed wrong.
-                *self.entries.add(c * self.slots + *count as usize) = Entry { at, value };
+                entries.add(*count as usize).write(Entry {
+                    at: base + from.offsets[usize::from(pick)],
+                    value,
+                });
                 *count += u32::from(value != 0.0);
+                entries = entries.add(self.slots);
             }
         }
     }
