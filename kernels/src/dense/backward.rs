@@ -29,26 +29,29 @@ pub(super) fn backward(
     bias: Option<Target<'_>>,
     scratch: &mut [f32],
 ) {
-    let stride = layer.stride();
     let alpha = target.as_ref().map_or(0.0, |target| target.alpha);
     let target = target.map(|target| target.values);
-    let (dy, scaled) = scratch[..2 * rows * stride].split_at_mut(rows * stride);
-    for row in 0..rows {
-        let at = row * layer.outputs..(row + 1) * layer.outputs;
-        let (dy, scaled) = (&mut dy[row * stride..][..stride], &mut scaled[row * stride..][..stride]);
-        let from = &pass.dy[at.clone()];
-        if layer.relu {
-            for ((d, &from), &y) in dy.iter_mut().zip(from).zip(&pass.y[at]) {
-                *d = if y > 0.0 { from } else { 0.0 };
-            }
-        } else {
-            dy[..layer.outputs].copy_from_slice(from);
-        }
-        dy[layer.outputs..].fill(0.0);
-        for (s, d) in scaled.iter_mut().zip(&*dy) {
-            *s = alpha * d;
-        }
-    }
+    let few = rows <= MOST_ROWS;
+    // Many rows without a ReLU need no copy.
+    let stride = if few { layer.stride() } else { layer.outputs };
+    let (copy, scaled) = scratch[..2 * rows * stride].split_at_mut(rows * stride);
+    let dy = if few || layer.relu {
+        let kernel = Prepare {
+            layer,
+            rows,
+            stride,
+            y: if layer.relu { Some(pass.y) } else { None },
+            from: pass.dy,
+            alpha: if few { Some(alpha) } else { None },
+            dy: copy,
+            scaled,
+        };
+        // SAFETY: `y` and `from` hold `rows * outputs` values, `dy` and `scaled` `rows * stride`, and a stride is `outputs` at least.
+        unsafe { dispatch(isa, kernel) };
+        &*copy
+    } else {
+        pass.dy
+    };
     if let Some(bias) = bias {
         for row in dy.chunks_exact(stride) {
             for (b, d) in bias.values.iter_mut().zip(row) {
@@ -56,8 +59,8 @@ pub(super) fn backward(
             }
         }
     }
-    if rows > MOST_ROWS {
-        return product::backward(isa, layer, rows, pass.x, weights, dx, target, dy, scaled);
+    if !few {
+        return product::backward(isa, layer, rows, pass.x, weights, dx, target, dy, alpha);
     }
     let kernel = Backward {
         layer,
@@ -71,6 +74,45 @@ pub(super) fn backward(
     };
     // SAFETY: the lengths are as `run` reads and writes them: the caller checked them.
     unsafe { dispatch(isa, kernel) }
+}
+
+/// Copies the gradient by the output, through the ReLU, and times `alpha`; zeros in the padding.
+struct Prepare<'a> {
+    layer: Dense,
+    rows: usize,
+    stride: usize,
+    y: Option<&'a [f32]>,
+    from: &'a [f32],
+    alpha: Option<f32>,
+    dy: &'a mut [f32],
+    scaled: &'a mut [f32],
+}
+
+impl Kernel for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let zero = V::splat(0.0);
+        for row in 0..self.rows {
+            let mut column = 0;
+            while column < self.stride {
+                let n = self.layer.outputs.saturating_sub(column).min(V::LANES);
+                let wide = (self.stride - column).min(V::LANES);
+                let at = row * self.layer.outputs + column;
+                let mut d = V::load_n(self.from.as_ptr().add(at), n);
+                if let Some(y) = self.y {
+                    d = d.keep(V::load_n(y.as_ptr().add(at), n).gt(zero));
+                }
+                let to = row * self.stride + column;
+                d.store_n(self.dy.as_mut_ptr().add(to), wide);
+                if let Some(alpha) = self.alpha {
+                    d.mul(V::splat(alpha)).store_n(self.scaled.as_mut_ptr().add(to), wide);
+                }
+                column += V::LANES;
+            }
+        }
+    }
 }
 
 /// Rows of weights in one go.

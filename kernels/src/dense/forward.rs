@@ -40,7 +40,14 @@ pub(super) fn forward(
         let mut at = 0;
         for group in groups(rows, isa.most_rows()) {
             let first = at / inputs;
-            transpose(&x[first * inputs..], group, inputs, &mut scratch[at..at + group * inputs]);
+            let kernel = Transpose {
+                x: &x[first * inputs..][..group * inputs],
+                group,
+                inputs,
+                to: &mut scratch[at..at + group * inputs],
+            };
+            // SAFETY: both hold `group * inputs` values.
+            unsafe { dispatch(isa, kernel) };
             at += group * inputs;
         }
         scratch
@@ -58,14 +65,30 @@ pub(super) fn forward(
 }
 
 /// `[group, inputs]` to `[inputs, group]`.
-fn transpose(x: &[f32], group: usize, inputs: usize, to: &mut [f32]) {
-    // Four rows a pass, so that the writes meet the lines they touched before.
-    for first in (0..group).step_by(4) {
-        for i in first..(first + 4).min(group) {
-            let row = &x[i * inputs..][..inputs];
-            for (place, &v) in to[i..].iter_mut().step_by(group).zip(row) {
-                *place = v;
+struct Transpose<'a> {
+    x: &'a [f32],
+    group: usize,
+    inputs: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let mut row = 0;
+        while row < self.group {
+            let rows = V::LANES.min(self.group - row);
+            let mut column = 0;
+            while column < self.inputs {
+                let columns = V::LANES.min(self.inputs - column);
+                let from = self.x.as_ptr().add(row * self.inputs + column);
+                let to = self.to.as_mut_ptr().add(column * self.group + row);
+                V::transpose(from, self.inputs, rows, columns, to, self.group);
+                column += V::LANES;
             }
+            row += V::LANES;
         }
     }
 }

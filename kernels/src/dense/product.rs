@@ -138,7 +138,7 @@ pub(super) fn forward(isa: Isa, layer: Dense, rows: usize, x: &[f32], w: &[f32],
     }
 }
 
-/// `dy` and `scaled` are `[rows, stride]`.
+/// `dy`: the gradient by the output, through the ReLU, `[rows, outputs]`.
 pub(super) fn backward(
     isa: Isa,
     layer: Dense,
@@ -148,17 +148,13 @@ pub(super) fn backward(
     dx: Option<&mut [f32]>,
     target: Option<&mut [f32]>,
     dy: &[f32],
-    scaled: &[f32],
+    alpha: f32,
 ) {
-    let gradient = |values| Matrix {
-        values,
-        shape: [rows, layer.outputs],
-        strides: [layer.stride(), 1],
-    };
+    let dy = Matrix::rows(dy, [rows, layer.outputs]);
     if let Some(dx) = dx {
         let w = w.or(target.as_deref()).unwrap_or_default();
         let w = weights(layer, w).transposed();
-        product(isa, gradient(dy), w, 1.0, 0.0, MatrixMut::rows(dx, [rows, layer.inputs]));
+        product(isa, dy, w, 1.0, 0.0, MatrixMut::rows(dx, [rows, layer.inputs]));
     }
     let Some(target) = target else { return };
     let x = Matrix::rows(x, [rows, layer.inputs]).transposed();
@@ -167,5 +163,5 @@ pub(super) fn backward(
         shape: [layer.inputs, layer.outputs],
         strides: [layer.stride(), 1],
     };
-    product(isa, x, gradient(scaled), 1.0, 1.0, target);
+    product(isa, x, dy, alpha, 1.0, target);
 }

@@ -155,10 +155,6 @@ impl Vector for Portable {
         Self(lanes(|i| if i < 4 { self.0[2 * i] } else { next.0[2 * i - 8] }))
     }
     #[inline(always)]
-    unsafe fn odds(self, next: Self) -> Self {
-        Self(lanes(|i| if i < 4 { self.0[2 * i + 1] } else { next.0[2 * i - 7] }))
-    }
-    #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
         let half = |from: usize| Self(lanes(|i| if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }));
         (half(0), half(4))

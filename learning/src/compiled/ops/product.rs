@@ -12,6 +12,8 @@ pub(in super::super) struct BatchedProduct {
     pub(in super::super) n: usize,
     /// Which matrix of the left and of the right side each product takes.
     pub(in super::super) pairs: Vec<(usize, usize)>,
+    /// Whether no matrix of each side is taken twice.
+    once: [bool; 2],
 }
 
 impl BatchedProduct {
@@ -34,7 +36,19 @@ impl BatchedProduct {
                 *i = 0;
             }
         }
-        Self { m, k, n, pairs }
+        let once = [a, b].map(|shape| shape.iter().product::<usize>() == pairs.len());
+        Self { m, k, n, pairs, once }
+    }
+}
+
+impl BatchedProduct {
+    /// What stays of a gradient when a product is added to it: all, from zeros on, where there are several.
+    fn gather_into(&self, side: usize, gradient: &mut [f32]) -> f32 {
+        if self.once[side] {
+            return 0.0;
+        }
+        gradient.fill(0.0);
+        1.0
     }
 }
 
@@ -62,19 +76,19 @@ impl Operation for BatchedProduct {
         let (a, b, dy) = (io.input(0), io.input(1), io.by_output(0));
         let each = || dy.chunks_exact(m * n).zip(&self.pairs);
         if let Some(da) = io.by_inputs[0].take() {
-            da.fill(0.0);
+            let keep = self.gather_into(0, da);
             for (dy, &(i, j)) in each() {
                 let b = Matrix::rows(&b[j * k * n..][..k * n], [k, n]).transposed();
                 let da = MatrixMut::rows(&mut da[i * m * k..][..m * k], [m, k]);
-                product(io.isa, Matrix::rows(dy, [m, n]), b, 1.0, 1.0, da);
+                product(io.isa, Matrix::rows(dy, [m, n]), b, 1.0, keep, da);
             }
         }
         if let Some(db) = io.by_inputs[1].take() {
-            db.fill(0.0);
+            let keep = self.gather_into(1, db);
             for (dy, &(i, j)) in each() {
                 let a = Matrix::rows(&a[i * m * k..][..m * k], [m, k]).transposed();
                 let db = MatrixMut::rows(&mut db[j * k * n..][..k * n], [k, n]);
-                product(io.isa, a, Matrix::rows(dy, [m, n]), 1.0, 1.0, db);
+                product(io.isa, a, Matrix::rows(dy, [m, n]), 1.0, keep, db);
             }
         }
     }
