@@ -5,6 +5,7 @@ mod crowd;
 mod demo;
 mod flood;
 mod idle;
+mod infer;
 mod kills;
 mod relay;
 mod report;
@@ -34,6 +35,11 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Training steps a second and peak memory of seven models, beside PyTorch.
     Train(train::TrainArgs),
+    /// One thread running McMahan's CNN forward: the compiled plan, tract, and onnxruntime.
+    Infer(infer::InferArgs),
+    /// A process that `infer` measures.
+    #[command(hide = true)]
+    InferRuns(infer::RunsArgs),
     /// 10,000 idle agents on one aggregator: memory, processor time, and the way back after kill -9.
     Idle(idle::IdleArgs),
     /// 10 and 1000 agents that send an update each in one round: the aggregator's memory, seconds, processor seconds.
@@ -61,6 +67,8 @@ fn main() -> Result<()> {
         Command::Round(args) => round::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Infer(args) => infer::run(&args),
+        Command::InferRuns(args) => infer::run_child(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Crowd(args) => crowd::run(&args),
         Command::Flood(args) => flood::run(&args),

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::{median, mib, publish};
 use cases::{CASES, Case};
-use child::{Run, Worker};
-pub(crate) use child::{StepsArgs, run as run_steps};
+use child::Run;
+pub(crate) use child::{Ran, Ready, StepsArgs, Worker, run as run_steps, say};
 
 /// Where the peer's program is, from the repository's root.
 const PEER_SCRIPT: &str = "bench/peers/torch_steps.py";
@@ -32,6 +32,12 @@ pub(crate) struct TrainArgs {
     /// Numbers of threads.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
     threads: Vec<usize>,
+    /// Processes that train at the same time on each side, each with as many threads; their rates are added.
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Have both sides do with these instructions: avx2.
+    #[arg(long)]
+    isa: Option<InstructionSet>,
     /// Which: 2nn-b10, 2nn-b32, cnn-b10, cnn-b32, lstm-lm, transformer, resnet18. All where none is named.
     #[arg(long, value_delimiter = ',')]
     models: Vec<String>,
@@ -41,6 +47,29 @@ pub(crate) struct TrainArgs {
     /// Write the figures to this file too.
     #[arg(long, alias = "json", value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// What a processor without newer instructions has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum InstructionSet {
+    Avx2,
+}
+
+impl TrainArgs {
+    /// What our processes, and the peer's, are told by their environment.
+    fn settings(&self) -> [&'static [(&'static str, &'static str)]; 2] {
+        match self.isa {
+            None => [&[], &[]],
+            Some(InstructionSet::Avx2) => [
+                &[("AIMASS_CPU_ISA", "avx2")],
+                &[
+                    ("ATEN_CPU_CAPABILITY", "avx2"),
+                    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+                    ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+                ],
+            ],
+        }
+    }
 }
 
 pub(crate) fn run(args: &TrainArgs) -> Result<()> {
@@ -67,7 +96,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
             let measured = measure(case, threads, &model, args)?;
             lines.push(line(case, threads, &measured));
             results.push(measured.record(case, threads));
-            versions = measured.sides.iter().map(|side| side.worker.ready.versions.clone()).collect();
+            versions = measured.sides.iter().map(|side| side.ready().versions.clone()).collect();
         }
     }
     let result = json!({
@@ -77,6 +106,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
         "versions": versions,
         "runs": args.runs,
         "seconds_a_run": args.seconds,
+        "clients": args.clients.max(1),
+        "instructions": args.isa.map(|isa| format!("{isa:?}").to_lowercase()),
         "results": results,
     });
     publish(&result, args.output.as_deref())?;
@@ -84,17 +115,44 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     Ok(())
 }
 
-/// One of the two: the process, and what it did.
+/// One of the two: its processes, and what they did together each time.
 #[derive(Debug)]
 struct Side {
-    worker: Worker,
-    runs: Vec<Run>,
+    workers: Vec<Worker>,
+    runs: Vec<Vec<Run>>,
     peak_bytes: u64,
 }
 
 impl Side {
+    /// Steps a second of all processes together.
     fn rates(&self) -> Vec<f64> {
-        self.runs.iter().map(|run| run.ran.steps as f64 / run.ran.seconds).collect()
+        let rate = |run: &Run| run.ran.steps as f64 / run.ran.seconds;
+        self.runs.iter().map(|together| together.iter().map(rate).sum()).collect()
+    }
+
+    fn ready(&self) -> &Ready {
+        &self.workers[0].ready
+    }
+
+    /// All processes at once.
+    fn run(&mut self, seconds: f64) -> Result<()> {
+        let together: Result<Vec<Run>> = std::thread::scope(|scope| {
+            let running: Vec<_> = self
+                .workers
+                .iter_mut()
+                .map(|worker| scope.spawn(move || worker.run(seconds)))
+                .collect();
+            let ended = running.into_iter().map(|thread| thread.join());
+            ended
+                .map(|run| run.unwrap_or_else(|_| bail!("a measuring thread panicked")))
+                .collect()
+        });
+        let together = together?;
+        if let Some(run) = together.iter().find(|run| !run.ran.loss.is_finite()) {
+            bail!("the loss is {}", run.ran.loss);
+        }
+        self.runs.push(together);
+        Ok(())
     }
 
     /// Processor time of all threads, which other processes disturb less than they do the clock.
@@ -103,6 +161,7 @@ impl Side {
             &self
                 .runs
                 .iter()
+                .flatten()
                 .map(|run| 1000.0 * run.cpu_s / run.ran.steps as f64)
                 .collect::<Vec<_>>(),
         )
@@ -117,10 +176,10 @@ impl Side {
                 "max": rates.iter().copied().fold(0.0, f64::max),
             },
             "processor_ms_a_step": self.cpu_ms(),
-            "loss_at_last": self.runs.last().map(|run| run.ran.loss),
+            "loss_at_last": self.runs.last().and_then(|together| together.first()).map(|run| run.ran.loss),
             "peak_mib": mib(self.peak_bytes),
-            "before_the_model_mib": mib(self.worker.ready.start_bytes),
-            "estimated_mib": self.worker.ready.estimated_bytes.map(mib),
+            "before_the_model_mib": mib(self.ready().start_bytes),
+            "estimated_mib": self.ready().estimated_bytes.map(mib),
         })
     }
 }
@@ -145,7 +204,7 @@ impl Measured {
             "what": case.title(),
             "batch": case.batch,
             "threads": threads,
-            "weights": self.sides.first().map(|ours| ours.worker.ready.weights),
+            "weights": self.sides.first().map(|ours| ours.ready().weights),
             "aimass": self.sides.first().map(Side::record),
             "pytorch": self.sides.get(1).map(Side::record),
             "ratio": ratios.map(|ratios| json!({
@@ -167,7 +226,16 @@ fn measure(case: Case, threads: usize, model: &Path, args: &TrainArgs) -> Result
         text("--threads"),
         text(&threads),
     ];
-    let mut workers = vec![Worker::start(&std::env::current_exe()?, &ours, format!("our {}", case.name))?];
+    let start = |program: &Path, arguments: &[OsString], settings: &[(&str, &str)], what: String| -> Result<Side> {
+        let each = (0..args.clients.max(1)).map(|_| Worker::start(program, arguments, settings, what.clone()));
+        Ok(Side {
+            workers: each.collect::<Result<_>>()?,
+            runs: Vec::new(),
+            peak_bytes: 0,
+        })
+    };
+    let [our_settings, peer_settings] = args.settings();
+    let mut sides = vec![start(&std::env::current_exe()?, &ours, our_settings, format!("our {}", case.name))?];
     if let Some(python) = &args.peer {
         let peer = [
             text(PEER_SCRIPT),
@@ -177,18 +245,10 @@ fn measure(case: Case, threads: usize, model: &Path, args: &TrainArgs) -> Result
             text("--threads"),
             text(&threads),
         ];
-        workers.push(Worker::start(python, &peer, format!("PyTorch's {}", case.name))?);
+        sides.push(start(python, &peer, peer_settings, format!("PyTorch's {}", case.name))?);
     }
-    let mut sides: Vec<Side> = workers
-        .into_iter()
-        .map(|worker| Side {
-            worker,
-            runs: Vec::new(),
-            peak_bytes: 0,
-        })
-        .collect();
     if let [ours, peer] = &sides[..] {
-        let (ours, peer) = (ours.worker.ready.weights, peer.worker.ready.weights);
+        let (ours, peer) = (ours.ready().weights, peer.ready().weights);
         ensure!(
             ours == peer,
             "{}: {ours} weights train here, {peer} in PyTorch: not the same model",
@@ -197,13 +257,11 @@ fn measure(case: Case, threads: usize, model: &Path, args: &TrainArgs) -> Result
     }
     for _ in 0..args.runs.max(1) {
         for side in &mut sides {
-            let run = side.worker.run(args.seconds)?;
-            ensure!(run.ran.loss.is_finite(), "{}: the loss is {}", case.name, run.ran.loss);
-            side.runs.push(run);
+            side.run(args.seconds).with_context(|| case.name.to_owned())?;
         }
     }
     for side in &mut sides {
-        side.peak_bytes = side.worker.usage()?.peak_rss_bytes;
+        side.peak_bytes = side.workers[0].usage()?.peak_rss_bytes;
     }
     Ok(Measured { sides })
 }
@@ -224,7 +282,7 @@ const HEADER: [&str; 10] = [
 fn line(case: Case, threads: usize, measured: &Measured) -> [String; 10] {
     let dash = || "-".to_owned();
     let rate = |side: Option<&Side>| side.map_or_else(dash, |side| digits(median(&side.rates())));
-    let grown = |side: &Side| mib(side.peak_bytes.saturating_sub(side.worker.ready.start_bytes));
+    let grown = |side: &Side| mib(side.peak_bytes.saturating_sub(side.ready().start_bytes));
     let (ours, peer) = (measured.sides.first(), measured.sides.get(1));
     let ratio = measured.ratios().map_or_else(dash, |ratios| {
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
@@ -233,7 +291,7 @@ fn line(case: Case, threads: usize, measured: &Measured) -> [String; 10] {
     });
     let cpu = |side: Option<&Side>| side.map(|side| digits(side.cpu_ms()));
     let estimated = ours
-        .and_then(|side| side.worker.ready.estimated_bytes)
+        .and_then(|side| side.ready().estimated_bytes)
         .map(|bytes| format!("{:.0}", mib(bytes)));
     [
         case.title().to_owned(),
@@ -252,7 +310,7 @@ fn line(case: Case, threads: usize, measured: &Measured) -> [String; 10] {
             )
         }),
         peer.map_or_else(dash, |side| format!("{:.0} ({:.0})", mib(side.peak_bytes), grown(side))),
-        ours.map_or_else(dash, |side| side.worker.ready.weights.to_string()),
+        ours.map_or_else(dash, |side| side.ready().weights.to_string()),
     ]
 }
 

@@ -24,47 +24,48 @@ const WARM_UP: usize = 2;
 
 /// What a process says when it has made its first steps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     /// Floats that train.
-    pub(super) weights: u64,
+    pub(crate) weights: u64,
     /// Resident before the model was there, bytes.
-    pub(super) start_bytes: u64,
+    pub(crate) start_bytes: u64,
     /// By name, for the record.
-    pub(super) versions: serde_json::Value,
+    pub(crate) versions: serde_json::Value,
     /// What `aimass model check` says of a step's memory; the peer says nothing.
     #[serde(default)]
-    pub(super) estimated_bytes: Option<u64>,
+    pub(crate) estimated_bytes: Option<u64>,
 }
 
 /// What it says of the time that it was given.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Ran {
-    pub(super) steps: u64,
-    pub(super) seconds: f64,
-    pub(super) loss: f64,
+pub(crate) struct Ran {
+    pub(crate) steps: u64,
+    pub(crate) seconds: f64,
+    pub(crate) loss: f64,
 }
 
 /// The same with the processor time of all its threads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) ran: Ran,
-    pub(super) cpu_s: f64,
+pub(crate) struct Run {
+    pub(crate) ran: Ran,
+    pub(crate) cpu_s: f64,
 }
 
 /// A running process.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     child: Child,
     ask: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     what: String,
-    pub(super) ready: Ready,
+    pub(crate) ready: Ready,
 }
 
 impl Worker {
-    pub(super) fn start(program: &Path, args: &[OsString], what: String) -> Result<Self> {
+    pub(crate) fn start(program: &Path, args: &[OsString], settings: &[(&str, &str)], what: String) -> Result<Self> {
         let child = Command::new(program)
             .args(args)
+            .envs(settings.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
@@ -82,7 +83,7 @@ impl Worker {
     }
 
     /// Lets it train for so long, and at least one step.
-    pub(super) fn run(&mut self, seconds: f64) -> Result<Run> {
+    pub(crate) fn run(&mut self, seconds: f64) -> Result<Run> {
         let before = self.usage()?.cpu_s;
         let ask = self.ask.as_mut().context("the process was told to end")?;
         writeln!(ask, "{seconds}").with_context(|| format!("{} has ended", self.what))?;
@@ -92,7 +93,7 @@ impl Worker {
     }
 
     /// Its memory and processor time until now.
-    pub(super) fn usage(&self) -> Result<Usage> {
+    pub(crate) fn usage(&self) -> Result<Usage> {
         usage_of(self.child.id()).with_context(|| format!("can't read the memory of {}", self.what))
     }
 }
@@ -182,7 +183,7 @@ fn sequence(batch: &aimass_learning::Batch) -> usize {
     batch.inputs.first().and_then(|x| x.shape().get(1)).copied().unwrap_or(1)
 }
 
-fn say(what: &impl Serialize) -> Result<()> {
+pub(crate) fn say(what: &impl Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(what)?)?;
     out.flush()?;
