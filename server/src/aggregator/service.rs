@@ -114,7 +114,13 @@ pub async fn run(
     };
     durable::create_private_dir(&data_dir).map_err(data_error)?;
     // The store comes first: its lock keeps a second process from touching anything else in the folder.
-    let store = AggregatorStore::open(&data_dir.join("store"), config.tenant.clone())?;
+    let (folder, tenant) = (data_dir.join("store"), config.tenant.clone());
+    let store = tokio::task::spawn_blocking(move || AggregatorStore::open(&folder, tenant))
+        .await
+        .map_err(|e| ServeError::Ended {
+            part: "store",
+            reason: e.to_string(),
+        })??;
     let mut rng = system_rng()?;
     let trust = identity(&data_dir, &config.tenant, join, &mut rng).await?;
     let blobs = BlobStore::open(&data_dir.join("blobs"))?;
