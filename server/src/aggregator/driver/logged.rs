@@ -45,9 +45,15 @@ impl Driver {
     /// Forgets a round durably: what its members are told next must not be undone by a restart. One whose survivors were settled is in the log from then
     /// on: a server that has it run again without one of them is seen.
     pub(super) async fn drop_round(&mut self, cohort: CohortId) {
-        let descriptor = self.descriptor_digest(cohort);
-        if let Some(sum) = self.sums.get(&cohort) {
-            let (store, log, open) = (self.shared.store.clone(), self.shared.log.clone(), sum.open.clone());
+        // One that could not be taken up again has no sum, and is on the disk all the same.
+        let restored = self.restored.get(&cohort).map(|restored| &restored.open);
+        let open = self.sums.get(&cohort).map(|sum| &sum.open).or(restored).cloned();
+        if let Some(open) = open {
+            let descriptor = match &open.secagg {
+                Some(record) => Some(record.descriptor_digest()),
+                None => self.descriptor_digest(cohort),
+            };
+            let (store, log) = (self.shared.store.clone(), self.shared.log.clone());
             let dropped = tokio::task::spawn_blocking(move || abandon(&store, &log, &open, descriptor));
             let dropped = match dropped.await {
                 Ok(dropped) => dropped.map_err(|e| e.to_string()),
@@ -58,7 +64,7 @@ impl Driver {
                 tracing::error!(%cohort, %reason, "a round that is given up could not be forgotten");
             }
         }
-        self.forget_sum(cohort);
+        self.forget_sum(cohort, false);
     }
 
     /// Forgets a cohort that was never made durable. If its members were asked for their part of a draw, that is in the log: a server that draws until it

@@ -27,6 +27,11 @@ impl Waiting {
         self.open.insert((agent, kind), Waiter { answers, cohort });
     }
 
+    /// Whether the agent waits for an answer of this kind.
+    pub(super) fn is_open(&self, agent: AgentId, kind: RequestKind) -> bool {
+        self.open.contains_key(&(agent, kind))
+    }
+
     /// Answers a request, if it is still open.
     pub(super) fn answer(&mut self, agent: AgentId, kind: RequestKind, answer: Answer) {
         let ends = !matches!(answer, Answer::UploadFrom(_));
