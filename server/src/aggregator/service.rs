@@ -25,6 +25,7 @@ use super::live::Live;
 use super::log::ModelLog;
 use super::models::Models;
 use super::registry::Registry;
+use super::retention;
 use super::traffic::Traffic;
 use super::trust::ServerTrust;
 use super::turns::Turns;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) max_agents: usize,
     /// See [`Config::max_journal_bytes`].
     pub(crate) max_journal_bytes: u64,
+    /// See [`Config::keep_survivors_days`].
+    pub(crate) keep_survivors: Duration,
     /// Small records.
     pub(crate) store: AggregatorStore,
     /// The log of models.
@@ -147,6 +150,7 @@ pub async fn run(
         max_running_jobs: config.max_running_jobs,
         max_agents: config.max_agents,
         max_journal_bytes: config.max_journal_bytes,
+        keep_survivors: retention::kept_for(config.keep_survivors_days),
         store,
         log,
         blobs,

@@ -1,11 +1,13 @@
 //! What of the rounds goes into the log, and what of the log goes into the rounds.
 
+use std::sync::Arc;
+
 use aimass_crypto::hash::sha256;
 use aimass_federation::coordinator::{CohortTerms, OpenRound, SecAggRecord};
 use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEvent, LogHead};
 use aimass_protocol::{CohortId, Digest, JobId};
 
-use super::{Answer, Driver};
+use super::{Answer, Driver, now};
 use crate::aggregator::log::{ModelLog, Survivors};
 use crate::store::{AggregatorStore, StoreError};
 
@@ -65,6 +67,21 @@ impl Driver {
             }
         }
         self.forget_sum(cohort, false);
+        self.forget_old_survivors();
+    }
+
+    /// Forgets who was in rounds of long ago, without anybody waiting for it.
+    pub(super) fn forget_old_survivors(&self) {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(
+            move || match shared.log.forget_old_survivors(&shared.store, now(), shared.keep_survivors) {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "openings of survivors are old enough to be forgotten"),
+                Err(error) => {
+                    tracing::error!(%error, "old openings of survivors could not be forgotten; it is tried again after the next round")
+                }
+            },
+        );
     }
 
     /// Forgets a cohort that was never made durable. If its members were asked for their part of a draw, that is in the log: a server that draws until it
