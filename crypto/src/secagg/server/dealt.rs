@@ -22,7 +22,7 @@ pub struct UnverifiedShares {
 pub struct VerifiedShares(UnverifiedShares);
 
 impl UnverifiedShares {
-    /// Verifies the signatures: about 50 microseconds for each neighbour.
+    /// Verifies the signatures, one for each neighbour.
     ///
     /// # Errors
     /// [`Fault::ForgedShare`].

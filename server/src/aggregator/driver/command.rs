@@ -61,6 +61,8 @@ impl Ask {
     pub(super) fn cohort(&self) -> Option<CohortId> {
         match self {
             Self::Upload { cohort, .. } => Some(*cohort),
+            Self::Secure(step) => Some(step.cohort()),
+            Self::Shares(shares) => Some(shares.cohort),
             _ => None,
         }
     }

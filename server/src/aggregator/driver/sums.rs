@@ -313,10 +313,11 @@ impl Driver {
         for (member, _) in &sum.open.members {
             if is_untold {
                 let answer = Answer::Survivors(SurvivorsReply::NotIncluded);
-                self.waiting.answer(*member, RequestKind::Survivors, answer);
+                self.waiting.answer_about(cohort, *member, RequestKind::Survivors, answer);
             }
             if is_unmasked {
-                self.waiting.answer(*member, RequestKind::Unmask, Answer::Unmask(shares));
+                let answer = Answer::Unmask(shares);
+                self.waiting.answer_about(cohort, *member, RequestKind::Unmask, answer);
             }
         }
     }
