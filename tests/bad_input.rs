@@ -40,6 +40,22 @@ fn job_files_are_refused_with_the_line_and_the_fix() {
         &good.replace("mode = \"plain\"", "mode = \"secure\""),
         &["aggregation.mode", "round.min of at least 3", "mode = \"plain\""],
     );
+    // The aggregator would refuse it with the same words.
+    let large = good.replace("mode = \"plain\"", "mode = \"secure\"\nfloor = 3");
+    let large: Vec<&str> = large
+        .lines()
+        .filter(|l| !["min =", "max =", "target ="].iter().any(|key| l.starts_with(key)))
+        .collect();
+    let large = large.join("\n").replace("[round]", "[round]\nmin = 3\ntarget = 900\nmax = 917");
+    check(
+        &large,
+        &[
+            "round.max",
+            "917 agents would need",
+            "over the limit of 300",
+            "profile = \"standard\"",
+        ],
+    );
     check(
         &good.replace("lr = 0.1", "lr = 0.1\nlora = { rank = 4, targets = [\"nothing\"] }"),
         &["train.lora", "the glob \"nothing\" matches no float32 matrix"],

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aimass_cli::cluster::ClusterSettings;
 use aimass_swarm::{Audit, Rig, RigSettings, Settings};
 
-use crate::support::{PROGRAM, aimass, json};
+use crate::support::{PROGRAM, aimass, json, said};
 
 const AGENTS: usize = 6;
 const WEIGHTS: usize = 20_000;
@@ -94,6 +94,50 @@ fn an_agent_that_is_killed_at_any_time_costs_no_round() {
         rig.swarm.revive(victim).expect("it starts again");
         rig.wait_round(round + 2, LONG).expect("the rounds go on");
     }
+    check(rig);
+}
+
+/// Kills half of the agents whenever a round is in `phase`, until the log tells of a cohort that was given up with so many survivors.
+fn break_up(rig: &mut Rig, dir: &Path, phase: &str, survivors: usize) {
+    const TRIES: u32 = 40;
+    let told = format!("{survivors} of {AGENTS}, ");
+    for _ in 0..TRIES {
+        let round = rig.wait_phase(phase, 2, LONG).expect("the phase is seen");
+        for host in 0..AGENTS / 2 {
+            rig.swarm.kill(host).expect("there is such a host");
+        }
+        for host in 0..AGENTS / 2 {
+            rig.swarm.revive(host).expect("it starts again");
+        }
+        let is_told = || {
+            json(&aimass(dir, &["--json", "log", "export", "--server-dir", "server"]));
+            let certificate = "server/identity/certificate.der";
+            let list = said(&aimass(
+                dir,
+                &["log", "verify", "log.jsonl", "--certificate", certificate, "--list"],
+            ));
+            list.lines().any(|line| line.contains("given up") && line.contains(&told))
+        };
+        rig.wait_until("the round goes on or is given up", LONG, |rig| {
+            Ok(rig.job()?["round"].as_u64() > Some(round) || is_told())
+        })
+        .expect("one of them");
+        if is_told() {
+            return;
+        }
+    }
+    panic!("no cohort was given up in {TRIES} tries while {phase}");
+}
+
+#[test]
+fn a_cohort_that_is_broken_up_is_given_up_and_logged() {
+    let (mut rig, dir) = rig();
+    // Nothing of it was on the disk yet, but its members had drawn. Others are a cohort then, with those who came back.
+    break_up(&mut rig, dir.path(), "joining", 0);
+    let round = rig.job().expect("a job")["round"].as_u64().expect("a number");
+    rig.wait_round(round + 2, LONG).expect("the rounds go on");
+    // Its survivors were settled: that is told whatever becomes of the sum.
+    break_up(&mut rig, dir.path(), "unmasking", AGENTS);
     check(rig);
 }
 

@@ -231,7 +231,7 @@ fn measure(args: &SecaggArgs, params: GraphParams, seed: u64) -> Result<Run> {
     out.protocol_bytes += (224 + CERTIFICATE_BYTES) + 32 + degree * (16 + 80 + 64);
     out.protocol_bytes += n * 48 + n * 32 + 600 + degree * (208 + CERTIFICATE_BYTES) + degree * (16 + 80 + 64);
     for (id, shares) in dealt {
-        server.shares(id, shares)?;
+        server.shares(server.check_shares(id, shares)?.verify()?)?;
     }
     server.close_shares(3)?;
     let delivered: BTreeMap<_, _> = agents.iter().map(|agent| (agent.id, server.shares_for(&agent.id))).collect();

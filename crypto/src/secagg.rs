@@ -38,7 +38,7 @@ pub use self::bitmap::Bitmap;
 pub use self::client::{Client, Opening, Received, Terms};
 pub use self::error::{Cheat, Fault, StepError};
 pub use self::roster::{MAX_MEMBERS, MIN_MEMBERS, Roster, RosterError};
-pub use self::server::{MemberRecord, Server, ServerRecord};
+pub use self::server::{MemberRecord, Server, ServerRecord, UnverifiedShares, VerifiedShares};
 pub use self::share::SealedShare;
 pub use self::unmasking::{Solved, Target, TargetSecret, UnmaskError, Unmasking};
 

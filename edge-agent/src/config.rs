@@ -8,6 +8,7 @@ use std::time::Duration;
 use aimass_federation::agent::Policy;
 use aimass_learning::remote::WorkerCommand;
 use aimass_learning::{BackendChoice, BackendConfig};
+use aimass_protocol::descriptor::Profile;
 use aimass_settings::{Layers, Resolved, SettingsError};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,8 @@ pub struct PolicyConfig {
     pub allow_plain: bool,
     /// Fewest contributions in a sum, this device's included.
     pub min_survivors: u32,
+    /// The weakest attackers that masks have to hold against: `standard` or `hardened`.
+    pub min_profile: Profile,
     /// Purposes that the data may be used for; empty permits any.
     pub purposes: Vec<String>,
 }
@@ -142,11 +145,13 @@ impl Default for PolicyConfig {
         let Policy {
             allow_plain,
             min_survivors,
+            min_profile,
             purposes,
         } = Policy::default();
         Self {
             allow_plain,
             min_survivors,
+            min_profile,
             purposes,
         }
     }
@@ -201,11 +206,13 @@ impl AgentConfig {
         let PolicyConfig {
             allow_plain,
             min_survivors,
+            min_profile,
             purposes,
         } = self.policy.clone();
         Policy {
             allow_plain,
             min_survivors,
+            min_profile,
             purposes,
         }
     }

@@ -1,31 +1,37 @@
 //! The work folder: what survives `kill -9`. Every file is replaced as a whole and is on the disk before the step that relies on it.
+//! Paths are relative to the data folder; `work/` holds what this program alone writes:
 //!
 //! ```text
-//! <data-dir>/reports.jsonl                       what servers did that looks like cheating
-//! <data-dir>/work/session.json                   where the session is
-//! <data-dir>/work/last.json                      what happened last, for `status`
-//! <data-dir>/work/task/task.cbor                 the task that is fetched or trained, as the server sent it
-//! <data-dir>/work/task/checkpoint.bin            how far its training is
-//! <data-dir>/work/models/<digest>.onnx           the base model
-//! <data-dir>/work/models/<digest>.part           the chunks of it that arrived and were verified
-//! <data-dir>/work/contribution/<id>/delta.f32    trained minus base, f32 little-endian
-//! <data-dir>/work/contribution/<id>/trained.json what training said; written after delta.f32, so it vouches for it
-//! <data-dir>/work/contribution/<id>/encoded.bin  the packed residues
-//! <data-dir>/work/contribution/<id>/manifest.json for which cohort, and their manifest; written after encoded.bin
+//! reports.jsonl                          what servers did that looks like cheating
+//! work/session.json                      where the session is
+//! work/last.json                         what happened last, for `status`
+//! work/task/task.cbor                    the task that is fetched or trained, as the server sent it
+//! work/task/checkpoint.bin               how far its training is
+//! work/models/<digest>.onnx              the base model
+//! work/models/<digest>.part              the chunks of it that arrived and were verified
+//! work/contribution/<id>/delta.f32       trained minus base, f32 little-endian
+//! work/contribution/<id>/trained.json    what training said; written after delta.f32, so it vouches for it
+//! work/contribution/<id>/encoded.bin     the packed residues
+//! work/contribution/<id>/manifest.json   for which cohort, and their manifest; written after encoded.bin
 //! ```
 
+mod contribution;
+mod files;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aimass_net::disk;
 use aimass_net::identity::durable;
-use aimass_protocol::job::RoundMode;
-use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::Task;
-use aimass_protocol::{CohortId, ContributionId, Digest, JobId, codec};
+use aimass_protocol::{ContributionId, Digest, codec};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+
+pub use self::contribution::{EncodedRecord, EvaluationRecord, TrainedRecord};
+pub(crate) use self::files::{crc32_of, file_crc32, read_pieces};
+use self::files::{entries, naming, read_json, read_whole, remove_if_there, write_json};
 
 /// A state file that can't be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -62,62 +68,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What training said about a contribution; kept beside its delta.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainedRecord {
-    /// The job.
-    pub job: JobId,
-    /// The base model.
-    pub base: Digest,
-    /// SHA-256 of the base's parameter layout.
-    pub layout_digest: Digest,
-    /// Floats in `delta.f32`.
-    pub n_weights: usize,
-    /// CRC-32 of `delta.f32`: that file is not synced, so a power failure may have taken it.
-    pub delta_crc32: u32,
-    /// Examples trained on.
-    pub examples: u64,
-    /// Steps done.
-    pub steps: u64,
-    /// Mean loss over the last pass.
-    pub train_loss: f32,
-    /// How good the base is on the rows that were held back; `None` where the job asks for no evaluation on devices.
-    #[serde(default)]
-    pub evaluation: Option<EvaluationRecord>,
-    /// Round that the base belongs to.
-    pub round: u32,
-    /// How the job's rounds wait: what a weight is counted in follows from it.
-    #[serde(default)]
-    pub round_mode: RoundMode,
-    /// Seed of the rounding.
-    pub rounding_seed: Digest,
-}
-
-/// How good a model is on the rows that were held back; all 0 where there are none.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct EvaluationRecord {
-    /// Mean loss.
-    pub loss: f32,
-    /// Rows that the model gets right; 0 where that means nothing.
-    pub correct: u64,
-    /// Rows.
-    pub examples: u64,
-}
-
-/// What was encoded for which cohort.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EncodedRecord {
-    /// The cohort.
-    pub cohort: CohortId,
-    /// Of `encoded.bin`.
-    pub manifest: Manifest,
-    /// CRC-32 of `encoded.bin`: that file is not synced, so a power failure may have taken it.
-    pub encoded_crc32: u32,
-    /// Whether the update was scaled down to the clip.
-    pub clipped: bool,
-}
-
-/// `<data-dir>` and `<data-dir>/work`. Private to the user (mode 0700).
+/// The data folder and what lies in it. Private to the user (mode 0700).
 #[derive(Debug, Clone)]
 pub struct StateFolder {
     data_dir: PathBuf,
@@ -350,244 +301,6 @@ impl StateFolder {
             .and_then(|()| fs::rename(&beside, &path))
             .map_err(|e| naming(&path, &e))
     }
-
-    /// Ids of the contributions that have a folder.
-    ///
-    /// # Errors
-    /// [`StateError::Io`].
-    pub fn contributions(&self) -> Result<Vec<ContributionId>, StateError> {
-        let names = entries(&self.contributions_dir())?
-            .into_iter()
-            .filter_map(|p| p.file_name()?.to_str()?.parse().ok());
-        Ok(names.collect())
-    }
-
-    /// Removes a contribution and everything kept for it.
-    ///
-    /// # Errors
-    /// [`StateError::Io`].
-    pub fn discard(&self, id: ContributionId) -> Result<(), StateError> {
-        let path = self.contribution_dir(id);
-        match disk::call("removing a contribution").and_then(|()| fs::remove_dir_all(&path)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(naming(&path, &e)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes what was encoded for `cohort`; what was encoded for another one since stays.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn discard_encoded(&self, id: ContributionId, cohort: CohortId) -> Result<(), StateError> {
-        if self.load_encoded(id)?.is_some_and(|record| record.cohort == cohort) {
-            // The record first: without it the bytes count for nothing.
-            for name in ["manifest.json", "encoded.bin"] {
-                remove_if_there(&self.contribution_dir(id).join(name))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes every contribution but `keep`.
-    ///
-    /// # Errors
-    /// [`StateError::Io`].
-    pub fn retain_contributions(&self, keep: &[ContributionId]) -> Result<(), StateError> {
-        for id in self.contributions()? {
-            if !keep.contains(&id) {
-                self.discard(id)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps a trained update: first the values, then the record that vouches for them. A killed process finds both; after a power failure
-    /// [`Self::is_intact`] tells whether the values are still there.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn save_trained(&self, id: ContributionId, record: &TrainedRecord, delta: &[f32]) -> Result<(), StateError> {
-        let folder = self.contribution_dir(id);
-        durable::create_private_dir(&folder)?;
-        write_large(&folder.join("delta.f32"), |out| blocks_of(delta, |block| out.write_all(block)))?;
-        write_json(&folder.join("trained.json"), record)
-    }
-
-    /// Whether a contribution's record and the values that it vouches for are both there.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn is_intact(&self, id: ContributionId) -> Result<bool, StateError> {
-        let Some(record) = self.load_trained(id)? else { return Ok(false) };
-        Ok(file_crc32(&self.contribution_dir(id).join("delta.f32"))? == Some(record.delta_crc32))
-    }
-
-    /// What training said; `None` when the contribution is not (wholly) there.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn load_trained(&self, id: ContributionId) -> Result<Option<TrainedRecord>, StateError> {
-        read_json(&self.contribution_dir(id).join("trained.json"))
-    }
-
-    /// The update's values, `[record.n_weights]`.
-    ///
-    /// # Errors
-    /// [`StateError::Damaged`] for another length.
-    pub fn load_delta(&self, id: ContributionId, record: &TrainedRecord) -> Result<Vec<f32>, StateError> {
-        let path = self.contribution_dir(id).join("delta.f32");
-        let read = || {
-            let mut file = File::open(&path)?;
-            let len = file.metadata()?.len();
-            if len != record.n_weights as u64 * 4 {
-                return Ok(Err(format!("{len} bytes do not hold {} values", record.n_weights)));
-            }
-            let mut values = Vec::with_capacity(record.n_weights);
-            let mut block = [0; 16 * 1024];
-            while values.len() < record.n_weights {
-                let wanted = (block.len() / 4).min(record.n_weights - values.len()) * 4;
-                file.read_exact(&mut block[..wanted])?;
-                values.extend(block[..wanted].as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)));
-            }
-            Ok(Ok(values))
-        };
-        let found: Result<Vec<f32>, String> = read().map_err(|e| naming(&path, &e))?;
-        found.map_err(|reason| StateError::Damaged { path, reason })
-    }
-
-    /// Keeps what will be uploaded: first the bytes, then the record that vouches for them.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn save_encoded(&self, id: ContributionId, record: &EncodedRecord, packed: &[u8]) -> Result<(), StateError> {
-        let folder = self.contribution_dir(id);
-        durable::create_private_dir(&folder)?;
-        // Not synced: it is compared with the record before it is sent.
-        write_large(&folder.join("encoded.bin"), |out| out.write_all(packed))?;
-        write_json(&folder.join("manifest.json"), record)
-    }
-
-    /// What was encoded last; `None` when nothing was.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn load_encoded(&self, id: ContributionId) -> Result<Option<EncodedRecord>, StateError> {
-        read_json(&self.contribution_dir(id).join("manifest.json"))
-    }
-
-    /// The file of the packed residues.
-    pub fn encoded_path(&self, id: ContributionId) -> PathBuf {
-        self.contribution_dir(id).join("encoded.bin")
-    }
-}
-
-/// CRC-32 of values as `delta.f32` holds them.
-pub(crate) fn crc32_of(values: &[f32]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    // Hashing can't fail.
-    let _ = blocks_of(values, |block| {
-        crc.update(block);
-        Ok(())
-    });
-    crc.finalize()
-}
-
-/// CRC-32 of a file; `None` when there is no such file.
-pub(crate) fn file_crc32(path: &Path) -> Result<Option<u32>, StateError> {
-    let mut crc = crc32fast::Hasher::new();
-    let there = read_pieces(path, |piece| crc.update(piece))?;
-    Ok(there.then(|| crc.finalize()))
-}
-
-/// Gives a file's bytes to `take` in pieces; says whether there is such a file.
-pub(crate) fn read_pieces(path: &Path, mut take: impl FnMut(&[u8])) -> Result<bool, StateError> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(naming(path, &e)),
-    };
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = disk::call("reading a file").and_then(|()| file.read(&mut buffer));
-        match read.map_err(|e| naming(path, &e))? {
-            0 => return Ok(true),
-            n => take(&buffer[..n]),
-        }
-    }
-}
-
-/// Values as little-endian bytes, a block at a time.
-fn blocks_of(values: &[f32], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut block = [0; 16 * 1024];
-    for values in values.chunks(block.len() / 4) {
-        for (bytes, value) in block.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-            *bytes = value.to_le_bytes();
-        }
-        each(&block[..values.len() * 4])?;
-    }
-    Ok(())
-}
-
-/// Puts a large file in its place, whole or not at all for a killed process. It is not synced: flash wears, and seconds of a slow card are
-/// dear; its CRC is kept beside it instead.
-fn write_large(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StateError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let beside = path.with_file_name(name);
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    disk::call("making a file")
-        .and_then(|()| options.open(&beside))
-        .and_then(|mut file| disk::call("writing a file").and_then(|()| fill(&mut file)))
-        .and_then(|()| disk::call("renaming a file"))
-        .and_then(|()| fs::rename(&beside, path))
-        .map_err(|e| naming(path, &e))
-}
-
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
-    let text = serde_json::to_vec_pretty(value).map_err(|e| naming(path, &e.into()))?;
-    Ok(durable::write(path, &text)?)
-}
-
-fn read_whole(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
-    match disk::call("reading a record").and_then(|()| fs::read(path)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(naming(path, &e)),
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<(), StateError> {
-    match disk::call("removing a file").and_then(|()| fs::remove_file(path)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(naming(path, &e)),
-        _ => Ok(()),
-    }
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let Some(bytes) = read_whole(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| StateError::Damaged {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, StateError> {
-    let list = match fs::read_dir(folder) {
-        Ok(list) => list,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(naming(folder, &e)),
-    };
-    let paths: io::Result<Vec<PathBuf>> = list.map(|entry| Ok(entry?.path())).collect();
-    let mut paths = paths.map_err(|e| naming(folder, &e))?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn naming(path: &Path, error: &io::Error) -> StateError {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display())).into()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod event;
 mod gathering;
 mod job;
 mod joining;
+mod known;
 mod patience;
 mod publishing;
 mod record;
@@ -21,9 +22,10 @@ mod share;
 mod steps;
 mod unmasking;
 
-pub use crate::masks::graph_params;
+pub use crate::masks::{NoGraph, check_graph, graph_params};
 pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome, SecureStep};
 pub use record::{SecAggRecord, UnmaskingRecord};
+pub use steps::SharesCheck;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -299,7 +301,11 @@ impl Coordinator {
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         // What is due already waits for something other than time.
-        self.jobs.values().filter_map(Entry::timeout).filter(|at| *at > self.now).min()
+        self.jobs
+            .values()
+            .filter_map(|entry| entry.timeout(self.now))
+            .filter(|at| *at > self.now)
+            .min()
     }
 
     /// Every job, by id.
@@ -351,7 +357,7 @@ impl Coordinator {
                 entry.job.id,
             )
         });
-        checkin::look(&mut running, check_in);
+        checkin::look(&mut running, agent, check_in);
         if let Some(served) = checkin::offer(&mut running, cx, agent, check_in, pace) {
             running[served].pay(cx.now, &mut self.virtual_time);
         }

@@ -96,8 +96,8 @@ pub enum MaskSuite {
     Aes256Ctr,
 }
 
-/// Which attackers the graph's degree and threshold hold against (Bell et al. 2020, sections 3 and 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Which attackers the graph's degree and threshold hold against (Bell et al. 2020, sections 3 and 4). The weaker one is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// A server that follows the protocol but remembers everything, and the agents that it controls.

@@ -47,6 +47,15 @@ impl LogEntry {
             LogEvent::Abandoned(_) => None,
         }
     }
+
+    /// Whether it tells, by a root, who the survivors of a round were.
+    pub fn has_survivors(&self) -> bool {
+        match &self.event {
+            LogEvent::Base { .. } => false,
+            LogEvent::Round(_) => true,
+            LogEvent::Abandoned(round) => round.survivors_root.is_some(),
+        }
+    }
 }
 
 /// What an entry says.

@@ -27,6 +27,7 @@ mod memory;
 mod models;
 mod net;
 mod registry;
+mod retention;
 mod service;
 mod submit;
 mod traffic;

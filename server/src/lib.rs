@@ -3,5 +3,6 @@
 pub mod aggregator;
 pub mod authority;
 pub mod blobs;
+mod lock;
 pub mod loopback;
 pub mod store;

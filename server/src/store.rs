@@ -15,5 +15,5 @@ mod tests;
 pub use aggregator::AggregatorStore;
 pub use database::{Batch, Database, Format, StoreError, Table};
 pub use key::Key;
-pub use log::{LogRecord, LogWrite, LoggedRecord, SurvivorRecord};
+pub use log::{ForgottenRecord, LogRecord, LogWrite, LoggedRecord, SurvivorRecord};
 pub use records::{AgentRecord, AgentState, IncludedRecord, JobRecord, JournalRecord, RoundRecord};

@@ -46,8 +46,10 @@ pub struct Report {
     pub ends: BTreeMap<JobId, JobEnd>,
     /// Contributions of which a device was told that they count.
     pub told_included: usize,
-    /// Jobs whose model is spent for so many agents that no round can be made of the others.
+    /// Jobs that wait for new agents: their model is spent for so many that no round can be made of the others.
     pub starved: usize,
+    /// Jobs that ended for that reason.
+    pub spent_up: usize,
     /// Requests that were refused.
     pub refusals: u32,
     /// Most bytes that the coordinator's state took, written out.

@@ -2,6 +2,7 @@
 
 mod device;
 mod link;
+mod liveness;
 mod log;
 mod masks;
 mod server;
@@ -12,9 +13,9 @@ use std::collections::BTreeMap;
 
 use aimass_federation::RequestKind;
 use aimass_federation::agent::{Event as News, Masks};
-use aimass_federation::coordinator::{Event, JobEnd, JobSpec};
+use aimass_federation::coordinator::{Event, JobEnd};
 use aimass_protocol::descriptor::Descriptor;
-use aimass_protocol::job::AggregationMode;
+use aimass_protocol::message::secagg::Shares;
 use aimass_protocol::{AgentId, ContributionId, Digest, JobId};
 
 use self::device::Device;
@@ -25,7 +26,7 @@ use crate::fault::{Fault, FaultPlan, Faults};
 use crate::oracle::{Oracle, Violation};
 use crate::report::Report;
 use crate::sabotage::Sabotage;
-use crate::scenario::{Scenario, need};
+use crate::scenario::Scenario;
 use crate::simulation::Ending;
 use crate::trust::Trust;
 use crate::workload::Workload;
@@ -40,6 +41,8 @@ const SETTLED_MS: u64 = 3 * 3600 * 1000;
 enum Ask {
     /// Something that the coordinator answers.
     Event(Event),
+    /// The same, once the driver has verified them.
+    Shares(Shares),
     /// A model, which the driver answers.
     Fetch { base: Digest },
 }
@@ -244,91 +247,6 @@ impl World {
         self.all_over() && self.now >= self.faults.until_ms() && self.unsettled().is_none()
     }
 
-    /// A device that holds a contribution and must learn what became of it.
-    fn unsettled(&self) -> Option<(usize, ContributionId)> {
-        let revoked = &self.server.disk.revoked;
-        self.devices
-            .iter()
-            .enumerate()
-            .filter(|(_, d)| !d.left && !revoked.contains(&d.agent))
-            .filter_map(|(index, d)| Some((index, d.disk.snapshot.held.as_ref()?)))
-            // It waits for a round that can't be made.
-            .find(|(_, held)| {
-                !self
-                    .server
-                    .disk
-                    .jobs
-                    .get(&held.job)
-                    .is_some_and(|spec| spec.ended.is_none() && self.is_starved(spec))
-            })
-            .map(|(index, held)| (index, held.id))
-    }
-
-    /// Whether each job has ended, or never will.
-    fn all_over(&self) -> bool {
-        self.server
-            .disk
-            .jobs
-            .values()
-            .all(|spec| spec.ended.is_some() || self.is_starved(spec))
-    }
-
-    /// Whether too few agents are left that may contribute to the job's model: the others have spent it, because shares that they revealed could not
-    /// unmask their sum. Only new agents help then.
-    fn is_starved(&self, spec: &JobSpec) -> bool {
-        if spec.file.aggregation.mode == AggregationMode::Plain || self.now < self.faults.until_ms() {
-            return false;
-        }
-        let revoked = &self.server.disk.revoked;
-        let may = |d: &&Device| {
-            let spent = d.disk.snapshot.spent.get(&spec.id).is_some_and(|spent| spent.base == spec.base);
-            !d.left && !revoked.contains(&d.agent) && !spent
-        };
-        // Those that a fault keeps out of the round have not left, and are not here either.
-        let kept_out = |fault: &Fault| {
-            matches!(
-                fault,
-                Fault::Stall { .. } | Fault::FailAdd { bad_update: true, .. } | Fault::Twin { .. }
-            )
-        };
-        let applied = self.faults.applied();
-        let missing = self
-            .plan
-            .faults
-            .iter()
-            .filter(|(place, fault)| kept_out(fault) && applied.contains(place));
-        self.devices.iter().filter(may).count() < need(&spec.file) + missing.count()
-    }
-
-    /// Liveness, once the faults are over: every job publishes, and in the end every device knows.
-    fn check_progress(&mut self) {
-        let patience = self.server.patience_ms();
-        let until = self.faults.until_ms();
-        let mut last = until;
-        for (id, spec) in &self.server.disk.jobs {
-            let since = self.published_at.get(id).copied().unwrap_or(0).max(until);
-            last = last.max(since);
-            if spec.ended.is_none() && self.now > since + patience && !self.is_starved(spec) {
-                let view = self.server.coordinator.job(*id);
-                let stuck = Violation::Stuck {
-                    job: *id,
-                    phase: view.map_or_else(
-                        || "not loaded".to_owned(),
-                        |v| format!("{:?}, {} seats, {} ready", v.phase, v.seats, v.ready),
-                    ),
-                    since_s: since / 1000,
-                };
-                return self.oracle.violate(stuck);
-            }
-        }
-        if self.all_over()
-            && self.now > last + SETTLED_MS
-            && let Some((device, contribution)) = self.unsettled()
-        {
-            self.oracle.violate(Violation::Unsettled { device, contribution });
-        }
-    }
-
     /// Checks the end, and says what the run was like.
     pub(crate) fn end(mut self) -> Ending {
         self.report.starved = self
@@ -336,7 +254,7 @@ impl World {
             .disk
             .jobs
             .values()
-            .filter(|spec| spec.ended.is_none() && self.is_starved(spec))
+            .filter(|spec| self.is_starved(spec) && self.may_wait(spec))
             .count();
         for (id, spec) in &self.server.disk.jobs {
             let expected = match &spec.ended {
@@ -344,7 +262,8 @@ impl World {
                     *target_reached || spec.recent.len() == usize::try_from(spec.file.round.rounds).unwrap_or(0)
                 }
                 Some(JobEnd::Stopped) => self.stopped.contains(id),
-                Some(JobEnd::Failed { .. }) => false,
+                // The others are too few, and what is spent must not be offered again.
+                Some(JobEnd::Failed { reason }) => reason.contains("have spent") && self.spent(spec) > 0,
                 None => true,
             };
             if !expected {
@@ -352,6 +271,7 @@ impl World {
                 self.oracle.violate(Violation::Ended { job: *id, how });
             }
             if let Some(end) = &spec.ended {
+                self.report.spent_up += usize::from(matches!(end, JobEnd::Failed { .. }));
                 self.report.ends.insert(*id, end.clone());
             }
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
+use aimass_federation::coordinator::check_graph;
 use aimass_learning::TrainError;
 use aimass_learning::data::{Limits, open_bytes};
 use aimass_learning::training::{check_data, evaluate_on};
@@ -73,6 +74,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let at =
         |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
+    check_graph(&file).map_err(|e| at("round.max", e.problem, e.fix))?;
 
     let model_path = folder.join(&file.model.path);
     // Fleets train what aggregator and agents read alike: what was prepared is what is submitted.

@@ -9,12 +9,14 @@
 //! # Source
 //! Bonawitz et al. 2017, figure 4; Bell et al. 2020, section 4.
 
+mod dealt;
 mod draw;
 mod record;
 mod survivors;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::dealt::{UnverifiedShares, VerifiedShares};
 pub use self::record::{MemberRecord, ServerRecord};
 use super::graph::Graph;
 use super::mask::Suite;
@@ -116,38 +118,6 @@ impl Server {
     /// The roster, when adverts are closed.
     pub fn roster(&self) -> Option<&Roster> {
         self.roster.as_ref()
-    }
-
-    /// A member's sealed shares, one for each neighbour.
-    ///
-    /// # Errors
-    /// [`Fault::StrayShare`], [`Fault::MissingShare`], [`Fault::ForgedShare`]; [`Fault::Changed`]; [`Fault::OutOfTurn`],
-    /// [`Fault::NotMember`].
-    pub fn shares(&mut self, member: MemberId, mut shares: Vec<SealedShare>) -> Result<(), Fault> {
-        let step = "its shares";
-        shares.sort_by_key(|share| share.to);
-        let party = self.party(&member)?;
-        if let Some(before) = self.dealt.get(&member) {
-            return if *before == shares { Ok(()) } else { Err(Fault::Changed { step }) };
-        }
-        let (Some((salt, _)), None) = (self.described, &self.closed) else {
-            return Err(Fault::OutOfTurn { step });
-        };
-        let mut neighbours = BTreeSet::from_iter(self.neighbours(&member));
-        for share in &shares {
-            let peer = share.to;
-            if share.from != member || !neighbours.remove(&peer) {
-                return Err(Fault::StrayShare { peer });
-            }
-        }
-        if let Some(peer) = neighbours.first() {
-            return Err(Fault::MissingShare { peer: *peer });
-        }
-        if let Some(forged) = shares.iter().find(|share| !share.is_signed_by(&party.identity, &salt)) {
-            return Err(Fault::ForgedShare { peer: forged.to });
-        }
-        self.dealt.insert(member, shares);
-        Ok(())
     }
 
     /// Who of the roster has dealt no shares, and has not left.

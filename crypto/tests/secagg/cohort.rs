@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use aimass_crypto::hash::sha256;
 use aimass_crypto::secagg::mask::{MaskStream, Sign, SignedMask, Suite};
 use aimass_crypto::secagg::params::{self, GraphParams};
-use aimass_crypto::secagg::{Cheat, Client, MemberId, Opening, Roster, SealedShare, Server, Solved, StepError, Terms};
+use aimass_crypto::secagg::{Cheat, Client, Fault, MemberId, Opening, Roster, SealedShare, Server, Solved, StepError, Terms};
 use aimass_crypto::sign::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 pub(crate) const COHORT: [u8; 16] = [7; 16];
 pub(crate) const DESCRIPTOR: &[u8] = b"the descriptor of a cohort, as received";
+
+/// A server takes what a member dealt.
+pub(crate) fn take_shares(server: &mut Server, id: MemberId, shares: Vec<SealedShare>) -> Result<(), Fault> {
+    server.shares(server.check_shares(id, shares)?.verify()?)
+}
 
 /// An agent with its identity, and what it wants to add.
 pub(crate) struct Agent {
@@ -154,7 +159,7 @@ impl Cohort {
     pub(crate) fn deal(&mut self, who: &BTreeSet<MemberId>) {
         for id in who {
             let shares = self.deal_one(id);
-            assert_eq!(self.server.shares(*id, shares), Ok(()));
+            assert_eq!(take_shares(&mut self.server, *id, shares), Ok(()));
         }
     }
 

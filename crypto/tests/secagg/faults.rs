@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use aimass_crypto::secagg::params::GraphParams;
-use aimass_crypto::secagg::{Advert, Client, Fault, MemberId, Server, StepError};
-use aimass_crypto::sign::SigningKey;
+use aimass_crypto::secagg::{Advert, Client, Fault, MemberId, SealedShare, Server, StepError};
+use aimass_crypto::sign::{Context, SigningKey};
 
-use crate::cohort::{COHORT, Cohort};
+use crate::cohort::{COHORT, Cohort, take_shares};
 
 /// Unmask shares, as they are sent.
 type Given = Vec<(MemberId, [u8; 32])>;
@@ -165,7 +165,7 @@ fn dealt_shares() {
     let mut tries = |change: &dyn Fn(&mut Vec<aimass_crypto::secagg::SealedShare>), expected: Fault| {
         let mut shares = dealt.clone();
         change(&mut shares);
-        is_fault(server, |server| server.shares(bad, shares), &expected);
+        is_fault(server, |server| take_shares(server, bad, shares), &expected);
     };
     tries(&|shares| shares.retain(|share| share.to != peer), Fault::MissingShare { peer });
     tries(&|shares| shares.push(shares[1].clone()), Fault::StrayShare { peer });
@@ -174,21 +174,71 @@ fn dealt_shares() {
     tries(&|shares| shares[1].from = stranger, Fault::StrayShare { peer });
     tries(&|shares| shares[1].sealed[0] ^= 1, Fault::ForgedShare { peer });
     tries(&|shares| shares[1].signature[0] ^= 1, Fault::ForgedShare { peer });
-    is_fault(server, |server| server.shares([9; 16], dealt.clone()), &Fault::NotMember);
+    is_fault(server, |server| take_shares(server, [9; 16], dealt.clone()), &Fault::NotMember);
     assert_eq!(server.missing_shares(), [bad]);
-    assert_eq!(server.shares(bad, dealt.clone()), Ok(()));
+    assert_eq!(take_shares(server, bad, dealt.clone()), Ok(()));
     let mut other_order = dealt.clone();
     other_order.reverse();
-    assert_eq!(server.shares(bad, other_order), Ok(()), "the same again");
+    assert_eq!(take_shares(server, bad, other_order), Ok(()), "the same again");
     let mut other = dealt.clone();
     other[0].signature[0] ^= 1;
-    is_fault(server, |server| server.shares(bad, other), &Fault::Changed { step: "its shares" });
+    is_fault(
+        server,
+        |server| take_shares(server, bad, other),
+        &Fault::Changed { step: "its shares" },
+    );
 
     // It is dropped for it.
     server.leave(&bad);
     sums_up(&mut cohort);
     let fault = Fault::NotMember;
-    is_fault(&mut cohort.server, |server| server.shares(bad, dealt.clone()), &fault);
+    is_fault(&mut cohort.server, |server| take_shares(server, bad, dealt.clone()), &fault);
+}
+
+/// Shares are verified away from the server's state: what was verified against something else is no good here.
+#[test]
+fn shares_that_were_verified_for_another_cohort() {
+    let joined = |seed, salt| {
+        let mut cohort = Cohort::new(seed, 5);
+        let all = cohort.ids();
+        cohort.advertise(&all);
+        let roster = cohort.server.close_adverts().expect("all are there");
+        for id in &all {
+            let nonce = cohort.agent(id).client.see_roster(roster.clone(), 3).expect("honest");
+            assert_eq!(cohort.server.reveal(*id, nonce), Ok(()));
+        }
+        let params = cohort.params;
+        cohort.server.close_reveals(params).expect("all revealed");
+        cohort.server.describe(salt, cohort.suite).expect("drawn");
+        cohort
+    };
+    let (here, mut there) = (joined(26, [1; 32]), joined(26, [2; 32]));
+    let (dealer, rest) = (here.id(0), without(here.ids(), here.id(0)));
+    // The same agents and keys: signed for the descriptor of the one cohort alone.
+    let sealed = rest.iter().map(|to| {
+        let sealed = [9; 80];
+        let signed = [&[1; 32][..], &dealer, to, &sealed].concat();
+        SealedShare {
+            from: dealer,
+            to: *to,
+            sealed,
+            signature: here.agents[&dealer].key.sign(Context::Share, &signed),
+        }
+    });
+    let sealed: Vec<SealedShare> = sealed.collect();
+    let verified = here.server.check_shares(dealer, sealed).expect("for each neighbour");
+    let verified = verified.verify().expect("it signed them");
+    let peer = *rest.first().expect("four neighbours");
+    is_fault(
+        &mut there.server,
+        |server| server.shares(verified.clone()),
+        &Fault::ForgedShare { peer },
+    );
+    let mut here = here;
+    assert_eq!(here.server.shares(verified.clone()), Ok(()));
+    assert_eq!(here.server.shares(verified.clone()), Ok(()), "the same again");
+    here.server.leave(&dealer);
+    is_fault(&mut here.server, |server| server.shares(verified), &Fault::NotMember);
 }
 
 /// Who has too few holders left can't be unmasked if it drops out, so it is out before anything is masked.

@@ -98,6 +98,7 @@ fn flags_reach_their_settings() {
     let policy = Policy {
         allow_plain: true,
         min_survivors: 1,
+        min_profile: Profile::Standard,
         purposes: vec!["health".to_owned()],
     };
     assert_eq!(config.policy(), policy);

@@ -6,6 +6,7 @@ use aimass_crypto::cert::BACKDATED;
 use aimass_federation::agent::Snapshot;
 use aimass_learning::data::{Limits, describe};
 use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder, durable};
+use aimass_protocol::descriptor::Profile;
 
 use super::Check;
 use crate::capabilities;
@@ -178,7 +179,11 @@ pub(super) fn policy(config: &AgentConfig) -> Check {
     } else {
         policy.purposes.join(", ")
     };
-    let found = format!("at least {} contributions in a sum; {purposes}", policy.min_survivors);
+    let masks = match policy.min_profile {
+        Profile::Standard => "",
+        Profile::Hardened => ", masks of the hardened profile",
+    };
+    let found = format!("at least {} contributions in a sum{masks}; {purposes}", policy.min_survivors);
     if policy.allow_plain {
         let fix = "if that is not wanted, leave out --allow-plain and set allow_plain = false";
         return Check::warn(

@@ -23,6 +23,8 @@ pub struct Policy {
     pub allow_plain: bool,
     /// Fewest contributions that must be summed before anything is decoded.
     pub min_survivors: u32,
+    /// The weakest attackers that masks have to hold against.
+    pub min_profile: Profile,
     /// Purposes that the data may be used for; empty allows any.
     pub purposes: Vec<String>,
 }
@@ -33,6 +35,7 @@ impl Default for Policy {
         Self {
             allow_plain: false,
             min_survivors: 1,
+            min_profile: Profile::Standard,
             purposes: Vec::new(),
         }
     }
@@ -59,6 +62,11 @@ pub enum PolicyError {
         /// Asked for.
         min_survivors: u32,
     },
+    /// The masks hold against weaker attackers than asked for.
+    #[error(
+        "its masks hold against a server that follows the protocol (profile \"standard\") and policy.min_profile is \"hardened\"; the job's owner can set aggregation.profile"
+    )]
+    Profile,
     /// The job was signed with masks and the cohort has none.
     #[error(
         "the signed job says mode \"secure\", and the server formed a cohort without masks (plain mode smuggled in): it wants to read this update"
@@ -92,6 +100,9 @@ impl Policy {
             return Err(PolicyError::Purpose {
                 purpose: consent.purpose.clone(),
             });
+        }
+        if consent.mode == AggregationMode::Secure {
+            self.check_profile(consent.profile)?;
         }
         self.check_floor(consent.floor)
     }
@@ -138,6 +149,7 @@ impl Policy {
             |problem| PolicyError::Descriptor { problem },
         )?;
         if let Some(masks) = &descriptor.secagg {
+            self.check_profile(masks.profile)?;
             first(&masks_of(consent, descriptor, masks), |problem| PolicyError::Descriptor { problem })?;
         }
         first(
@@ -153,6 +165,14 @@ impl Policy {
             ],
             |problem| PolicyError::Deadline { problem },
         )
+    }
+
+    fn check_profile(&self, profile: Profile) -> Result<(), PolicyError> {
+        if profile < self.min_profile {
+            Err(PolicyError::Profile)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_floor(&self, floor: u32) -> Result<(), PolicyError> {
@@ -180,10 +200,7 @@ fn masks_of(consent: &Consent, descriptor: &Descriptor, masks: &SecAggParams) ->
             n as usize > MAX_SECURE_MEMBERS,
             "has more members than a cohort with masks may have",
         ),
-        (
-            consent.profile == Profile::Hardened && masks.profile == Profile::Standard,
-            "has a weaker profile than the signed job",
-        ),
+        (masks.profile < consent.profile, "has a weaker profile than the signed job"),
         (masks.suite != consent.suite, "has another mask suite than the signed job"),
         (descriptor.log.is_none(), "names no log of models"),
         (!is_enough, "has a graph of masks that is weaker than its profile promises"),

@@ -15,6 +15,7 @@ mod cheats;
 mod document;
 mod fleet;
 mod invariants;
+mod policy;
 mod secure;
 mod table;
 
@@ -22,6 +23,7 @@ pub(super) fn config() -> Config {
     let policy = Policy {
         allow_plain: true,
         min_survivors: 2,
+        min_profile: Profile::Standard,
         purposes: vec!["research".to_owned()],
     };
     Config::new(policy, capabilities(), vec!["digits".to_owned()], Config::seed_of(agent(1)))

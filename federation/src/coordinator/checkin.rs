@@ -104,9 +104,14 @@ fn suits(job: &Job, check_in: &CheckIn) -> Result<(), Reason> {
 }
 
 /// Takes note for each job whether there is a device that it is for.
-pub(super) fn look(jobs: &mut [&mut Entry], check_in: &CheckIn) {
+pub(super) fn look(jobs: &mut [&mut Entry], agent: AgentId, check_in: &CheckIn) {
     for entry in jobs {
         let fits = suits(&entry.job, check_in).is_ok() && !check_in.declined.contains(&entry.job.id);
+        if fits && !entry.job.barred.contains_key(&agent) {
+            entry.job.known.is_here(agent, entry.job.is_spent_in(check_in));
+        } else {
+            entry.job.known.is_out(agent);
+        }
         entry.job.suits = Some(fits || entry.job.suits == Some(true));
     }
 }
@@ -128,11 +133,10 @@ fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &Che
     if check_in.held.iter().any(|h| h.job == job.id && job.permits(h.base)) {
         return Ok(None);
     }
-    if check_in.spent.iter().any(|spent| spent.job == job.id && spent.base == job.base()) {
-        if !job.waiting().contains_key(&agent) {
-            job.seats.leave(agent);
-        }
-        return Err(Reason::Spent(name()));
+    if job.is_spent_in(check_in) {
+        let reason = Reason::Spent(name());
+        job.free_seat(agent);
+        return Err(reason);
     }
     let mut finish_within = None;
     match (&entry.phase, job.mode()) {

@@ -376,10 +376,10 @@ impl Entry {
     }
 
     /// The agent asks for other work and holds no contribution to this job: what it was expected to send does not come.
-    pub(super) fn abandoned<R>(&mut self, cx: &Context<'_, R>, agent: AgentId) {
+    pub(super) fn abandoned<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         self.job.stop_waiting(agent);
         match &mut self.phase {
-            Phase::Joining(phase) => phase.leaves(agent),
+            Phase::Joining(phase) => phase.leaves(cx, agent),
             Phase::Collecting(phase) => {
                 phase.abandoned(cx, agent);
                 // A member whose input is in the sum has let go of it, and of its keys.
@@ -409,6 +409,7 @@ impl Entry {
             cx.refuse(agent, RequestKind::Ready, ErrorCode::Revoked, super::REVOKED);
         }
         self.job.seats.leave(agent);
+        self.job.known.is_out(agent);
         match &mut self.phase {
             Phase::Joining(phase) => phase.revoked(cx, agent),
             Phase::Collecting(phase) => phase.revoked(cx, agent),
@@ -486,9 +487,9 @@ impl Entry {
     }
 
     /// When time alone changes something.
-    pub(super) fn timeout(&self) -> Option<Timestamp> {
+    pub(super) fn timeout(&self, now: Timestamp) -> Option<Timestamp> {
         match &self.phase {
-            Phase::Gathering(phase) => phase.due(&self.job),
+            Phase::Gathering(phase) => phase.timeout(&self.job, now),
             Phase::Joining(phase) => phase.timeout(),
             Phase::Collecting(phase) => Some(phase.timeout(&self.job)),
             Phase::Unmasking(phase) => phase.timeout(),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use aimass_crypto::secagg::{Fault, VerifiedShares};
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::{CodecParams, SecAggParams};
 use aimass_protocol::job::{AggregationMode, JobFile};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready};
 use aimass_protocol::message::secagg::{
-    Advert, Consent, ConsentReply, DrawCall, NeighbourAdvert, Reveal, Roster, Shares, SharesReply, SurvivorsQuery, SurvivorsReply, Unmask,
+    Advert, Consent, ConsentReply, DrawCall, NeighbourAdvert, Reveal, Roster, SharesReply, SurvivorsQuery, SurvivorsReply, Unmask,
     UnmaskReply,
 };
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
@@ -281,8 +282,13 @@ pub enum SecureStep {
     },
     /// Its part of the draw.
     Reveal(Reveal),
-    /// Its secrets' shares, sealed.
-    Shares(Shares),
+    /// Its secrets' shares, sealed. [`Coordinator::check_shares`](super::Coordinator::check_shares) makes it.
+    Shares {
+        /// The cohort.
+        cohort: CohortId,
+        /// What it dealt, or what is wrong with that; `None` where nobody deals now.
+        dealt: Option<Result<VerifiedShares, Fault>>,
+    },
     /// It asks whose inputs are summed.
     Survivors(SurvivorsQuery),
     /// It agrees to that set.
@@ -297,7 +303,7 @@ impl SecureStep {
         match self {
             Self::Advert { .. } => RequestKind::Advert,
             Self::Reveal(_) => RequestKind::Reveal,
-            Self::Shares(_) => RequestKind::Shares,
+            Self::Shares { .. } => RequestKind::Shares,
             Self::Survivors(_) => RequestKind::Survivors,
             Self::Consent(_) => RequestKind::Consent,
             Self::Unmask(_) => RequestKind::Unmask,
@@ -309,7 +315,7 @@ impl SecureStep {
         match self {
             Self::Advert { advert, .. } => advert.cohort,
             Self::Reveal(reveal) => reveal.cohort,
-            Self::Shares(shares) => shares.cohort,
+            Self::Shares { cohort, .. } => *cohort,
             Self::Survivors(query) => query.cohort,
             Self::Consent(consent) => consent.cohort,
             Self::Unmask(unmask) => unmask.cohort,

@@ -11,7 +11,7 @@ use super::collecting::Collecting;
 use super::entry::Phase;
 use super::job::{Context, Job};
 use super::joining::Joining;
-use super::{AgentReply, CohortTerms, Effect, OpenRound};
+use super::{AgentReply, CohortTerms, Effect, JobEnd, OpenRound};
 
 /// In a round that ends training, this part of its time is left for what comes after.
 const UPLOAD_SHARE: u32 = 10;
@@ -22,13 +22,15 @@ pub(super) struct Gathering {
     opened_at: Option<Timestamp>,
     /// No cohort before this: a pause after a failure to publish.
     hold_until: Timestamp,
+    /// Since when so many agents have spent the model that the others are too few for a round.
+    spent_up: Option<Timestamp>,
 }
 
 impl Gathering {
     pub(super) fn held_until(hold_until: Timestamp) -> Self {
         Self {
-            opened_at: None,
             hold_until,
+            ..Self::default()
         }
     }
 
@@ -60,10 +62,46 @@ impl Gathering {
         }
     }
 
+    /// When time alone changes something, after `now`.
+    pub(super) fn timeout(&self, job: &Job, now: Timestamp) -> Option<Timestamp> {
+        let both = self.due(job).into_iter().chain(self.ends_at(job));
+        both.filter(|at| *at > now).min()
+    }
+
+    /// When the job ends because its model is spent.
+    fn ends_at(&self, job: &Job) -> Option<Timestamp> {
+        self.spent_up.map(|since| since.after(job.long_patience()))
+    }
+
+    /// Why the job can't go on: with those who have spent the current model there would be enough for a round, without them there are not, and so it was for as
+    /// long as a round may take. What is spent must not be offered again, so waiting on would be for ever.
+    fn is_spent_up(&mut self, job: &mut Job, now: Timestamp) -> Option<String> {
+        if !job.known.is_spent() {
+            self.spent_up = None;
+            return None;
+        }
+        let (need, (able, spent)) = (job.need(), job.able_and_spent(now));
+        if able >= need || able + spent < need {
+            self.spent_up = None;
+            return None;
+        }
+        self.spent_up.get_or_insert(now);
+        self.ends_at(job).filter(|ends| *ends <= now).map(|_| {
+            format!(
+                "{spent} agents have spent their contributions to the current model, most likely on a sum that too few helped to unmask, and may not give others; \
+                 the {able} that are left are too few for a round of {need}: pull the last model with `aimass job pull`, and submit a new job that starts from \
+                 it, with another job.seed, and with more agents or a longer round.max_time"
+            )
+        })
+    }
+
     pub(super) fn advance<R: CryptoRng>(&mut self, job: &mut Job, cx: &mut Context<'_, R>) -> Option<Phase> {
         if job.seats.len() > 0 {
             self.opened_at.get_or_insert(cx.now);
             job.begun(cx.now);
+        }
+        if let Some(reason) = self.is_spent_up(job, cx.now) {
+            return Some(job.end(cx, JobEnd::Failed { reason }));
         }
         self.due(job).filter(|due| *due <= cx.now && job.waiting().len() >= job.need())?;
 

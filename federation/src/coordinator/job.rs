@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use aimass_protocol::job::{JobFile, RoundMode};
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::OutcomeReply;
+use aimass_protocol::message::agent::{CheckIn, OutcomeReply};
 use aimass_protocol::{AgentId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
 
 use super::ended::Ended;
 use super::entry::Phase;
+use super::known::Known;
 use super::patience::{History, Task};
 use super::seats::{Rules, Seats};
 use super::share::{Share, urgency, weight};
 use super::{AgentReply, Config, Effect, JobEnd, JobSpec, RoundOutcome};
 use crate::RequestKind;
+
+/// Once shares may have been revealed, what is missing is waited for at least so long: who has revealed some can't contribute to this model again,
+/// whatever becomes of the sum.
+const LEAST_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A step's surroundings.
 pub(super) struct Context<'a, R> {
@@ -75,6 +80,7 @@ pub(super) struct Job {
     pub(super) barred: BTreeMap<AgentId, ErrorCode>,
     /// Agents that kept their part of a draw back in the running round.
     kept_back: BTreeSet<AgentId>,
+    pub(super) known: Known,
     pub(super) seats: Seats,
     pub(super) history: History,
     /// How long the last round took.
@@ -110,6 +116,7 @@ impl Job {
             spoiled: 0,
             barred: BTreeMap::new(),
             kept_back: BTreeSet::new(),
+            known: Known::default(),
             seats: Seats::default(),
             history: History::default(),
             round_took: None,
@@ -156,6 +163,11 @@ impl Job {
 
     pub(super) fn max_time(&self) -> Duration {
         self.file.round.max_time
+    }
+
+    /// How long shares are waited for once some may have been revealed, and others when too many agents have spent the model.
+    pub(super) fn long_patience(&self) -> Duration {
+        self.max_time().max(LEAST_PATIENCE)
     }
 
     /// Its weight among the jobs that agents are shared by.
@@ -248,6 +260,7 @@ impl Job {
         self.trouble = None;
         self.barred.clear();
         self.kept_back.clear();
+        self.known.rebase();
         self.round_took = self.round_began.map(|began| cx.now.since(began));
         self.round_began = Some(cx.now);
         // A round of zero updates may give back the model that it started from: what waits on it is still good.
@@ -271,6 +284,25 @@ impl Job {
         if !self.kept_back.insert(agent) {
             self.barred.insert(agent, ErrorCode::SecAgg);
         }
+    }
+
+    /// Whether the agent has spent the current model: it does not train from it again.
+    pub(super) fn is_spent_in(&self, check_in: &CheckIn) -> bool {
+        check_in.spent.iter().any(|spent| spent.job == self.id && spent.base == self.base())
+    }
+
+    /// The agent gives nothing now: its place is another's.
+    pub(super) fn free_seat(&mut self, agent: AgentId) {
+        if !self.waiting.contains_key(&agent) {
+            self.seats.leave(agent);
+        }
+    }
+
+    /// How many agents may contribute to the current model, and how many have spent it, of those that are here or were not long ago.
+    pub(super) fn able_and_spent(&mut self, now: Timestamp) -> (usize, usize) {
+        self.known.forget_gone(now.before(self.long_patience()));
+        let (able, spent) = self.known.count();
+        (able + self.seats.count(|agent| !self.known.contains(agent)), spent)
     }
 
     /// The first agent takes part in the running round.
@@ -321,6 +353,7 @@ impl Job {
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         self.waiting.remove(&agent);
         self.seats.gone(now, agent);
+        self.known.gone(now, agent);
     }
 }
 

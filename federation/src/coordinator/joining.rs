@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use aimass_crypto::secagg::{self, Server, StepError};
+use aimass_crypto::secagg::{self, Fault, Server, StepError, UnverifiedShares, VerifiedShares};
 use aimass_crypto::sign::PublicKey;
 use aimass_protocol::descriptor::SecAggParams;
 use aimass_protocol::limits::MAX_DRAWS;
@@ -88,16 +88,18 @@ impl Joining {
             cx.reply(agent, AgentReply::Draw(self.call()));
             return true;
         }
-        self.leaves(agent);
+        self.leaves(cx, agent);
         false
     }
 
-    /// The member takes no part any more.
-    pub(super) fn leaves(&mut self, agent: AgentId) {
+    /// The member takes no part any more; what it still waits for has no answer.
+    pub(super) fn leaves<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId) {
         if self.members.remove(&agent).is_none() {
             return;
         }
-        self.secure.stop_asking(agent);
+        if let Some(request) = self.secure.stop_asking(agent) {
+            given_up(cx, agent, request);
+        }
         self.secure.server.leave(&id(agent));
         self.secure.waits.lost(agent);
         if self.step == Step::Adverts {
@@ -115,7 +117,7 @@ impl Joining {
         if let Some(request) = self.secure.stop_asking(agent) {
             cx.refuse(agent, request, aimass_protocol::ErrorCode::Revoked, super::REVOKED);
         }
-        self.leaves(agent);
+        self.leaves(cx, agent);
     }
 
     pub(super) fn advert<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, advert: Advert, key: PublicKey) {
@@ -159,23 +161,38 @@ impl Joining {
         }
     }
 
-    pub(super) fn shares<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, shares: &Shares) {
-        const REQUEST: RequestKind = RequestKind::Shares;
-        if !self.members.contains_key(&agent) {
-            return given_up(cx, agent, REQUEST);
-        }
+    /// What a member dealt, without its signatures being looked at; `None` for who is no member.
+    pub(super) fn check_shares(&self, agent: AgentId, shares: &Shares) -> Option<Result<UnverifiedShares, Fault>> {
+        self.members.get(&agent)?;
         let dealt = secure::dealt(agent, shares).unwrap_or_default();
-        match self.secure.server.shares(id(agent), dealt) {
+        Some(self.secure.server.check_shares(id(agent), dealt))
+    }
+
+    pub(super) fn shares<R>(
+        &mut self,
+        job: &mut Job,
+        cx: &mut Context<'_, R>,
+        agent: AgentId,
+        dealt: Option<Result<VerifiedShares, Fault>>,
+    ) {
+        const REQUEST: RequestKind = RequestKind::Shares;
+        let Some(dealt) = dealt.filter(|_| self.members.contains_key(&agent)) else {
+            return given_up(cx, agent, REQUEST);
+        };
+        match dealt.and_then(|verified| self.secure.server.shares(verified)) {
             Ok(()) => self.secure.asks(agent, REQUEST),
             Err(fault) => self.is_at_fault(job, cx, agent, REQUEST, &fault),
         }
     }
 
     /// Drops an agent that breaks the protocol: the others go on.
-    fn is_at_fault<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, request: RequestKind, fault: &secagg::Fault) {
+    fn is_at_fault<R>(&mut self, job: &mut Job, cx: &mut Context<'_, R>, agent: AgentId, request: RequestKind, fault: &Fault) {
+        if self.secure.is_asking(agent, request) {
+            self.secure.stop_asking(agent);
+        }
         at_fault(cx, agent, request, fault);
         job.barred.insert(agent, aimass_protocol::ErrorCode::SecAgg);
-        self.leaves(agent);
+        self.leaves(cx, agent);
     }
 
     /// The terms are in a signed descriptor.
@@ -268,7 +285,7 @@ impl Joining {
                     if !self.secure.waits.is_gone(agent) {
                         job.kept_back(agent);
                     }
-                    self.leaves(agent);
+                    self.leaves(cx, agent);
                 }
                 return self.draw_again(job, cx);
             }

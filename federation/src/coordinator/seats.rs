@@ -65,6 +65,10 @@ impl Seats {
         self.taken.len()
     }
 
+    pub(super) fn count(&self, of: impl Fn(AgentId) -> bool) -> usize {
+        self.taken.keys().filter(|agent| of(**agent)).count()
+    }
+
     /// Gives or renews a seat, whatever is taken: its agent has trained. Says how long that took, the first time.
     pub(super) fn hold(&mut self, now: Timestamp, agent: AgentId) -> Option<Duration> {
         let began = self.taken.get(&agent).and_then(|seat| seat.began);

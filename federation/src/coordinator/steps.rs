@@ -1,7 +1,8 @@
 //! Steps of secure aggregation, by what phase the cohort's job is in.
 
-use aimass_protocol::message::secagg::{ConsentReply, SurvivorsReply, UnmaskReply};
-use aimass_protocol::{AgentId, Digest};
+use aimass_crypto::secagg::{Fault, UnverifiedShares};
+use aimass_protocol::message::secagg::{ConsentReply, Shares, SurvivorsReply, UnmaskReply};
+use aimass_protocol::{AgentId, CohortId, Digest, JobId};
 
 use super::entry::{Entry, Phase};
 use super::job::Context;
@@ -9,7 +10,45 @@ use super::secure::{self, given_up, id, too_late};
 use super::{AgentReply, Coordinator, SecureStep};
 use crate::RequestKind;
 
+/// An agent's sealed shares on their way to a [`SecureStep`]: their signatures are still to be verified.
+#[derive(Debug)]
+pub struct SharesCheck {
+    cohort: CohortId,
+    dealt: Option<Result<UnverifiedShares, Fault>>,
+}
+
+impl SharesCheck {
+    /// Whether there is nothing to verify.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self.dealt, Some(Ok(_)))
+    }
+
+    /// Verifies the signatures, hundreds of them in a large cohort: not for the task that steps the coordinator.
+    pub fn verify(self) -> SecureStep {
+        SecureStep::Shares {
+            cohort: self.cohort,
+            dealt: self.dealt.map(|dealt| dealt.and_then(UnverifiedShares::verify)),
+        }
+    }
+}
+
 impl Coordinator {
+    /// Looks at an agent's sealed shares, but for their signatures. What [`SharesCheck::verify`] makes of it is the step to take.
+    pub fn check_shares(&self, agent: AgentId, shares: &Shares) -> SharesCheck {
+        let cohort = shares.cohort;
+        let dealt = self.jobs.values().find_map(|entry| match &entry.phase {
+            Phase::Joining(phase) if phase.cohort() == cohort => phase.check_shares(agent, shares),
+            _ => None,
+        });
+        SharesCheck { cohort, dealt }
+    }
+
+    /// The job that a cohort works for.
+    pub fn job_of(&self, cohort: CohortId) -> Option<JobId> {
+        let entry = self.jobs.values().find(|entry| entry.has_cohort(cohort))?;
+        Some(entry.job.id)
+    }
+
     pub(super) fn secure_step<R>(&mut self, cx: &mut Context<'_, R>, agent: AgentId, step: SecureStep) {
         let cohort = step.cohort();
         // One request of a kind is open at a time: this one replaces one about another cohort.
@@ -40,8 +79,8 @@ impl Entry {
         match (&mut self.phase, step) {
             (Phase::Joining(phase), SecureStep::Advert { advert, key }) => phase.advert(&mut self.job, cx, agent, *advert, key),
             (Phase::Joining(phase), SecureStep::Reveal(reveal)) => phase.reveal(&mut self.job, cx, agent, reveal),
-            (Phase::Joining(phase), SecureStep::Shares(shares)) => phase.shares(&mut self.job, cx, agent, &shares),
-            (Phase::Collecting(phase), SecureStep::Shares(_)) => match &phase.cohort.secure {
+            (Phase::Joining(phase), SecureStep::Shares { dealt, .. }) => phase.shares(&mut self.job, cx, agent, dealt),
+            (Phase::Collecting(phase), SecureStep::Shares { .. }) => match &phase.cohort.secure {
                 // The answer was lost.
                 Some(secure) if phase.cohort.get(agent).is_some_and(|m| m.is_live()) && secure.has_shares_for(agent) => {
                     cx.reply(agent, secure::shares_for(&secure.server, agent, phase.cohort.id()));

@@ -1,7 +1,6 @@
 //! Unmasking: the survivors agree that they are the survivors, then reveal the shares that take the masks off their sum. Nothing goes into it any more.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use aimass_crypto::secagg::MemberId;
 use aimass_protocol::message::agent::OutcomeReply;
@@ -17,10 +16,6 @@ use super::publishing::Publishing;
 use super::secure::{self, STEP_PATIENCE, Secure, at_fault, given_up, id, too_late};
 use super::{AgentReply, Effect, UnmaskingRecord};
 use crate::RequestKind;
-
-/// Once shares may have been revealed, those that are missing are waited for at least so long: who has revealed some can't contribute to this model again,
-/// whatever becomes of the sum.
-const LEAST_PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Unmasking {
@@ -114,7 +109,7 @@ impl Unmasking {
         Some(Self {
             cohort,
             until: cx.now.after(if again {
-                patience(job)
+                job.long_patience()
             } else {
                 job.max_time().max(2 * STEP_PATIENCE)
             }),
@@ -147,7 +142,7 @@ impl Unmasking {
         let secure = self.cohort.secure.as_mut()?;
         if !self.agreed && secure.waits.due(&secure.server.missing_consents()) <= cx.now {
             self.agreed = true;
-            self.until = cx.now.after(patience(job));
+            self.until = cx.now.after(job.long_patience());
             secure.waits.begin(cx.now);
         }
         if self.agreed {
@@ -223,11 +218,6 @@ impl Unmasking {
             cx.refuse(agent, request, aimass_protocol::ErrorCode::Revoked, super::REVOKED);
         }
     }
-}
-
-/// How long shares are waited for once some may have been revealed.
-fn patience(job: &Job) -> Duration {
-    job.max_time().max(LEAST_PATIENCE)
 }
 
 /// Tells each member that has enough of its neighbours' signatures which those are.

@@ -29,6 +29,8 @@ pub struct Config {
     /// Most bytes that the updates of the tenant's running jobs may take in the journal, if each of their rounds were full; a job that would go over it is
     /// refused. Default 64 GiB.
     pub max_journal_bytes: u64,
+    /// Days for which it can be told who was in a round; looked at when one ends. The log stays. Default 90; 0 forgets it with the round.
+    pub keep_survivors_days: u32,
     /// Seconds between two looks at the authority's trust bundle, besides the one at start. Default 600, at least 1.
     pub bundle_refresh_s: u64,
 }
@@ -56,6 +58,7 @@ impl Default for Config {
             max_running_jobs: 64,
             max_agents: 100_000,
             max_journal_bytes: 64 << 30,
+            keep_survivors_days: 90,
             bundle_refresh_s: 600,
         }
     }

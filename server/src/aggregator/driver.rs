@@ -18,14 +18,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use aimass_federation::RequestKind;
-use aimass_federation::coordinator::{self, AgentReply, Coordinator, Effect, Event};
+use aimass_federation::coordinator::{self, AgentReply, Coordinator, Effect, Event, OpenRound, SecureStep};
 use aimass_protocol::log::LogHead;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::SignedDescriptor;
-use aimass_protocol::message::secagg::{RevealReply, SurvivorsReply, UnmaskReply};
+use aimass_protocol::message::secagg::{RevealReply, Shares, SurvivorsReply, UnmaskReply};
 use aimass_protocol::{AgentId, CohortId, ErrorCode, JobId, Timestamp};
 use rand_chacha::ChaCha20Rng;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::counters::Counter;
 use super::job::Job;
@@ -43,6 +43,12 @@ struct Terms {
     log: Option<LogHead>,
 }
 
+/// A round that was open when the server ended, and what the journal holds of it.
+struct Restored {
+    open: OpenRound,
+    journal: Vec<JournalRecord>,
+}
+
 /// The driver's state.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -52,8 +58,8 @@ pub(crate) struct Driver {
     jobs: BTreeMap<JobId, JobEntry>,
     sums: HashMap<CohortId, Sum>,
     descriptors: HashMap<CohortId, Terms>,
-    /// What the journal holds of rounds that were open when the server ended, until they are over.
-    restored: HashMap<CohortId, Vec<JournalRecord>>,
+    /// Rounds that were open when the server ended, until they are over.
+    restored: HashMap<CohortId, Restored>,
     clock: Clock,
     waiting: Waiting,
     /// How much of the log the agents that check in now have seen.
@@ -63,6 +69,8 @@ pub(crate) struct Driver {
     commands: mpsc::UnboundedSender<Command>,
     /// Counts changes that somebody may watch for: a round published, a job ended or added.
     changes: watch::Sender<u64>,
+    /// One turn for each processor: so many members' shares are verified at once.
+    verifying: Arc<Semaphore>,
     /// Sums being made into models now: a shutdown lets them finish.
     publishing: usize,
 }
@@ -91,6 +99,7 @@ impl Driver {
             events: VecDeque::new(),
             commands,
             changes,
+            verifying: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             publishing: 0,
         }
     }
@@ -117,6 +126,9 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Ask { agent, ask, answers } => self.ask(agent, ask, answers).await,
+            // Who is gone by now sends them again.
+            Command::Dealt { agent, .. } if !self.waiting.is_open(agent, RequestKind::Shares) => {}
+            Command::Dealt { agent, step } => self.event(Event::Secure { agent, step }).await,
             Command::UploadProgressed { agent, cohort } => self.event(Event::UploadProgressed { agent, cohort }).await,
             Command::Received {
                 agent,
@@ -176,6 +188,10 @@ impl Driver {
             Ask::Outcome(query) => Event::Outcome { agent, query },
             Ask::Progress(progress) => Event::Progress { agent, progress },
             Ask::Secure(step) => Event::Secure { agent, step },
+            Ask::Shares(shares) => match self.deal(agent, &shares) {
+                Some(step) => Event::Secure { agent, step },
+                None => return,
+            },
             Ask::Upload {
                 cohort,
                 contribution,
@@ -197,6 +213,24 @@ impl Driver {
             }
         };
         self.event(event).await;
+    }
+
+    /// Has the signatures of a member's sealed shares verified, a few members' at a time; gives the step at once where there is nothing to verify.
+    fn deal(&self, agent: AgentId, shares: &Shares) -> Option<SecureStep> {
+        let check = self.coordinator.check_shares(agent, shares);
+        if check.is_settled() {
+            return Some(check.verify());
+        }
+        let (verifying, commands) = (Arc::clone(&self.verifying), self.commands.clone());
+        tokio::spawn(async move {
+            // Nobody closes it.
+            let _turn = verifying.acquire().await;
+            if let Ok(step) = tokio::task::spawn_blocking(move || check.verify()).await {
+                // The driver is gone only when the service ends.
+                let _ = commands.send(Command::Dealt { agent, step });
+            }
+        });
+        None
     }
 
     /// Steps the coordinator and performs what it wants, in order.
@@ -276,7 +310,12 @@ impl Driver {
             AgentReply::Accepted => Answer::Accepted,
             AgentReply::Outcome(outcome) => Answer::Outcome(outcome),
             AgentReply::Progress(reply) => Answer::Progress(reply),
-            AgentReply::Draw(call) => Answer::Draw(call),
+            AgentReply::Draw(call) => {
+                if let Some(job) = self.coordinator.job_of(call.cohort) {
+                    self.shared.traffic.began(call.cohort, job);
+                }
+                Answer::Draw(call)
+            }
             AgentReply::Roster(roster) => Answer::Roster(roster),
             AgentReply::DrawAgain(call) => Answer::Reveal(Box::new(RevealReply::DrawAgain(call))),
             AgentReply::Opening {

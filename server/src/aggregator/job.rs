@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use aimass_compression::{FixedCodec, FixedParams, PlanError};
 use aimass_crypto::hash::sha256;
-use aimass_federation::coordinator::{CohortTerms, graph_params};
+use aimass_federation::coordinator::{CohortTerms, check_graph};
 use aimass_learning::data::{Limits, Source, open_bytes};
 use aimass_learning::inspect::obstacles;
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_learning::{Evaluation, Head, Metric, TrainError, fit_check};
 use aimass_onnx::{Dim, Model, ParamLayout};
-use aimass_protocol::job::{AggregationMode, JobFile, JobFileError, JobSource, SignedJob};
-use aimass_protocol::limits::{MAX_BLOB_BYTES, MAX_NEIGHBOURS};
+use aimass_protocol::job::{JobFile, JobFileError, JobSource, SignedJob};
+use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, codec};
 use aimass_recipe::Recipe;
 use serde_bytes::ByteBuf;
@@ -188,19 +188,7 @@ impl Job {
             return Err(self.at("update.bits", problem, "use fewer bits or a smaller model").into());
         }
         let named = self.file.evaluate.as_ref().and_then(|section| section.data.as_ref());
-        if self.file.aggregation.mode == AggregationMode::Secure {
-            let params = graph_params(self.file.round.max, self.file.aggregation.profile)
-                .map_err(|e| self.at("round.max", e, "use another number of agents"))?;
-            if params.degree as usize > MAX_NEIGHBOURS {
-                let problem = format!(
-                    "{} agents would need {} neighbours each, over the limit of {MAX_NEIGHBOURS}",
-                    self.file.round.max, params.degree
-                );
-                return Err(self
-                    .at("round.max", problem, "use fewer agents a round, or profile = \"standard\"")
-                    .into());
-            }
-        }
+        check_graph(&self.file).map_err(|e| self.at("round.max", e.problem, e.fix))?;
         let evaluation = match (evaluation, named) {
             (None, None) => None,
             (Some(bytes), Some(name)) => {

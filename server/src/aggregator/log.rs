@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use aimass_crypto::log::{Checkpoint, Hash, Tree, leaf_hash};
 use aimass_crypto::sign::{PublicKey, SigningKey};
 use aimass_protocol::limits::MAX_BASES;
 use aimass_protocol::log::{BaseProof, LogEntry, LogEvent, LogHead, SurvivorOpening};
-use aimass_protocol::{AgentId, ContributionId, Digest, JobId, Nonce, TenantId, codec};
+use aimass_protocol::{AgentId, ContributionId, Digest, JobId, Nonce, TenantId, Timestamp, codec};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_bytes::ByteBuf;
 
 use super::driver::now;
+use super::retention;
 use crate::store::{AggregatorStore, LogWrite, StoreError};
 
 /// Models of a job that agents may be asked to train from: the current one and those that contributions may still stand on.
@@ -35,6 +37,8 @@ struct State {
     /// Newest first.
     recent: BTreeMap<JobId, VecDeque<Logged>>,
     checkpoint: ByteBuf,
+    /// Entries whose survivors can be told still: index and time, ascending.
+    told: VecDeque<(u64, Timestamp)>,
 }
 
 /// A model with its entry.
@@ -103,12 +107,19 @@ impl ModelLog {
             tree: Tree::new(),
             recent: BTreeMap::new(),
             checkpoint: ByteBuf::new(),
+            told: VecDeque::new(),
         };
+        let forgotten = store.forgotten_survivors()?;
         let mut unread = None;
         store.each_log_entry(|index, bytes| {
             state.tree.append(leaf_hash(&bytes));
             match codec::decode::<LogEntry>(&bytes) {
-                Ok(entry) => state.remember(&entry, index, bytes),
+                Ok(entry) => {
+                    if index >= forgotten && entry.has_survivors() {
+                        state.told.push_back((index, entry.time));
+                    }
+                    state.remember(&entry, index, bytes);
+                }
                 Err(error) => unread = Some(format!("entry {index}: {error}")),
             }
         })?;
@@ -158,9 +169,26 @@ impl ModelLog {
         write(&planned)?;
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         state.tree.append(leaf_hash(&planned.entry));
+        if entry.has_survivors() {
+            state.told.push_back((planned.index, entry.time));
+        }
         state.remember(&entry, planned.index, planned.entry);
         state.checkpoint = sign(&self.0.tenant, &state.tree, &self.0.key).expect("the same origin was signed when the log was read");
         Ok(planned.index)
+    }
+
+    /// Forgets durably who the survivors of entries were that are as old as that; says how many openings there were. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what is not forgotten yet is tried again at the next call.
+    pub(crate) fn forget_old_survivors(&self, store: &AggregatorStore, now: Timestamp, keep: Duration) -> Result<usize, StoreError> {
+        let Some(below) = retention::due(self.state().told.iter().copied(), now, keep) else {
+            return Ok(0);
+        };
+        let count = store.forget_survivors_below(below)?;
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.told.retain(|(index, _)| *index >= below);
+        Ok(count)
     }
 
     /// Size and root.

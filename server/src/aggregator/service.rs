@@ -25,6 +25,7 @@ use super::live::Live;
 use super::log::ModelLog;
 use super::models::Models;
 use super::registry::Registry;
+use super::retention;
 use super::traffic::Traffic;
 use super::trust::ServerTrust;
 use super::turns::Turns;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) max_agents: usize,
     /// See [`Config::max_journal_bytes`].
     pub(crate) max_journal_bytes: u64,
+    /// See [`Config::keep_survivors_days`].
+    pub(crate) keep_survivors: Duration,
     /// Small records.
     pub(crate) store: AggregatorStore,
     /// The log of models.
@@ -114,7 +117,13 @@ pub async fn run(
     };
     durable::create_private_dir(&data_dir).map_err(data_error)?;
     // The store comes first: its lock keeps a second process from touching anything else in the folder.
-    let store = AggregatorStore::open(&data_dir.join("store"), config.tenant.clone())?;
+    let (folder, tenant) = (data_dir.join("store"), config.tenant.clone());
+    let store = tokio::task::spawn_blocking(move || AggregatorStore::open(&folder, tenant))
+        .await
+        .map_err(|e| ServeError::Ended {
+            part: "store",
+            reason: e.to_string(),
+        })??;
     let mut rng = system_rng()?;
     let trust = identity(&data_dir, &config.tenant, join, &mut rng).await?;
     let blobs = BlobStore::open(&data_dir.join("blobs"))?;
@@ -141,6 +150,7 @@ pub async fn run(
         max_running_jobs: config.max_running_jobs,
         max_agents: config.max_agents,
         max_journal_bytes: config.max_journal_bytes,
+        keep_survivors: retention::kept_for(config.keep_survivors_days),
         store,
         log,
         blobs,

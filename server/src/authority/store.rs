@@ -22,6 +22,8 @@ use aimass_protocol::{AgentId, Digest, TenantId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::lock;
+
 /// The folder can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -102,17 +104,17 @@ pub(crate) struct Loaded {
 }
 
 impl Store {
-    /// Opens the folder, making it when absent, and takes its lock.
+    /// Opens the folder, making it when absent, and takes its lock; waits up to 3 s for another process to release that.
     pub(crate) fn open(dir: &Path) -> Result<Loaded, StoreError> {
         for part in ["roots", "bundles", "tokens"] {
             durable::create_private_dir(&dir.join(part))?;
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir: dir.to_owned() }),
-            Err(TryLockError::Error(e)) => return Err(e.into()),
-        }
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+        let is_held = |e: &TryLockError| matches!(e, TryLockError::WouldBlock);
+        lock::wait_for(is_held, || file.try_lock()).map_err(|e| match e {
+            TryLockError::WouldBlock => StoreError::Locked { dir: dir.to_owned() },
+            TryLockError::Error(e) => e.into(),
+        })?;
         for part in ["", "roots", "bundles", "tokens"] {
             durable::remove_leftovers(&dir.join(part))?;
         }
@@ -120,7 +122,7 @@ impl Store {
         let store = Self {
             dir: dir.to_owned(),
             certificates,
-            _lock: lock,
+            _lock: file,
         };
         Ok(Loaded {
             bundles: store.load_bundles()?,

@@ -7,8 +7,8 @@ use aimass_federation::coordinator::OpenRound;
 use aimass_protocol::{AgentId, ContributionId, JobId, TenantId};
 
 use super::{
-    AgentRecord, Batch, Database, Format, IncludedRecord, JobRecord, JournalRecord, Key, LogRecord, LogWrite, LoggedRecord, RoundRecord,
-    StoreError, SurvivorRecord, Table,
+    AgentRecord, Batch, Database, ForgottenRecord, Format, IncludedRecord, JobRecord, JournalRecord, Key, LogRecord, LogWrite,
+    LoggedRecord, RoundRecord, StoreError, SurvivorRecord, Table,
 };
 
 const FORMAT: Format = Format {
@@ -31,6 +31,7 @@ pub struct AggregatorStore {
     pub(super) log: Table<LogRecord>,
     pub(super) logged: Table<LoggedRecord>,
     pub(super) survivors: Table<SurvivorRecord>,
+    pub(super) forgotten: Table<ForgottenRecord>,
 }
 
 impl AggregatorStore {
@@ -50,6 +51,7 @@ impl AggregatorStore {
             log: database.table("log")?,
             logged: database.table("logged")?,
             survivors: database.table("survivors")?,
+            forgotten: database.table("forgotten")?,
             tenant,
             database,
         })

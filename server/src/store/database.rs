@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sled::Transactional as _;
 
 use super::Key;
+use crate::lock;
 
 const META: &str = "meta";
 const FORMAT_KEY: &str = "format";
@@ -112,7 +113,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens or creates the database in `folder` and checks its version before any record is read.
+    /// Opens or creates the database in `folder` and checks its version before any record is read. Waits up to 3 s for another process
+    /// to leave the folder: blocks, like all calls.
     ///
     /// # Errors
     /// [`StoreError`]: in use, of another version, or unreadable.
@@ -121,11 +123,14 @@ impl Database {
             .path(folder)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(Some(BACKGROUND_FLUSH_MS));
-        let db = config.open().map_err(|error| match error {
-            // sled reports a held lock as a text only.
-            sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => StoreError::Locked { folder: folder.to_owned() },
-            other => other.into(),
-        })?;
+        let open = || {
+            config.open().map_err(|error| match error {
+                // sled reports a held lock as a text only.
+                sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => StoreError::Locked { folder: folder.to_owned() },
+                other => other.into(),
+            })
+        };
+        let db = lock::wait_for(|e| matches!(e, StoreError::Locked { .. }), open)?;
         let database = Self { db };
         database.check_format(folder, format)?;
         Ok(database)

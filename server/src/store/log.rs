@@ -40,6 +40,17 @@ pub struct SurvivorRecord {
     pub opening: Option<SurvivorOpening>,
 }
 
+/// How far openings are deleted because they are old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgottenRecord {
+    /// Entries before this index have none.
+    pub below: u64,
+}
+
+/// Openings that are deleted in one transaction; those of one entry always are.
+const FORGOTTEN_AT_ONCE: usize = 1000;
+
 /// An entry as it goes on the disk, with what belongs to it.
 #[derive(Debug, Clone)]
 pub struct LogWrite {
@@ -167,6 +178,35 @@ impl AggregatorStore {
         })?;
         if count > 0 {
             self.commit(batch)?;
+        }
+        Ok(count)
+    }
+
+    /// Below which entry all openings are deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forgotten_survivors(&self) -> Result<u64, StoreError> {
+        Ok(self.forgotten.get(&self.key())?.map_or(0, |record| record.below))
+    }
+
+    /// Deletes all openings of the entries below `below`, durably, a part at a time. The log stays as it is. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some may be deleted, the others are at the next call.
+    pub fn forget_survivors_below(&self, below: u64) -> Result<usize, StoreError> {
+        let (mut batch, mut count, mut in_batch) = (Batch::default(), 0, 0);
+        for index in self.forgotten_survivors()?..below {
+            for mut record in self.survivors(index)?.into_iter().filter(|record| record.opening.is_some()) {
+                record.opening = None;
+                batch.put(&self.survivors, &self.survivor_key(&record), &record)?;
+                in_batch += 1;
+            }
+            if in_batch >= FORGOTTEN_AT_ONCE || index + 1 == below {
+                batch.put(&self.forgotten, &self.key(), &ForgottenRecord { below: index + 1 })?;
+                self.commit(std::mem::take(&mut batch))?;
+                count += std::mem::take(&mut in_batch);
+            }
         }
         Ok(count)
     }

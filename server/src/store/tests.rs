@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use aimass_federation::coordinator::JobEnd;
 use aimass_protocol::log::SurvivorOpening;
@@ -178,6 +179,23 @@ fn a_second_process_is_told_that_the_folder_is_in_use() {
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
     drop(first);
     open(dir.path());
+}
+
+/// Two servers overlap while the old one ends; a child that is being started holds the lock of its parent for a moment.
+#[test]
+fn a_folder_that_another_process_is_about_to_leave_is_waited_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let first = open(dir.path());
+    first.put_agent(&agent(1)).expect("written");
+    let second = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| AggregatorStore::open(dir.path(), TenantId::default()));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!opening.is_finished(), "the folder is still in use");
+        drop(first);
+        opening.join().expect("no panic")
+    });
+    let second = second.expect("the folder is free");
+    assert_eq!(second.agents().expect("read"), [agent(1)]);
 }
 
 #[test]

@@ -148,7 +148,12 @@ fn run(options: &Options) -> ExitCode {
         for (kind, n) in &total.faults {
             println!("{n:>8} {kind}");
         }
-        println!("{} jobs whose model too many agents had spent", total.starved);
+        println!(
+            "{} jobs whose model too many agents had spent: {} ended, {} wait for new agents",
+            total.spent_up + total.starved,
+            total.spent_up,
+            total.starved
+        );
         println!("server kills by the phase of each running job: {:?}", total.server_kills);
         println!("{} steps of coordinators, {} of sessions", total.server_steps, total.agent_steps);
     }
@@ -203,6 +208,7 @@ fn add(total: &mut Report, report: &Report) {
     total.agent_steps += report.agent_steps;
     total.ended_ms += report.ended_ms;
     total.starved += report.starved;
+    total.spent_up += report.spent_up;
     total.rounds.extend(&report.rounds);
     for (kind, n) in &report.faults {
         *total.faults.entry(kind).or_insert(0) += n;

@@ -262,7 +262,7 @@ impl World {
                 self.secure_request(device, SecureStep::Advert { advert, key });
             }
             Wish::Reveal(reveal) => self.secure_request(device, SecureStep::Reveal(reveal)),
-            Wish::DealShares(shares) => self.secure_request(device, SecureStep::Shares(shares)),
+            Wish::DealShares(shares) => self.request(device, RequestKind::Shares, Ask::Shares(shares)),
             Wish::AskSurvivors(query) => self.secure_request(device, SecureStep::Survivors(query)),
             Wish::Consent(consent) => self.secure_request(device, SecureStep::Consent(consent)),
             Wish::Unmask(unmask) => {

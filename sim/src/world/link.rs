@@ -174,22 +174,31 @@ impl World {
         };
         match ask {
             Ask::Fetch { base } => self.fetched(device, &open, base),
-            Ask::Event(event) => {
-                // Of two open requests the newer gets the answer; the older's stream is closed.
-                let older = self
-                    .server
-                    .open
-                    .insert((agent, kind), open)
-                    .filter(|older| older.request != request);
-                if let Some(older) = older
-                    && let Some(link) = self.links.get(&older.connection)
-                {
-                    self.reset(link.device, older.connection, older.request, kind, (5, 500));
-                }
-                self.note(|| format!("device {device} asks: {event:?}"));
-                self.tell_server(event);
+            Ask::Shares(shares) => {
+                let step = self.server.coordinator.check_shares(agent, &shares).verify();
+                let ask = Ask::Event(Event::Secure { agent, step });
+                self.requested_of_coordinator(device, kind, Open { ask, ..open });
             }
+            Ask::Event(_) => self.requested_of_coordinator(device, kind, open),
         }
+    }
+
+    fn requested_of_coordinator(&mut self, device: usize, kind: RequestKind, open: Open) {
+        let Ask::Event(event) = open.ask.clone() else { return };
+        let (agent, request) = (self.devices[device].agent, open.request);
+        // Of two open requests the newer gets the answer; the older's stream is closed.
+        let older = self
+            .server
+            .open
+            .insert((agent, kind), open)
+            .filter(|older| older.request != request);
+        if let Some(older) = older
+            && let Some(link) = self.links.get(&older.connection)
+        {
+            self.reset(link.device, older.connection, older.request, kind, (5, 500));
+        }
+        self.note(|| format!("device {device} asks: {event:?}"));
+        self.tell_server(event);
     }
 
     /// An answer counts as long as its request is the newest of its kind.

@@ -250,7 +250,7 @@ impl Run {
         let mut shares = honest.clone();
         self.change_shares(&id, &mut shares, event);
         let is_changed = shares != honest;
-        if self.tell(id, |server| server.shares(id, shares)) && is_changed {
+        if self.tell(id, |server| server.shares(server.check_shares(id, shares)?.verify()?)) && is_changed {
             self.agent(&id).is_false = true;
         }
     }

@@ -220,7 +220,7 @@ impl Notes {
 
 /// The policy's rule that a reason names.
 fn rule_of(reason: &str) -> &'static str {
-    ["allow_plain", "min_survivors", "purposes"]
+    ["allow_plain", "min_survivors", "min_profile", "purposes"]
         .into_iter()
         .find(|rule| reason.contains(rule))
         .unwrap_or("check")

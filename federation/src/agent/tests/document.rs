@@ -64,6 +64,8 @@ fn should_find_every_test_that_the_document_names() {
         "federation/src/agent/tests/cheats.rs",
         "federation/src/agent/tests/secure.rs",
         "federation/src/coordinator/tests/secure.rs",
+        "federation/src/coordinator/tests/secure/restart.rs",
+        "federation/src/coordinator/tests/secure/spent.rs",
     ]
     .map(read)
     .concat();

@@ -382,7 +382,8 @@ impl Fleet {
                         sealed: share.sealed.as_slice().try_into().expect("80 bytes"),
                         signature: *share.signature.as_bytes(),
                     });
-                    self.machine.shares(member, shares.collect()).expect("good shares");
+                    let shares = self.machine.check_shares(member, shares.collect()).expect("for its neighbours");
+                    self.machine.shares(shares.verify().expect("signed")).expect("good shares");
                 }
                 Effect::Encode { masks, .. } => {
                     self.masks.insert(agent, masks.expect("masks").signed().to_vec());

@@ -150,7 +150,7 @@ fn progress(n: u8, base: u8) -> Event {
     }
 }
 
-fn kind(event: &Event) -> &'static str {
+pub(super) fn kind(event: &Event) -> &'static str {
     match event {
         Event::AddJob(_) => "AddJob",
         Event::StopJob { .. } => "StopJob",

@@ -9,7 +9,7 @@ use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{
     CheckIn, ComeBack, OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready, SignedDescriptor, Task,
 };
-use aimass_protocol::message::secagg::{ConsentReply, DrawCall, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
+use aimass_protocol::message::secagg::{ConsentReply, DrawCall, RevealReply, Roster, Shares, SharesReply, SurvivorsReply, UnmaskReply};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -41,6 +41,8 @@ pub(crate) enum Ask {
     Progress(Progress),
     /// A step of secure aggregation.
     Secure(SecureStep),
+    /// Sealed shares, whose signatures nobody has verified yet.
+    Shares(Shares),
 }
 
 impl Ask {
@@ -52,12 +54,15 @@ impl Ask {
             Self::Outcome(_) => RequestKind::Outcome,
             Self::Progress(_) => RequestKind::Progress,
             Self::Secure(step) => step.kind(),
+            Self::Shares(_) => RequestKind::Shares,
         }
     }
 
     pub(super) fn cohort(&self) -> Option<CohortId> {
         match self {
             Self::Upload { cohort, .. } => Some(*cohort),
+            Self::Secure(step) => Some(step.cohort()),
+            Self::Shares(shares) => Some(shares.cohort),
             _ => None,
         }
     }
@@ -133,6 +138,13 @@ pub(crate) enum Command {
         ask: Ask,
         /// Where the answers go.
         answers: mpsc::UnboundedSender<Answer>,
+    },
+    /// The signatures of sealed shares were verified.
+    Dealt {
+        /// Whose.
+        agent: AgentId,
+        /// What the coordinator is told.
+        step: SecureStep,
     },
     /// More of an upload arrived.
     UploadProgressed {

@@ -12,7 +12,7 @@ use aimass_protocol::{Digest, JobId, Timestamp};
 use tokio::sync::oneshot;
 
 use super::command::StopError;
-use super::{Driver, Job, JobRecord, JobSnapshot, RestoredJob, RoundRecord, now};
+use super::{Driver, Job, JobRecord, JobSnapshot, Restored, RestoredJob, RoundRecord, now};
 
 /// A job with what became of it.
 pub(super) struct JobEntry {
@@ -59,7 +59,11 @@ impl Driver {
             recent: restored.recent,
             open: restored.open.map(|(open, journal)| {
                 let durable = journal.iter().map(|record| (record.agent, record.contribution)).collect();
-                self.restored.insert(open.terms.cohort, journal);
+                let restored = Restored {
+                    open: open.clone(),
+                    journal,
+                };
+                self.restored.insert(open.terms.cohort, restored);
                 RestoredRound { open, durable }
             }),
             ended: record.end.clone(),

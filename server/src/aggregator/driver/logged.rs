@@ -1,11 +1,13 @@
 //! What of the rounds goes into the log, and what of the log goes into the rounds.
 
+use std::sync::Arc;
+
 use aimass_crypto::hash::sha256;
 use aimass_federation::coordinator::{CohortTerms, OpenRound, SecAggRecord};
 use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEvent, LogHead};
 use aimass_protocol::{CohortId, Digest, JobId};
 
-use super::{Answer, Driver};
+use super::{Answer, Driver, now};
 use crate::aggregator::log::{ModelLog, Survivors};
 use crate::store::{AggregatorStore, StoreError};
 
@@ -45,9 +47,15 @@ impl Driver {
     /// Forgets a round durably: what its members are told next must not be undone by a restart. One whose survivors were settled is in the log from then
     /// on: a server that has it run again without one of them is seen.
     pub(super) async fn drop_round(&mut self, cohort: CohortId) {
-        let descriptor = self.descriptor_digest(cohort);
-        if let Some(sum) = self.sums.get(&cohort) {
-            let (store, log, open) = (self.shared.store.clone(), self.shared.log.clone(), sum.open.clone());
+        // One that could not be taken up again has no sum, and is on the disk all the same.
+        let restored = self.restored.get(&cohort).map(|restored| &restored.open);
+        let open = self.sums.get(&cohort).map(|sum| &sum.open).or(restored).cloned();
+        if let Some(open) = open {
+            let descriptor = match &open.secagg {
+                Some(record) => Some(record.descriptor_digest()),
+                None => self.descriptor_digest(cohort),
+            };
+            let (store, log) = (self.shared.store.clone(), self.shared.log.clone());
             let dropped = tokio::task::spawn_blocking(move || abandon(&store, &log, &open, descriptor));
             let dropped = match dropped.await {
                 Ok(dropped) => dropped.map_err(|e| e.to_string()),
@@ -58,7 +66,22 @@ impl Driver {
                 tracing::error!(%cohort, %reason, "a round that is given up could not be forgotten");
             }
         }
-        self.forget_sum(cohort);
+        self.forget_sum(cohort, false);
+        self.forget_old_survivors();
+    }
+
+    /// Forgets who was in rounds of long ago, without anybody waiting for it.
+    pub(super) fn forget_old_survivors(&self) {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(
+            move || match shared.log.forget_old_survivors(&shared.store, now(), shared.keep_survivors) {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "openings of survivors are old enough to be forgotten"),
+                Err(error) => {
+                    tracing::error!(%error, "old openings of survivors could not be forgotten; it is tried again after the next round")
+                }
+            },
+        );
     }
 
     /// Forgets a cohort that was never made durable. If its members were asked for their part of a draw, that is in the log: a server that draws until it

@@ -172,7 +172,8 @@ impl Driver {
                 self.shared.counters.count(Counter::RoundsFinished);
                 self.shared.models.allow(job, [base]);
                 // With the round's record its journal was forgotten.
-                self.forget_sum(cohort);
+                self.forget_sum(cohort, true);
+                self.forget_old_survivors();
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.round_began = now();
                     Arc::make_mut(&mut entry.rounds).push(*record);

@@ -6,12 +6,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
+use aimass_federation::RequestKind;
 use aimass_federation::coordinator::{Event, OpenRound, UnmaskingRecord};
 use aimass_net::blob::update_digest;
+use aimass_protocol::message::secagg::{SurvivorsReply, UnmaskReply};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 use tokio::sync::Mutex;
 
-use super::{Command, Driver, Ticket};
+use super::{Answer, Command, Driver, Ticket};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::journal::Journal;
 use crate::store::{AggregatorStore, JournalRecord};
@@ -107,6 +109,9 @@ impl Driver {
         match self.make_sum(open).await {
             Ok(sum) => {
                 tracing::info!(%job, round, %cohort, members, "cohort formed");
+                if sum.open.secagg.is_some() {
+                    self.shared.traffic.began(cohort, job);
+                }
                 self.sums.insert(cohort, sum);
             }
             Err(reason) => {
@@ -149,7 +154,7 @@ impl Driver {
             opened
         });
         opened.await.unwrap_or_else(|e| Err(e.to_string()))?;
-        let restored = self.restored.get(&cohort);
+        let restored = self.restored.get(&cohort).map_or(&[][..], |restored| &restored.journal);
         Ok(Sum {
             job,
             packed_bytes: codec.plan().packed_bytes() as u64,
@@ -165,7 +170,7 @@ impl Driver {
             adding: false,
             misfits: HashSet::new(),
             announced: HashMap::new(),
-            taken: restored.into_iter().flatten().map(|record| (record.agent, record.digest)).collect(),
+            taken: restored.into_iter().map(|record| (record.agent, record.digest)).collect(),
             in_sum: HashSet::new(),
             writing: HashMap::new(),
         })
@@ -298,8 +303,28 @@ impl Driver {
         }
     }
 
-    /// Forgets a cohort's sum, and removes its updates.
-    pub(super) fn forget_sum(&mut self, cohort: CohortId) {
+    /// Answers the members of a masked sum that is over, where they were kept waiting because of the disk: for the survivors, or for their shares to be taken.
+    fn answer_who_waits(&mut self, cohort: CohortId, is_published: bool) {
+        let Some(sum) = self.sums.get(&cohort).filter(|sum| sum.open.secagg.is_some()) else {
+            return;
+        };
+        let shares = if is_published { UnmaskReply::Taken } else { UnmaskReply::Abandoned };
+        let (is_untold, is_unmasked) = (sum.is_untold, sum.open.unmasking.is_some());
+        for (member, _) in &sum.open.members {
+            if is_untold {
+                let answer = Answer::Survivors(SurvivorsReply::NotIncluded);
+                self.waiting.answer_about(cohort, *member, RequestKind::Survivors, answer);
+            }
+            if is_unmasked {
+                let answer = Answer::Unmask(shares);
+                self.waiting.answer_about(cohort, *member, RequestKind::Unmask, answer);
+            }
+        }
+    }
+
+    /// Forgets a cohort's sum, which was published or dropped, and removes its updates.
+    pub(super) fn forget_sum(&mut self, cohort: CohortId, is_published: bool) {
+        self.answer_who_waits(cohort, is_published);
         self.sums.remove(&cohort);
         self.restored.remove(&cohort);
         self.descriptors.remove(&cohort);

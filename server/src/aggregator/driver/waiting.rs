@@ -11,7 +11,7 @@ use super::Answer;
 
 struct Waiter {
     answers: UnboundedSender<Answer>,
-    /// The cohort of an upload.
+    /// What an upload or a step of secure aggregation is for.
     cohort: Option<CohortId>,
 }
 
@@ -27,6 +27,11 @@ impl Waiting {
         self.open.insert((agent, kind), Waiter { answers, cohort });
     }
 
+    /// Whether the agent waits for an answer of this kind.
+    pub(super) fn is_open(&self, agent: AgentId, kind: RequestKind) -> bool {
+        self.open.contains_key(&(agent, kind))
+    }
+
     /// Answers a request, if it is still open.
     pub(super) fn answer(&mut self, agent: AgentId, kind: RequestKind, answer: Answer) {
         let ends = !matches!(answer, Answer::UploadFrom(_));
@@ -35,6 +40,13 @@ impl Waiting {
             if ends || !heard {
                 self.open.remove(&(agent, kind));
             }
+        }
+    }
+
+    /// The same, if the request is about this cohort.
+    pub(super) fn answer_about(&mut self, cohort: CohortId, agent: AgentId, kind: RequestKind, answer: Answer) {
+        if self.open.get(&(agent, kind)).is_some_and(|waiter| waiter.cohort == Some(cohort)) {
+            self.answer(agent, kind, answer);
         }
     }
 
@@ -47,8 +59,8 @@ impl Waiting {
 
     /// Ends the uploads of a cohort that is over.
     pub(super) fn close_uploads(&mut self, cohort: CohortId) {
-        self.open.retain(|_, waiter| {
-            let over = waiter.cohort == Some(cohort);
+        self.open.retain(|(_, kind), waiter| {
+            let over = *kind == RequestKind::Upload && waiter.cohort == Some(cohort);
             if over {
                 let text = "the cohort is over; offer the contribution again";
                 let _ = waiter.answers.send(Answer::Refused(Refusal::new(ErrorCode::CohortUnknown, text)));
@@ -60,6 +72,7 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use aimass_protocol::message::secagg::UnmaskReply;
     use tokio::sync::mpsc::{error::TryRecvError, unbounded_channel};
 
     use super::*;
@@ -88,10 +101,21 @@ mod tests {
         let (outcome, mut asking) = unbounded_channel();
         waiting.wait(AGENT, RequestKind::Upload, Some(COHORT), upload);
         waiting.wait(AGENT, RequestKind::Outcome, None, outcome);
+        let (unmask, mut unmasking) = unbounded_channel();
+        waiting.wait(AGENT, RequestKind::Unmask, Some(COHORT), unmask);
         waiting.close_uploads(CohortId::from_bytes([3; 16]));
         assert!(matches!(uploading.try_recv(), Err(TryRecvError::Empty)));
         waiting.close_uploads(COHORT);
         assert!(matches!(uploading.try_recv(), Ok(Answer::Refused(refusal)) if refusal.code == ErrorCode::CohortUnknown));
         assert!(matches!(asking.try_recv(), Err(TryRecvError::Empty)));
+        assert!(matches!(unmasking.try_recv(), Err(TryRecvError::Empty)));
+        let taken = || Answer::Unmask(UnmaskReply::Taken);
+        waiting.answer_about(CohortId::from_bytes([3; 16]), AGENT, RequestKind::Unmask, taken());
+        assert!(
+            matches!(unmasking.try_recv(), Err(TryRecvError::Empty)),
+            "it asked about another cohort"
+        );
+        waiting.answer_about(COHORT, AGENT, RequestKind::Unmask, taken());
+        assert!(matches!(unmasking.try_recv(), Ok(Answer::Unmask(UnmaskReply::Taken))));
     }
 }

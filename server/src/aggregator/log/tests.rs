@@ -183,14 +183,8 @@ fn survivors_are_in_the_order_of_agents_with_a_salt_each() {
     assert_eq!(survivors.root(), Digest::from_bytes(root));
 }
 
-#[test]
-fn a_round_is_logged_with_its_survivors() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (store, log) = open(dir.path());
-    let list = [(AgentId::from_bytes([1; 16]), ContributionId::from_bytes([2; 16]))];
-    let survivors = Survivors::salted(&list).expect("random");
-    let root = survivors.root();
-    let round = RoundEntry {
+fn a_round(survivors: &Survivors) -> RoundEntry {
+    RoundEntry {
         round: 1,
         model: model(2),
         before: model(1),
@@ -199,9 +193,54 @@ fn a_round_is_logged_with_its_survivors() {
         mode: AggregationMode::Plain,
         members: 1,
         survivors: 1,
-        survivors_root: root,
+        survivors_root: survivors.root(),
         draws: 0,
+    }
+}
+
+#[test]
+fn who_was_in_a_round_is_forgotten_when_it_is_old() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let dir = tempfile::tempdir().expect("a folder");
+    let list = [(AgentId::from_bytes([1; 16]), ContributionId::from_bytes([2; 16]))];
+    let (store, log) = open(dir.path());
+    append(&store, &log, 1, base(1));
+    let mut places = Vec::new();
+    for _ in 0..2 {
+        let survivors = Survivors::salted(&list).expect("random");
+        let event = LogEvent::Round(a_round(&survivors));
+        places.push(
+            log.append(job(1), event, survivors, |entry| store.add_to_log(entry))
+                .expect("written"),
+        );
+    }
+    let (written, head) = (now(), log.head());
+    let forget = |store: &AggregatorStore, log: &ModelLog, days: u32| {
+        log.forget_old_survivors(store, written.after(DAY * days), DAY * 90)
+            .expect("written")
     };
+    assert_eq!(forget(&store, &log, 89), 0);
+    drop((store, log));
+    let (store, log) = open(dir.path());
+    assert_eq!(forget(&store, &log, 91), 2, "what was there before a restart counts");
+    assert_eq!(forget(&store, &log, 91), 0);
+    for index in places {
+        assert!(store.survivors(index).expect("read").iter().all(|record| record.opening.is_none()));
+    }
+    assert_eq!(log.head(), head);
+    drop((store, log));
+    let (store, log) = open(dir.path());
+    assert_eq!((forget(&store, &log, 91), log.head()), (0, head));
+}
+
+#[test]
+fn a_round_is_logged_with_its_survivors() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, log) = open(dir.path());
+    let list = [(AgentId::from_bytes([1; 16]), ContributionId::from_bytes([2; 16]))];
+    let survivors = Survivors::salted(&list).expect("random");
+    let root = survivors.root();
+    let round = a_round(&survivors);
     let event = LogEvent::Round(round.clone());
     let index = log
         .append(job(1), event, survivors, |entry| store.add_to_log(entry))

@@ -87,7 +87,10 @@ impl Stream {
                 Err(refusal) => self.refuse(refusal).await,
             },
             AgentRequest::Reveal(reveal) => self.secure_step(SecureStep::Reveal(reveal)).await,
-            AgentRequest::Shares(shares) => self.secure_step(SecureStep::Shares(shares)).await,
+            AgentRequest::Shares(shares) => {
+                self.job = self.shared.traffic.job_of(shares.cohort);
+                self.ask(Ask::Shares(shares)).await
+            }
             AgentRequest::Survivors(query) => {
                 self.job = Some(query.job);
                 self.ask(Ask::Secure(SecureStep::Survivors(query))).await
@@ -145,12 +148,7 @@ impl Stream {
             Some(Answer::Superseded) => self.reply(ReadyReply::Superseded).await,
             Some(Answer::Outcome(outcome)) => self.reply(outcome).await,
             Some(Answer::Progress(reply)) => self.reply(reply).await,
-            Some(Answer::Draw(call)) => {
-                if let Some(job) = self.job {
-                    self.shared.traffic.began(call.cohort, job);
-                }
-                self.reply(ReadyReply::Draw(call)).await
-            }
+            Some(Answer::Draw(call)) => self.reply(ReadyReply::Draw(call)).await,
             Some(Answer::Roster(roster)) => self.reply(roster).await,
             Some(Answer::Reveal(reply)) => self.reply(*reply).await,
             Some(Answer::Shares(reply)) => self.reply(reply).await,

@@ -70,6 +70,39 @@ fn a_survivor_is_forgotten_and_the_log_stays() {
     assert_eq!(log_of(&store), ["round 1", "round 2", "round 3"]);
 }
 
+#[test]
+fn openings_of_old_entries_are_forgotten_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    for n in 1..=4 {
+        store.add_to_log(&log(n)).expect("written");
+    }
+    let told = |store: &AggregatorStore| -> Vec<usize> {
+        let told = |n| {
+            store
+                .survivors(n)
+                .expect("read")
+                .iter()
+                .filter(|record| record.opening.is_some())
+                .count()
+        };
+        (0..4).map(told).collect()
+    };
+    let all = told(&store);
+    assert!(all.iter().all(|n| *n > 0), "{all:?}");
+    assert_eq!(store.forget_survivors_below(3).expect("written"), all[..3].iter().sum::<usize>());
+    assert_eq!(
+        (store.forgotten_survivors().expect("read"), told(&store)),
+        (3, vec![0, 0, 0, all[3]])
+    );
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.forgotten_survivors().expect("read"), 3);
+    assert_eq!(store.forget_survivors_below(3).expect("nothing to do"), 0);
+    assert_eq!(store.forget_survivors_below(4).expect("written"), all[3]);
+    assert!(store.survivors(0).expect("read").len() == all[0], "the hashes stay");
+}
+
 /// An entry that could not be flushed is overwritten by the next one, with all that belongs to it.
 #[test]
 fn an_entry_takes_the_place_of_one_that_was_never_in_the_log() {

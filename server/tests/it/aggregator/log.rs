@@ -197,6 +197,31 @@ async fn survivors_are_kept_apart_and_can_be_forgotten() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_in_a_round_is_forgotten_after_the_time_that_is_set() {
+    let deployment = Deployment::start().await;
+    let server = deployment
+        .server_with(aimass_server::aggregator::Config {
+            keep_survivors_days: 0,
+            ..deployment.config()
+        })
+        .await;
+    let job = deployment.submit(&server, &small_model(), "rounds = 1\nmin = 1").await;
+    let device = Device::join(&deployment, server.ready.quic_address, 1).await;
+    device.round(&[1.0; 15]).await;
+    server.finished(&job, 1).await;
+    // Nobody waits for it.
+    for _ in 0..500 {
+        let survivors = get(&server, "/v1/log/entries/1/survivors").await;
+        assert_eq!(survivors["survivors"].as_array().map(Vec::len), Some(1), "the hash stays");
+        if survivors["survivors"][0]["opening"].is_null() {
+            return server.stop().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("it is told still");
+}
+
 /// A data folder from before there was a log: agents train from nothing that is not in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_from_before_the_log_is_logged_at_the_next_start() {

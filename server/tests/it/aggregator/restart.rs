@@ -4,10 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use aimass_protocol::ErrorCode;
+use aimass_protocol::descriptor::MaskSuite;
 use aimass_protocol::limits::CHUNK_BYTES;
 use aimass_protocol::message::agent::OutcomeReply;
+use aimass_protocol::{Digest, ErrorCode, TenantId};
 use aimass_server::aggregator::{Config, Ready, run};
+use aimass_server::store::{Database, Format, Key, Table};
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, Server, raw, small_model};
@@ -73,6 +75,48 @@ async fn a_restart_in_the_middle_of_a_round_loses_no_finished_round() {
     let view = server.finished(&job, 2).await;
     assert_eq!(view["history"][0]["contributions"], 2);
     server.stop().await;
+}
+
+/// What can't be taken up again is given up on the disk as well: the next start would find it once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_round_whose_record_is_damaged_is_dropped_for_good() {
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let job = deployment.submit(&server, &small_model(), "rounds = 1\nmin = 1").await;
+    let device = Device::join(&deployment, server.ready.quic_address, 1).await;
+    let task = device.task().await;
+    device.cohort(&task).await;
+    server.stop().await;
+
+    let store = deployment.config().data_dir.join("store");
+    let open_rounds = || -> (Database, Table<Value>) {
+        let format = Format {
+            name: "aggregator",
+            version: 2,
+            reads: 2,
+        };
+        let raw = Database::open(&store, format).expect("opens");
+        let table = raw.table("open_rounds").expect("a table");
+        (raw, table)
+    };
+    let (raw, table) = open_rounds();
+    let keys = table.keys(&Key::tenant(&TenantId::default())).expect("read");
+    let [key] = &keys[..] else { panic!("{} open rounds", keys.len()) };
+    let mut record = table.get(key).expect("read").expect("it is open");
+    let nothing = Digest::from_bytes([0; 32]);
+    record["secagg"] = json!({
+        "cohort": record["terms"]["cohort"], "draw": 1, "suite": MaskSuite::Aes256Ctr, "salt": nothing, "graph_seed": nothing,
+        "degree": 2, "threshold": 3, "floor": 3, "members": [],
+    });
+    table.put(key, &record).expect("written");
+    drop((raw, table));
+
+    let server = deployment.server().await;
+    let trouble = server.job(&job).await["trouble"].to_string();
+    assert!(trouble.contains("could not be taken up again"), "{trouble}");
+    server.stop().await;
+    let (_raw, table) = open_rounds();
+    assert!(table.keys(&Key::tenant(&TenantId::default())).expect("read").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
