@@ -145,8 +145,18 @@ impl Report {
     /// `sums`: of each slot, as many as the shape has.
     fn of(analyze: &AnalyzeSection, mode: AggregationMode, (round, agents): (u32, u32), sums: [Vec<u64>; 10]) -> Self {
         let shape = Shape::of(analyze);
-        let [mut rows, mut capped, mut missing, mut below, mut above, mut sum, mut squares, mut bins, mut other, mut classes] =
-            sums.map(Vec::into_iter);
+        let [
+            mut rows,
+            mut capped,
+            mut missing,
+            mut below,
+            mut above,
+            mut sum,
+            mut squares,
+            mut bins,
+            mut other,
+            mut classes,
+        ] = sums.map(Vec::into_iter);
         let next = |values: &mut std::vec::IntoIter<u64>| values.next().unwrap_or_default();
         let mut report = Self {
             format: FORMAT.to_owned(),

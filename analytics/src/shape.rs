@@ -93,7 +93,9 @@ impl Shape {
     /// [`PlanError`].
     pub fn codec(&self, members: u32) -> Result<SlotCodec, PlanError> {
         let filled = self.slots().into_iter().filter(|slot| slot.1 > 0);
-        let slots: Vec<_> = filled.map(|(name, len, most)| (name, len, Coding::Exact { least: 0, most })).collect();
+        let slots: Vec<_> = filled
+            .map(|(name, len, most)| (name, len, Coding::Exact { least: 0, most }))
+            .collect();
         SlotCodec::new(&slots, members)
     }
 
@@ -149,9 +151,8 @@ mod tests {
     use super::*;
 
     fn section(text: &str) -> AnalyzeSection {
-        let text = format!(
-            "[job]\nname = \"a\"\nkind = \"analytics\"\npurpose = \"p\"\n[data]\ncontract = \"c\"\n[round]\nmin = 3\n{text}"
-        );
+        let text =
+            format!("[job]\nname = \"a\"\nkind = \"analytics\"\npurpose = \"p\"\n[data]\ncontract = \"c\"\n[round]\nmin = 3\n{text}");
         let file = aimass_protocol::job::JobFile::parse(&text).expect(&text);
         file.analyze.expect("an analytics job")
     }
@@ -162,7 +163,10 @@ mod tests {
     #[test]
     fn slots_are_as_wide_as_the_most_that_all_agents_can_count() {
         let shape = Shape::of(&section(&format!("[analyze]\nmax_rows = 1000\nbits = 8\n{FEATURES}{CLASSES}")));
-        assert_eq!((shape.features, shape.ranges, shape.bins, shape.classed, shape.classes), (7, 6, 24, 1, 7));
+        assert_eq!(
+            (shape.features, shape.ranges, shape.bins, shape.classed, shape.classes),
+            (7, 6, 24, 1, 7)
+        );
         assert_eq!(shape.n_values(), 2 + 7 + 4 * 6 + 24 + 1 + 7);
         let codec = shape.codec(5).expect("a plan");
         let width = |name| {

@@ -8,7 +8,9 @@ use crate::Shape;
 
 /// A column whose rows are of another length than the job says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the column `{name}` holds {found} values a row, and the job counts {wanted}; `features` or `feature` in [[analyze.columns]] has to fit the data")]
+#[error(
+    "the column `{name}` holds {found} values a row, and the job counts {wanted}; `features` or `feature` in [[analyze.columns]] has to fit the data"
+)]
 pub struct WidthError {
     /// The column.
     pub name: String,

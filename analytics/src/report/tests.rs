@@ -63,7 +63,11 @@ fn a_report_comes_back_as_it_was_and_nothing_else_is_one() {
     let made = report(&[&[(0.1, 1.0), (f64::NAN, 7.0)], &[(5.0, 1.0)]]);
     let bytes = made.to_bytes();
     assert_eq!(Report::parse(&bytes), Ok(made.clone()));
-    assert_eq!(bytes, report(&[&[(5.0, 1.0)], &[(f64::NAN, 7.0), (0.1, 1.0)]]).to_bytes(), "in any order");
+    assert_eq!(
+        bytes,
+        report(&[&[(5.0, 1.0)], &[(f64::NAN, 7.0), (0.1, 1.0)]]).to_bytes(),
+        "in any order"
+    );
     let text = String::from_utf8(bytes.clone()).expect("JSON");
     for bad in [
         String::new(),

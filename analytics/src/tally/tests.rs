@@ -52,7 +52,14 @@ fn each_number_is_where_its_slot_says() {
     assert_eq!(tally.names(), ["x", "v", "label"], "each column is read once");
     tally.check_widths(&[1, 2, 1]).expect("as the job says");
     // Two batches are as good as one.
-    tally.add(4, &[vec![-1.0, 0.0, 2.0, 2.5], vec![0.0, 0.0, 1.0, 15.0, 2.0, 3.0, 0.5, 4.0], vec![0.0, 2.0, 2.0, 3.0]]);
+    tally.add(
+        4,
+        &[
+            vec![-1.0, 0.0, 2.0, 2.5],
+            vec![0.0, 0.0, 1.0, 15.0, 2.0, 3.0, 0.5, 4.0],
+            vec![0.0, 2.0, 2.0, 3.0],
+        ],
+    );
     tally.cap();
     tally.add(2, &[vec![-7.0, f64::NAN], vec![1.0, 16.0, 1.0, -1.0], vec![1.5, f64::INFINITY]]);
     assert_eq!(tally.rows(), 6);
@@ -91,7 +98,11 @@ fn hostile_values_are_counted_as_missing_or_beyond() {
     assert_eq!(found[2], [3, 3, 3], "missing");
     assert_eq!((&found[3][..], &found[4][..]), (&[1, 1][..], &[1, 1][..]), "below and above");
     assert_eq!(found[7].iter().sum::<u64>(), 2 * (9 - 3 - 2), "bins");
-    assert_eq!((&found[8][..], &found[9][..]), (&[5][..], &[1, 0][..]), "-0 is class 0, nothing else is any");
+    assert_eq!(
+        (&found[8][..], &found[9][..]),
+        (&[5][..], &[1, 0][..]),
+        "-0 is class 0, nothing else is any"
+    );
 }
 
 #[test]

@@ -206,7 +206,11 @@ fn measure(entry: &Section<'_, '_>) -> Result<Measure, JobFileError> {
     let (low, high) = (entry.real("low", "0")?, entry.real("high", "120")?);
     if !(high > low && (high - low).is_normal()) {
         let problem = format!("{high:?} is not above low = {low:?}, or is too far from it or too near");
-        return Err(entry.refuse("high", problem, "values are counted as at least low and at most high: use low < high"));
+        return Err(entry.refuse(
+            "high",
+            problem,
+            "values are counted as at least low and at most high: use low < high",
+        ));
     }
     let bins = if entry.has("bins") {
         entry.integer32("bins", 1, MAX_ANALYZE_BINS, None, "20")?

@@ -31,7 +31,10 @@ fn analyze(text: &str) -> AnalyzeSection {
 #[test]
 fn a_small_file_gets_the_defaults_and_nothing_of_training() {
     let file = JobFile::parse(SMALL).expect("it is right");
-    assert_eq!((file.job.kind, file.round.rounds, file.round.mode), (JobKind::Analytics, 1, RoundMode::Sync));
+    assert_eq!(
+        (file.job.kind, file.round.rounds, file.round.mode),
+        (JobKind::Analytics, 1, RoundMode::Sync)
+    );
     assert_eq!(file.aggregation.mode, AggregationMode::Secure);
     assert_eq!((file.train.epochs, file.train.heads.len()), (0, 0));
     assert_eq!((file.model.path.as_str(), file.data.target.as_str()), ("", ""));
@@ -52,7 +55,10 @@ fn a_small_file_gets_the_defaults_and_nothing_of_training() {
         }]
     );
     let codec = file.update;
-    assert_eq!((codec.codec, codec.bits, codec.clip, codec.weight_cap), (CodecName::Exact, 16, 1.0, 1_000_000));
+    assert_eq!(
+        (codec.codec, codec.bits, codec.clip, codec.weight_cap),
+        (CodecName::Exact, 16, 1.0, 1_000_000)
+    );
 }
 
 #[test]
@@ -64,7 +70,13 @@ fn the_example_has_every_key_and_features_come_in_order() {
     let named: Vec<_> = [0, 1, 2, 65, 66].map(|i| (features[i].name, features[i].index)).to_vec();
     assert_eq!(
         named,
-        [("age", None), ("height", None), ("pixels", Some(0)), ("pixels", Some(63)), ("label", None)]
+        [
+            ("age", None),
+            ("height", None),
+            ("pixels", Some(0)),
+            ("pixels", Some(63)),
+            ("label", None)
+        ]
     );
     assert_eq!(features[66].measure, Measure::Classes { classes: 10 });
     for key in schema::all_keys().filter(|key| key.starts_with("analyze")) {
@@ -80,7 +92,10 @@ fn the_example_has_every_key_and_features_come_in_order() {
 #[test]
 fn one_feature_of_an_array_can_be_counted_and_several_apart() {
     let two = SMALL.replace("low = 0", "feature = 7\nlow = 0");
-    let two = two.replace("[round]", "[[analyze.columns]]\nnames = [\"age\"]\nfeature = 0\nclasses = 2\n\n[round]");
+    let two = two.replace(
+        "[round]",
+        "[[analyze.columns]]\nnames = [\"age\"]\nfeature = 0\nclasses = 2\n\n[round]",
+    );
     let found: Vec<_> = analyze(&two).features().map(|feature| feature.index).collect();
     assert_eq!(found, [Some(7), Some(0)]);
 }
@@ -88,7 +103,10 @@ fn one_feature_of_an_array_can_be_counted_and_several_apart() {
 #[test]
 fn as_much_as_fits_is_taken_and_one_more_is_not() {
     let features = |n: u32| SMALL.replace("low = 0", &format!("features = {n}\nlow = 0"));
-    assert_eq!(analyze(&features(MAX_ANALYZE_FEATURES)).features().count(), MAX_ANALYZE_FEATURES as usize);
+    assert_eq!(
+        analyze(&features(MAX_ANALYZE_FEATURES)).features().count(),
+        MAX_ANALYZE_FEATURES as usize
+    );
     let bins = MAX_ANALYZE_VALUES as u32 / 64 - 5;
     let wide = |bins: u32| features(64).replace("high = 120", &format!("high = 120\nbins = {bins}"));
     analyze(&wide(bins));
@@ -106,7 +124,10 @@ fn as_much_as_fits_is_taken_and_one_more_is_not() {
 const WRONG: &[(&str, &str)] = &[
     ("[[analyze.columns]]\nnames = [\"age\"]\nlow = 0\nhigh = 120\n", ""),
     ("[[analyze.columns]]", "[analyze]\ncolumns = []\n[analyse]"),
-    ("[[analyze.columns]]\nnames = [\"age\"]\nlow = 0\nhigh = 120\n", "[analyze]\ncolumns = []\n"),
+    (
+        "[[analyze.columns]]\nnames = [\"age\"]\nlow = 0\nhigh = 120\n",
+        "[analyze]\ncolumns = []\n",
+    ),
     ("[[analyze.columns]]", "[analyze.columns]"),
     ("[[analyze.columns]]", "[analyze]\nmax_rows = 0\n[[analyze.columns]]"),
     ("[[analyze.columns]]", "[analyze]\nmax_rows = 4294967296\n[[analyze.columns]]"),
@@ -142,7 +163,10 @@ const WRONG: &[(&str, &str)] = &[
     ("low = 0\nhigh = 120", "classes = 0"),
     ("low = 0\nhigh = 120", "classes = 4097"),
     ("[round]", "[[analyze.columns]]\nnames = [\"b\", \"age\"]\nclasses = 2\n[round]"),
-    ("[round]", "[[analyze.columns]]\nnames = [\"age\"]\nfeature = 2\nclasses = 2\n[round]"),
+    (
+        "[round]",
+        "[[analyze.columns]]\nnames = [\"age\"]\nfeature = 2\nclasses = 2\n[round]",
+    ),
     ("contract = \"people\"", "contract = \"people\"\ntarget = \"age\""),
     ("contract = \"people\"", "contract = \"people\"\ninputs = [\"age\"]"),
     ("[round]", "[model]\npath = \"m.onnx\"\n[round]"),
