@@ -65,6 +65,22 @@ pub enum WorkError {
     /// The data file.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The server asks for more than the owner signed.
+    #[error("the server asks for round {round}, and the signed job has {rounds}: nothing is counted; tell the operator")]
+    Turn {
+        /// By the server.
+        round: u32,
+        /// By the job.
+        rounds: u32,
+    },
+    /// The server starts a job that counts from something else than nothing.
+    #[error(
+        "the server's first round stands on {base}, which is not the empty report of the signed job: nothing is counted; tell the operator"
+    )]
+    Beginning {
+        /// What it stands on.
+        base: Digest,
+    },
     /// The data and what the job counts of it.
     #[error(transparent)]
     Width(#[from] WidthError),

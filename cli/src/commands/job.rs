@@ -269,7 +269,7 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
                 "agents {} ready, {} in the cohort, {} received",
                 view["ready"], view["members"], view["received"]
             ),
-            format!("model  {}", text("model")),
+            format!("{:<6} {}", if report::is_of(&view) { "report" } else { "model" }, text("model")),
         ];
         if let Some(reason) = view["reason"].as_str().filter(|r| !r.is_empty()) {
             lines.push(format!("reason {reason}"));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aimass_analytics::{Tally, canonical_bytes, sampled};
+use aimass_analytics::{Report, Tally, canonical_bytes, sampled};
 use aimass_crypto::hash::sha256;
 use aimass_learning::data::{Columns, Limits};
 use aimass_learning::{Progress, TrainError};
@@ -26,6 +26,7 @@ pub(super) fn count(
     control: &mut dyn FnMut(Progress) -> Wish,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
+    check_turn(order, analyze)?;
     let mut tally = Tally::new(analyze);
     let columns = Columns::open(&order.data, tally.names(), &Limits::default())?;
     let widths = columns.widths()?;
@@ -65,4 +66,18 @@ pub(super) fn count(
     };
     let record = folder.save_counted(order.contribution, record, &tally.into_values())?;
     Ok((record, started.elapsed()))
+}
+
+/// What an agent counts does not change, so that two sums could give it away. It counts no more often than the owner signed, and in the first round from
+/// nothing but the report of nobody, which follows from the job file: once that is spent, a job of one round gets nothing any more.
+fn check_turn(order: &TrainOrder, analyze: &AnalyzeSection) -> Result<(), WorkError> {
+    let (round, rounds) = (order.round, order.file.round.rounds);
+    if round == 0 || round > rounds {
+        return Err(WorkError::Turn { round, rounds });
+    }
+    let empty = Report::empty(analyze, order.file.aggregation.mode).to_bytes();
+    if round == 1 && order.base != Digest::from_bytes(sha256(&empty)) {
+        return Err(WorkError::Beginning { base: order.base });
+    }
+    Ok(())
 }

@@ -32,7 +32,15 @@ min = 3
 fn counting(contribution: u8, shift: f32, job: &str) -> Device {
     let mut device = device(contribution, shift);
     device.order.file = JobFile::parse(job).expect("a good job file");
+    device.order.base = nobody(&device);
     device
+}
+
+/// What the first round of the device's job stands on.
+fn nobody(device: &Device) -> Digest {
+    let file = &device.order.file;
+    let analyze = file.analyze.as_ref().expect("an analytics job");
+    Digest::from_bytes(sha256(&Report::empty(analyze, file.aggregation.mode).to_bytes()))
 }
 
 fn run(device: &Device, wish: &mut dyn FnMut(Progress) -> Wish) -> Result<TrainedRecord, WorkError> {
@@ -129,6 +137,28 @@ fn data_that_lacks_what_is_counted_is_refused_with_what_it_has() {
     assert!(text.contains("there is no column `height`; the file has x, y, label"), "{text}");
     let text = refused(&JOB.replace("names = [\"label\"]", "names = [\"label\"]\nfeatures = 3"));
     assert!(text.contains("`label` holds 1 values a row, and the job counts 3"), "{text}");
+}
+
+#[test]
+fn nothing_is_counted_more_often_than_the_owner_signed() {
+    let asked = |rounds: u32, round: u32, base: Option<Digest>| {
+        let mut device = counting(1, 0.0, &JOB.replace("min = 3", &format!("min = 3\nrounds = {rounds}")));
+        (device.order.round, device.order.base) = (round, base.unwrap_or(device.order.base));
+        run(&device, &mut |_| Wish::GoOn)
+    };
+    let other = Digest::from_bytes([3; 32]);
+    assert!(asked(1, 1, None).is_ok());
+    assert!(matches!(asked(1, 1, Some(other)), Err(WorkError::Beginning { base }) if base == other));
+    for (rounds, round) in [(1, 0), (1, 2), (3, 4), (3, u32::MAX)] {
+        assert!(
+            matches!(asked(rounds, round, None), Err(WorkError::Turn { .. })),
+            "round {round} of {rounds}"
+        );
+    }
+    assert!(
+        asked(3, 2, Some(other)).is_ok(),
+        "later rounds stand on reports that nobody can know before"
+    );
 }
 
 #[test]
