@@ -1,5 +1,6 @@
 //! End to end across the crates: real processes of the real executable, real QUIC, real stores.
 
+mod analytics;
 mod bad_input;
 mod by_hand;
 mod demo;

@@ -149,7 +149,7 @@ pub(crate) struct JobArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// Check a job file, its model and its evaluation data without submitting anything.
+    /// Check a job file, with its model and its evaluation data, without submitting anything.
     Check {
         /// The job file.
         file: PathBuf,
@@ -169,7 +169,7 @@ pub(crate) enum JobCommand {
     },
     /// List all jobs.
     List(ServerDir),
-    /// Show one job with its rounds.
+    /// Show one job with its rounds; an analytics job with its latest report.
     Show {
         /// Id of the job, or its first digits (at least four).
         job: String,
@@ -190,16 +190,16 @@ pub(crate) enum JobCommand {
         #[command(flatten)]
         dir: ServerDir,
     },
-    /// Write a job's model to a file.
+    /// Write a job's model to a file, or an analytics job's report.
     Pull {
         /// Id of the job, or its first digits (at least four).
         job: String,
-        /// Round whose model is wanted; default: the latest.
+        /// Round whose model or report is wanted; default: the latest.
         #[arg(long)]
         round: Option<u32>,
-        /// The file to write.
-        #[arg(long, short, value_name = "FILE", default_value = "model.onnx")]
-        output: PathBuf,
+        /// The file to write; default: model.onnx, or report.json.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
         #[command(flatten)]
         dir: ServerDir,
     },

@@ -110,6 +110,24 @@ impl SlotCodec {
         Ok(packed)
     }
 
+    /// The same where all slots are exact: nothing is rounded.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn encode_exact(&self, values: &[&[u64]]) -> Result<Vec<u8>, EncodeError> {
+        let slots = self.plan.slots();
+        let fits = |(slot, values): (&Slot, &&[u64])| slot.exact && slot.len == values.len();
+        let same = slots.iter().zip(values).take_while(|pair| fits(*pair)).count();
+        if same != slots.len().max(values.len()) {
+            return Err(EncodeError::OtherSlots { index: same });
+        }
+        let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
+        for (slot, values) in slots.iter().zip(values) {
+            slot.encode_exact(values, &mut packed)?;
+        }
+        Ok(packed)
+    }
+
     /// An empty sum.
     pub fn accumulator(&self) -> Accumulator {
         Accumulator::new(&self.plan)
@@ -143,25 +161,26 @@ impl Slot {
 
     /// Appends the packed values, which are as many as the slot has and of its kind.
     pub(crate) fn encode(&self, values: Values<'_>, rng: &mut impl Rng, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let beyond = match values {
-            Values::Exact(values) => values.iter().position(|value| !(self.least..=self.most).contains(value)),
-            // NaN is in no range.
-            Values::Stochastic { values, factor } => {
-                let bound = f64::from(self.bound);
-                values
-                    .iter()
-                    .position(|&value| !(-bound..=bound).contains(&(f64::from(value) * factor)))
-            }
+        let (values, factor) = match values {
+            Values::Exact(values) => return self.encode_exact(values, out),
+            Values::Stochastic { values, factor } => (values, factor),
         };
-        if let Some(index) = beyond {
+        let bound = f64::from(self.bound);
+        // NaN is in no range.
+        let beyond = |&value: &f32| !(-bound..=bound).contains(&(f64::from(value) * factor));
+        if let Some(index) = values.iter().position(beyond) {
             return Err(EncodeError::OutOfBounds { slot: self.name, index });
         }
-        match values {
-            Values::Exact(values) => pack(values, self.sum_bits, out),
-            Values::Stochastic { values, factor } => {
-                Rounding::new(self.most, self.bound.into(), factor).pack(values, self.sum_bits, rng, out);
-            }
+        Rounding::new(self.most, bound, factor).pack(values, self.sum_bits, rng, out);
+        Ok(())
+    }
+
+    /// The same for an exact slot.
+    fn encode_exact(&self, values: &[u64], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if let Some(index) = values.iter().position(|value| !(self.least..=self.most).contains(value)) {
+            return Err(EncodeError::OutOfBounds { slot: self.name, index });
         }
+        pack(values, self.sum_bits, out);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use aimass_learning::DataError;
 use aimass_learning::data::{Limits, describe};
 use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_TAG_BYTES};
+use tracing::warn;
 
 /// The contract of data that is registered without a name.
 pub const DEFAULT_CONTRACT: &str = "default";
@@ -99,13 +100,19 @@ impl DataRegistry {
         self.files.iter().map(|(name, path)| (name.as_str(), path.as_path()))
     }
 
-    /// Reads every file to its end, so that a bad one is found before anything else happens.
+    /// Reads every file to its end, so that a bad one is found before anything else happens. What holds gaps is no bad one: jobs can count it.
     ///
     /// # Errors
     /// [`RegistryError::File`] with file, line and column.
     pub fn check(&self) -> Result<(), RegistryError> {
-        for (_, path) in self.iter() {
-            describe(path, &Limits::default())?;
+        for (contract, path) in self.iter() {
+            let found = describe(path, &Limits::default())?;
+            if found.gaps > 0 {
+                warn!(
+                    "{contract}: {found} in {}; jobs that count take them as missing, jobs that train are declined",
+                    path.display()
+                );
+            }
         }
         Ok(())
     }

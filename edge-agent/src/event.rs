@@ -77,6 +77,19 @@ pub enum AgentEvent {
         /// Wall-clock time.
         seconds: f64,
     },
+    /// What an analytics job asks for is counted.
+    Counted {
+        /// The job.
+        job: String,
+        /// Round, counted from 1.
+        round: u32,
+        /// Rows that were counted.
+        rows: u64,
+        /// Numbers that came of it.
+        numbers: usize,
+        /// Wall-clock time.
+        seconds: f64,
+    },
     /// A cohort took this agent in.
     Cohort {
         /// The job.
@@ -223,6 +236,13 @@ impl AgentEvent {
             } => {
                 format!("round {round}: trained {steps} steps on {examples} examples in {seconds:.2} s, loss {train_loss:.4}")
             }
+            Self::Counted {
+                round,
+                rows,
+                numbers,
+                seconds,
+                ..
+            } => format!("round {round}: {numbers} numbers counted over {rows} rows in {seconds:.2} s"),
             Self::Cohort {
                 round, cohort, members, ..
             } => format!("round {round}: in cohort {} with {members} agents", short(cohort)),

@@ -10,7 +10,8 @@
 //! work/models/<digest>.onnx              the base model
 //! work/models/<digest>.part              the chunks of it that arrived and were verified
 //! work/contribution/<id>/delta.f32       trained minus base, f32 little-endian
-//! work/contribution/<id>/trained.json    what training said; written after delta.f32, so it vouches for it
+//! work/contribution/<id>/tally.u64       of an analytics job instead: what was counted, u64 little-endian
+//! work/contribution/<id>/trained.json    what training said; written after either of them, so it vouches for it
 //! work/contribution/<id>/encoded.bin     the packed residues
 //! work/contribution/<id>/manifest.json   for which cohort, and their manifest; written after encoded.bin
 //! ```

@@ -1,5 +1,6 @@
-//! What is done with the data: training, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
+//! What is done with the data: training or counting, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
+mod counting;
 mod evaluation;
 mod training;
 
@@ -8,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aimass_analytics::{Shape, WidthError};
 use aimass_compression::mask::{self, Sign};
 use aimass_compression::{ClientUpdate, ContributionError, Evaluation, FixedCodec, FixedParams, PlanError, SumPlan};
 use aimass_crypto::hash::{Sha256, sha256};
@@ -37,7 +39,7 @@ pub use training::Wish;
 /// How much training a killed process loses at most, but for the step that it was in; more where saving is slow.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
-/// What to train.
+/// What to train, or to count.
 #[derive(Debug, Clone)]
 pub struct TrainOrder {
     /// The job.
@@ -46,7 +48,7 @@ pub struct TrainOrder {
     pub file: JobFile,
     /// The round that the base belongs to.
     pub round: u32,
-    /// The base model; it lies in the state folder.
+    /// The base model, which lies in the state folder; of an analytics job the report of the round before.
     pub base: Digest,
     /// The file registered for the job's data contract.
     pub data: PathBuf,
@@ -63,6 +65,25 @@ pub enum WorkError {
     /// The data file.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The server asks for more than the owner signed.
+    #[error("the server asks for round {round}, and the signed job has {rounds}: nothing is counted; tell the operator")]
+    Turn {
+        /// By the server.
+        round: u32,
+        /// By the job.
+        rounds: u32,
+    },
+    /// The server starts a job that counts from something else than nothing.
+    #[error(
+        "the server's first round stands on {base}, which is not the empty report of the signed job: nothing is counted; tell the operator"
+    )]
+    Beginning {
+        /// What it stands on.
+        base: Digest,
+    },
+    /// The data and what the job counts of it.
+    #[error(transparent)]
+    Width(#[from] WidthError),
     /// The base model's file is gone, or not what was fetched.
     #[error("the base model {base} is not on disk, or does not match its digest; it is fetched again")]
     Base {
@@ -96,6 +117,9 @@ pub enum WorkError {
     /// The cohort is secure and there are no masks, or the other way round.
     #[error("the cohort's mode does not go with the masks that there are: nothing is encoded")]
     Mode,
+    /// The cohort sums something else than what there is: updates, or what was counted.
+    #[error("the cohort's codec is of another kind of job than the contribution: nothing is encoded")]
+    OtherCodec,
     /// The update is too long to be sent.
     #[error("the encoded update: {0}")]
     Manifest(#[from] ManifestError),
@@ -108,6 +132,23 @@ pub enum WorkError {
     /// The state folder.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+/// Does what a task asks for: [`train`], or where the job counts, counts. That takes one pass over the data, which starts anew after an interruption;
+/// `control` hears of every batch.
+///
+/// # Errors
+/// [`WorkError`]; no contribution is kept then.
+pub fn work_on(
+    folder: &StateFolder,
+    order: &TrainOrder,
+    backend: &BackendConfig,
+    control: &mut dyn FnMut(Progress) -> Wish,
+) -> Result<(TrainedRecord, Duration), WorkError> {
+    match &order.file.analyze {
+        Some(analyze) => counting::count(folder, order, analyze, control),
+        None => train(folder, order, backend, control),
+    }
 }
 
 /// Trains on `backend` and keeps the result durably under `order.contribution`. Goes on from the checkpoint that an interrupted training of the same
@@ -162,6 +203,7 @@ pub fn train(
         examples: update.examples,
         steps: update.steps,
         train_loss: update.train_loss,
+        tally: None,
         evaluation,
         round: order.round,
         round_mode: order.file.round.mode,
@@ -215,7 +257,49 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
         return Ok(record);
     }
     let trained = state.load_trained(id)?.ok_or(WorkError::Missing { id })?;
-    let CodecName::Fixed = descriptor.codec.codec;
+    let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
+    let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
+    let (mut packed, plan, clipped) = match (&trained.tally, descriptor.codec.codec) {
+        (None, CodecName::Fixed) => pack_update(state, id, &trained, descriptor, staleness)?,
+        (Some(shape), CodecName::Exact) => pack_counted(state, id, &trained, shape, descriptor.members)?,
+        _ => return Err(WorkError::OtherCodec),
+    };
+    if let Some(masks) = masks {
+        lay(&plan, &mut packed, masks)?;
+    }
+    let manifest = aimass_net::blob::update_manifest(&packed)?;
+    let record = EncodedRecord {
+        cohort: descriptor.cohort,
+        manifest,
+        encoded_crc32: crc32fast::hash(&packed),
+        clipped,
+    };
+    state.save_encoded(id, &record, &packed)?;
+    Ok(record)
+}
+
+/// Residues without masks, their plan, and whether something was clipped.
+type Packed = (Vec<u8>, SumPlan, bool);
+
+fn pack_counted(
+    state: &StateFolder,
+    id: ContributionId,
+    counted: &TrainedRecord,
+    shape: &Shape,
+    members: u32,
+) -> Result<Packed, WorkError> {
+    let codec = shape.codec(members)?;
+    let packed = shape.encode(&codec, &state.load_counted(id, counted)?)?;
+    Ok((packed, codec.plan().clone(), false))
+}
+
+fn pack_update(
+    state: &StateFolder,
+    id: ContributionId,
+    trained: &TrainedRecord,
+    descriptor: &Descriptor,
+    staleness: usize,
+) -> Result<Packed, WorkError> {
     let codec = FixedCodec::new(FixedParams {
         n_weights: trained.n_weights,
         bits: descriptor.codec.bits,
@@ -226,9 +310,7 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
         rotation: descriptor.rotation.map(|seed| *seed.as_bytes()),
         evaluation: trained.evaluation.is_some(),
     })?;
-    let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
-    let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
-    let delta = state.load_delta(id, &trained)?;
+    let delta = state.load_delta(id, trained)?;
     let update = ClientUpdate {
         delta: &delta,
         examples: trained.examples,
@@ -241,19 +323,8 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
             examples: found.examples,
         }),
     };
-    let mut encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
-    if let Some(masks) = masks {
-        lay(codec.plan(), &mut encoded.packed, masks)?;
-    }
-    let manifest = aimass_net::blob::update_manifest(&encoded.packed)?;
-    let record = EncodedRecord {
-        cohort: descriptor.cohort,
-        manifest,
-        encoded_crc32: crc32fast::hash(&encoded.packed),
-        clipped: encoded.clipped,
-    };
-    state.save_encoded(id, &record, &encoded.packed)?;
-    Ok(record)
+    let encoded = codec.encode(update, &mut ChaCha8Rng::from_seed(*trained.rounding_seed.as_bytes()))?;
+    Ok((encoded.packed, codec.plan().clone(), encoded.clipped))
 }
 
 /// Lays masks over packed residues of this plan: afterwards they look random to whoever does not know them.

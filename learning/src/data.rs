@@ -1,6 +1,7 @@
 //! Training data: rows of features and targets, from files of several formats, in memory or read batch by batch.
 
 mod arrays;
+mod columns;
 mod csv;
 mod describe;
 mod error;
@@ -15,6 +16,7 @@ mod zip;
 
 use std::path::Path;
 
+pub use columns::Columns;
 pub use describe::{Column, Description, describe};
 pub use error::{DataError, PartitionError};
 pub use joined::Joined;
@@ -83,7 +85,12 @@ impl Dataset {
     pub fn read_csv_within(path: &Path, inputs: &[String], target: &str, limits: &Limits) -> Result<Self, DataError> {
         let name = path.display().to_string();
         let (file, _) = csv::open(path, limits)?;
-        Ok(Self::one_target(csv::parse(&name, file, inputs, &[target.to_owned()], limits)?))
+        Ok(Self::one_target(csv::parse(
+            &name,
+            file,
+            csv::Fields::whole(inputs, &[target.to_owned()]),
+            limits,
+        )?))
     }
 
     fn one_target(mut table: csv::Table) -> Self {
@@ -99,7 +106,7 @@ impl Dataset {
     /// # Errors
     /// [`DataError`] with file, line and column.
     pub fn from_csv_bytes(name: &str, bytes: &[u8], inputs: &[String], target: &str) -> Result<Self, DataError> {
-        let table = csv::parse(name, bytes, inputs, &[target.to_owned()], &Limits::default())?;
+        let table = csv::parse(name, bytes, csv::Fields::whole(inputs, &[target.to_owned()]), &Limits::default())?;
         Ok(Self::one_target(table))
     }
 

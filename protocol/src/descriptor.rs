@@ -50,17 +50,17 @@ impl Descriptor {
     pub const VERSION: u16 = 1;
 }
 
-/// Parameters of the update codec. See the compression crate for what they do.
+/// Parameters of the update codec. See the compression crate for what they do; of [`CodecName::Exact`] it is the analytics crate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CodecParams {
     /// Which codec.
     pub codec: CodecName,
-    /// Bits of a rounded value before summing, 2 to 32.
+    /// Bits of a rounded value before summing, 2 to 32; of `exact` those of a value within its range.
     pub bits: u8,
-    /// L2 norm that an update is clipped to, weight units; above 0, neither infinite nor subnormal.
+    /// L2 norm that an update is clipped to, weight units; above 0, neither infinite nor subnormal. Of `exact` 1: values are fractions of their range.
     pub clip: f32,
-    /// Weight that counts fully: an agent's weight is `min(examples, weight_cap)`. At least 1.
+    /// Weight that counts fully: an agent's weight is `min(examples, weight_cap)`. At least 1. Of `exact` the most rows of an agent that count.
     pub weight_cap: u32,
 }
 
@@ -113,4 +113,6 @@ pub enum Profile {
 pub enum CodecName {
     /// Evenly spaced integers with stochastic rounding.
     Fixed,
+    /// Whole numbers as they are: the statistics of analytics jobs.
+    Exact,
 }

@@ -1,6 +1,7 @@
 //! The job file (`job.toml`) and the signed job.
 
 mod about;
+mod analyze;
 mod file;
 mod moment;
 mod reader;
@@ -13,6 +14,7 @@ mod tests;
 mod train;
 mod training;
 
+pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
 pub use file::*;
 pub use requirement::{Requirement, RequirementError};
 pub use source::JobSource;

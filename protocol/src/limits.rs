@@ -14,6 +14,14 @@ pub const MAX_JOB_FILE_BYTES: usize = 64 * 1024;
 pub const MAX_COLUMNS: usize = 4096;
 /// Longest name of a column, path or glob in a job file, in bytes.
 pub const MAX_COLUMN_BYTES: usize = 256;
+/// Most features that an analytics job counts.
+pub const MAX_ANALYZE_FEATURES: u32 = 4096;
+/// Most bins or classes of a feature.
+pub const MAX_ANALYZE_BINS: u32 = 4096;
+/// Most numbers that an agent counts for an analytics job.
+pub const MAX_ANALYZE_VALUES: u64 = 1 << 18;
+/// Longest report of an analytics job in bytes: one with that many features and numbers, and the longest names, is shorter.
+pub const MAX_REPORT_BYTES: u64 = 16 << 20;
 /// Longest requirement of a job file on devices, in bytes.
 pub const MAX_REQUIREMENT_BYTES: usize = 512;
 /// Deepest nesting of a requirement.

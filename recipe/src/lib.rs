@@ -38,6 +38,9 @@ pub enum RecipeError {
     /// Globs.
     #[error(transparent)]
     Trainable(#[from] LayoutError),
+    /// An analytics job.
+    #[error("the job counts and trains nothing")]
+    Untrained,
     /// The graph, or the outputs that are learnt.
     #[error(transparent)]
     Graph(#[from] TrainError),
@@ -48,6 +51,7 @@ impl RecipeError {
     pub fn field(&self) -> &'static str {
         match self {
             Self::Lora(_) | Self::NoAdapters => "train.lora",
+            Self::Untrained => "job.kind",
             Self::Trainable(_) => "model.trainable",
             Self::Graph(_) => "model.path",
         }
@@ -72,6 +76,7 @@ impl Recipe {
     /// [`RecipeError`].
     pub fn of(model: &Model, file: &JobFile) -> Result<Self, RecipeError> {
         let rules = match &file.train.lora {
+            _ if file.analyze.is_some() => return Err(RecipeError::Untrained),
             None => TrainableRules::new(&file.model.trainable)?,
             Some(_) if !lora::is_adapted(model) => return Err(RecipeError::NoAdapters),
             Some(_) => {

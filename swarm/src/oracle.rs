@@ -40,6 +40,9 @@ pub enum OracleError {
     /// The cohort is secure and there are no masks, or the other way round.
     #[error("the cohort's mode does not go with the masks that there are")]
     Mode,
+    /// The cohort is of another kind of job.
+    #[error("the cohort sums what agents count, and there are no updates in that")]
+    NoUpdates,
 }
 
 impl Oracle {
@@ -80,7 +83,9 @@ impl Oracle {
         if masks.is_some() != descriptor.secagg.is_some() {
             return Err(OracleError::Mode);
         }
-        let CodecName::Fixed = descriptor.codec.codec;
+        if descriptor.codec.codec != CodecName::Fixed {
+            return Err(OracleError::NoUpdates);
+        }
         let codec = FixedCodec::new(FixedParams {
             n_weights: self.layout.n_weights(),
             bits: descriptor.codec.bits,

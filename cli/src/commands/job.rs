@@ -1,7 +1,10 @@
 //! `aimass job`: submit, watch, stop, pull.
 
+mod report;
+
 use std::path::{Path, PathBuf};
 
+use aimass_analytics::{Report, Shape};
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
 use aimass_federation::coordinator::check_graph;
@@ -10,7 +13,7 @@ use aimass_learning::data::{Limits, open_bytes};
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_onnx::{MAX_MODEL_BYTES, Model, lora};
 use aimass_protocol::job::{AggregationMode, JobFile};
-use aimass_protocol::limits::{MAX_BLOB_BYTES, MAX_JOB_FILE_BYTES};
+use aimass_protocol::limits::{MAX_BLOB_BYTES, MAX_JOB_FILE_BYTES, MAX_REPORT_BYTES};
 use aimass_protocol::{Digest, TenantId};
 use aimass_recipe::{Recipe, RecipeError};
 use anyhow::{Context, Result};
@@ -42,7 +45,13 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
         }
         JobCommand::Pull { job, round, output, dir } => {
             let api = Api::find(Service::Aggregator, &dir.server_dir)?;
-            let model = pull(&api, job, *round)?;
+            let view: Value = api.get(&format!("/v1/jobs/{job}"))?;
+            let (model, default) = if report::is_of(&view) {
+                (report::pull(&api, job, *round)?.to_bytes(), Path::new("report.json"))
+            } else {
+                (pull(&api, job, *round)?, Path::new("model.onnx"))
+            };
+            let output = output.as_deref().unwrap_or(default);
             std::fs::write(output, &model).with_context(|| format!("can't write {}", output.display()))?;
             let digest = hex::encode(sha256(&model));
             out.result(&json!({ "file": output, "sha256": digest, "bytes": model.len() }), || {
@@ -58,8 +67,10 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
 pub(crate) struct CheckedJob {
     text: String,
     file: JobFile,
+    /// The initial model; of an analytics job the report of nobody.
     model: Vec<u8>,
-    n_weights: usize,
+    /// Weights that train, or numbers that each agent counts.
+    n_values: usize,
     evaluation: Option<(PathBuf, Vec<u8>)>,
 }
 
@@ -76,6 +87,15 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
     check_graph(&file).map_err(|e| at("round.max", e.problem, e.fix))?;
 
+    if let Some(analyze) = &file.analyze {
+        return Ok(CheckedJob {
+            model: Report::empty(analyze, file.aggregation.mode).to_bytes(),
+            n_values: Shape::of(analyze).n_values(),
+            text,
+            file,
+            evaluation: None,
+        });
+    }
     let model_path = folder.join(&file.model.path);
     // Fleets train what aggregator and agents read alike: what was prepared is what is submitted.
     let parsed = model_file::read(&model_path).map_err(|e| {
@@ -117,7 +137,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         }
     };
     Ok(CheckedJob {
-        n_weights: layout.n_weights(),
+        n_values: layout.n_weights(),
         text,
         file,
         model: parsed.as_bytes().to_vec(),
@@ -127,12 +147,25 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
 
 fn check(path: &Path, out: &Output) -> Result<ExitKind> {
     let job = read(path)?;
-    let shown = json!({ "name": job.file.job.name, "rounds": job.file.round.rounds, "weights": job.n_weights, "model_bytes": job.model.len(), "mode": job.file.aggregation.mode });
+    let (name, round, mode) = (&job.file.job.name, &job.file.round, job.file.aggregation.mode);
+    let shown = match &job.file.analyze {
+        None => json!({ "name": name, "rounds": round.rounds, "weights": job.n_values, "model_bytes": job.model.len(), "mode": mode }),
+        Some(analyze) => {
+            json!({ "name": name, "rounds": round.rounds, "features": analyze.features().count(), "numbers": job.n_values, "mode": mode })
+        }
+    };
     out.result(&shown, || {
+        let what = match &job.file.analyze {
+            None => format!("{} weights train", job.n_values),
+            Some(analyze) => format!(
+                "{} features are counted, {} numbers an agent",
+                analyze.features().count(),
+                job.n_values
+            ),
+        };
         format!(
-            "{}: good\n{} weights train, {} rounds of {} to {} agents, {}",
+            "{}: good\n{what}, {} rounds of {} to {} agents, {}",
             path.display(),
-            job.n_weights,
             job.file.round.rounds,
             job.file.round.min,
             job.file.round.max,
@@ -214,7 +247,15 @@ fn list(api: &Api, out: &Output) -> Result<ExitKind> {
 }
 
 fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
-    let view: Value = api.get(&format!("/v1/jobs/{job}"))?;
+    let mut view: Value = api.get(&format!("/v1/jobs/{job}"))?;
+    let report = if report::is_of(&view) {
+        Some(report::pull(api, job, None)?).filter(|report| report.round > 0)
+    } else {
+        None
+    };
+    if let Some(report) = &report {
+        view["report"] = serde_json::to_value(report)?;
+    }
     out.result(&view, || {
         let text = |key: &str| view[key].as_str().unwrap_or("-").to_owned();
         let mut lines = vec![
@@ -230,7 +271,7 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
                 "agents {} ready, {} in the cohort, {} received",
                 view["ready"], view["members"], view["received"]
             ),
-            format!("model  {}", text("model")),
+            format!("{:<6} {}", if report::is_of(&view) { "report" } else { "model" }, text("model")),
         ];
         if let Some(reason) = view["reason"].as_str().filter(|r| !r.is_empty()) {
             lines.push(format!("reason {reason}"));
@@ -240,6 +281,7 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         }
         let history = view["history"].as_array().map_or(&[][..], Vec::as_slice);
         lines.extend(history.iter().map(round_line));
+        lines.extend(report.as_ref().map(report::text));
         lines.join("\n")
     });
     Ok(ExitKind::Ok)
@@ -257,11 +299,15 @@ pub(crate) fn round_line(round: &Value) -> String {
             number("device_loss")
         ),
     };
+    // What is counted has no loss.
+    let what = if round["train_loss"].is_null() {
+        format!("rows {:>9}", round["weight"].as_u64().unwrap_or_default())
+    } else {
+        format!("accuracy {}  loss {}", share("accuracy"), number("loss"))
+    };
     format!(
-        "round {:>4}  accuracy {}  loss {}  agents {:>3}  up {:>8}  down {:>8}  {:>6.2} s{on_devices}",
+        "round {:>4}  {what}  agents {:>3}  up {:>8}  down {:>8}  {:>6.2} s{on_devices}",
         round["round"].as_u64().unwrap_or_default(),
-        share("accuracy"),
-        number("loss"),
         round["contributions"].as_u64().unwrap_or_default(),
         bytes(round["bytes_up"].as_u64().unwrap_or_default()),
         bytes(round["bytes_down"].as_u64().unwrap_or_default()),

@@ -91,6 +91,21 @@ fn values_that_do_not_fit_are_refused_with_the_place() {
 }
 
 #[test]
+fn whole_numbers_are_packed_without_randomness_as_with_it() {
+    let codec = SlotCodec::new(&[("rows", 1, count(9)), ("seen", 3, count(4))], 5).expect("a plan");
+    let with = [Values::Exact(&[9]), Values::Exact(&[0, 4, 1])];
+    let packed = codec.encode_exact(&[&[9], &[0, 4, 1]]).expect("within bounds");
+    assert_eq!(packed, codec.encode(&with, &mut rng(1)).expect("within bounds"));
+    let refused = |values: &[&[u64]]| codec.encode_exact(values).expect_err("refused");
+    assert_eq!(refused(&[&[9], &[0, 5, 1]]), EncodeError::OutOfBounds { slot: "seen", index: 1 });
+    assert_eq!(refused(&[&[9]]), EncodeError::OtherSlots { index: 1 });
+    assert_eq!(refused(&[&[9], &[0, 4]]), EncodeError::OtherSlots { index: 1 });
+    assert_eq!(refused(&[&[9], &[0, 4, 1], &[]]), EncodeError::OtherSlots { index: 2 });
+    let rounded = SlotCodec::new(&[("battery", 1, real(1.0))], 5).expect("a plan");
+    assert_eq!(rounded.encode_exact(&[&[1]]), Err(EncodeError::OtherSlots { index: 0 }));
+}
+
+#[test]
 fn rounding_is_unbiased() {
     let slots = [(
         "share",

@@ -149,6 +149,11 @@ pub(super) fn data(config: &AgentConfig) -> Vec<Check> {
     let mut checks: Vec<Check> = registry
         .iter()
         .map(|(contract, path)| match describe(path, &Limits::default()) {
+            Ok(found) if found.gaps > 0 => Check::warn(
+                "data",
+                format!("{contract}: {found} in {}", path.display()),
+                "fill them in or leave the rows out: jobs that train are declined",
+            ),
             Ok(found) => Check::ok("data", format!("{contract}: {found} in {}", path.display())),
             Err(e) => Check::fail("data", format!("{contract}: {e}"), "correct the file at that place"),
         })

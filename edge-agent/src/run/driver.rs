@@ -343,8 +343,8 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             // A thread that panicked has let go of its training as well.
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut meter = Meter::new(show);
-            let result = work::train(&state, &order, &backend, &mut |progress| {
+            let mut meter = Meter::new(show, order.file.analyze.is_some());
+            let result = work::work_on(&state, &order, &backend, &mut |progress| {
                 if let Some(percent) = meter.step(progress) {
                     let _ = sender.send(Message::Progressed { number, percent });
                 }
@@ -484,17 +484,19 @@ async fn off_reactor<T: Send + 'static>(f: impl FnOnce() -> Result<T, StateError
     Ok(tokio::task::spawn_blocking(f).await.map_err(std::io::Error::other)??)
 }
 
-/// Draws training's progress, and says when it is to be told.
+/// Draws training's or counting's progress, and says when it is to be told.
 struct Meter {
     show: bool,
+    counts: bool,
     drawn: Option<Instant>,
     told: Instant,
 }
 
 impl Meter {
-    fn new(show: bool) -> Self {
+    fn new(show: bool, counts: bool) -> Self {
         Self {
             show,
+            counts,
             drawn: None,
             told: Instant::now(),
         }
@@ -506,7 +508,11 @@ impl Meter {
         let percent = u8::try_from(percent).unwrap_or(100).min(100);
         if self.show && self.drawn.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
             // A terminal that went away is no reason to stop training.
-            let _ = write!(std::io::stderr(), "\r\x1b[Ktraining {percent:3} %, loss {:.4}", progress.loss);
+            let _ = if self.counts {
+                write!(std::io::stderr(), "\r\x1b[Kcounting {percent:3} %")
+            } else {
+                write!(std::io::stderr(), "\r\x1b[Ktraining {percent:3} %, loss {:.4}", progress.loss)
+            };
             self.drawn = Some(Instant::now());
         }
         let due = self.told.elapsed() >= TELL_EVERY;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
+use aimass_analytics::Shape;
 use aimass_net::disk;
 use aimass_net::identity::durable;
 use aimass_protocol::job::RoundMode;
@@ -11,28 +12,31 @@ use aimass_protocol::manifest::Manifest;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId};
 use serde::{Deserialize, Serialize};
 
-use super::files::{blocks_of, entries, file_crc32, naming, read_json, remove_if_there, write_json, write_large};
+use super::files::{blocks_of, entries, file_crc32, naming, read_json, read_whole, remove_if_there, write_json, write_large};
 use super::{StateError, StateFolder};
 
-/// What training said about a contribution; kept beside its delta.
+/// What training, or counting, said about a contribution; kept beside its values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainedRecord {
     /// The job.
     pub job: JobId,
     /// The base model.
     pub base: Digest,
-    /// SHA-256 of the base's parameter layout.
+    /// SHA-256 of the base's parameter layout, or of what was counted.
     pub layout_digest: Digest,
-    /// Floats in `delta.f32`.
+    /// Values in `delta.f32` or `tally.u64`.
     pub n_weights: usize,
-    /// CRC-32 of `delta.f32`: that file is not synced, so a power failure may have taken it.
+    /// CRC-32 of that file: it is not synced, so a power failure may have taken it.
     pub delta_crc32: u32,
-    /// Examples trained on.
+    /// Examples trained on, or rows counted.
     pub examples: u64,
-    /// Steps done.
+    /// Steps done; 0 of what was counted.
     pub steps: u64,
-    /// Mean loss over the last pass.
+    /// Mean loss over the last pass; 0 of what was counted.
     pub train_loss: f32,
+    /// What was counted, of an analytics job; `None` where something was trained.
+    #[serde(default)]
+    pub tally: Option<Shape>,
     /// How good the base is on the rows that were held back; `None` where the job asks for no evaluation on devices.
     #[serde(default)]
     pub evaluation: Option<EvaluationRecord>,
@@ -41,8 +45,18 @@ pub struct TrainedRecord {
     /// How the job's rounds wait: what a weight is counted in follows from it.
     #[serde(default)]
     pub round_mode: RoundMode,
-    /// Seed of the rounding.
+    /// Seed of the rounding; of what was counted, which is not rounded, zeros.
     pub rounding_seed: Digest,
+}
+
+impl TrainedRecord {
+    /// The file that it vouches for.
+    fn values_file(&self) -> &'static str {
+        match self.tally {
+            None => "delta.f32",
+            Some(_) => "tally.u64",
+        }
+    }
 }
 
 /// How good a model is on the rows that were held back; all 0 where there are none.
@@ -132,13 +146,31 @@ impl StateFolder {
         write_json(&folder.join("trained.json"), record)
     }
 
+    /// Keeps what was counted in the same way; `record.tally` says that it was. The record gets the length and the CRC-32 of `values`.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn save_counted(&self, id: ContributionId, record: TrainedRecord, values: &[u64]) -> Result<TrainedRecord, StateError> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let record = TrainedRecord {
+            n_weights: values.len(),
+            delta_crc32: crc32fast::hash(&bytes),
+            ..record
+        };
+        let folder = self.contribution_dir(id);
+        durable::create_private_dir(&folder)?;
+        write_large(&folder.join(record.values_file()), |out| out.write_all(&bytes))?;
+        write_json(&folder.join("trained.json"), &record)?;
+        Ok(record)
+    }
+
     /// Whether a contribution's record and the values that it vouches for are both there.
     ///
     /// # Errors
     /// [`StateError`].
     pub fn is_intact(&self, id: ContributionId) -> Result<bool, StateError> {
         let Some(record) = self.load_trained(id)? else { return Ok(false) };
-        Ok(file_crc32(&self.contribution_dir(id).join("delta.f32"))? == Some(record.delta_crc32))
+        Ok(file_crc32(&self.contribution_dir(id).join(record.values_file()))? == Some(record.delta_crc32))
     }
 
     /// What training said; `None` when the contribution is not (wholly) there.
@@ -172,6 +204,20 @@ impl StateFolder {
         };
         let found: Result<Vec<f32>, String> = read().map_err(|e| naming(&path, &e))?;
         found.map_err(|reason| StateError::Damaged { path, reason })
+    }
+
+    /// What was counted, `[record.n_weights]`.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] for another length.
+    pub fn load_counted(&self, id: ContributionId, record: &TrainedRecord) -> Result<Vec<u64>, StateError> {
+        let path = self.contribution_dir(id).join("tally.u64");
+        let bytes = read_whole(&path)?.unwrap_or_default();
+        if bytes.len() as u64 != record.n_weights as u64 * 8 {
+            let reason = format!("{} bytes do not hold {} numbers", bytes.len(), record.n_weights);
+            return Err(StateError::Damaged { path, reason });
+        }
+        Ok(bytes.as_chunks::<8>().0.iter().map(|value| u64::from_le_bytes(*value)).collect())
     }
 
     /// Keeps what will be uploaded: first the bytes, then the record that vouches for them.

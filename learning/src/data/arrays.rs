@@ -45,6 +45,8 @@ pub(super) struct ArrayRows {
     inputs: Vec<usize>,
     targets: Vec<usize>,
     weights: Option<usize>,
+    /// Whether floats may be no finite numbers; else they are refused.
+    gaps: bool,
     len: usize,
 }
 
@@ -55,9 +57,38 @@ impl ArrayRows {
     }
 
     pub(super) fn read(name: String, file: File, size: u64, wanted: &Wanted, limits: &Limits) -> Result<Self, DataError> {
+        Self::read_chosen(name, file, size, limits, |name, keys| choose(name, keys, wanted))
+    }
+
+    /// Arrays that are read as they are, with their gaps.
+    pub(super) fn open_columns(path: &Path, columns: &[String], limits: &Limits) -> Result<Self, DataError> {
+        let (name, file, size) = file_of(path, limits)?;
+        let rows = Self::read_chosen(name, file, size, limits, |name, keys| {
+            let find = |key: &String| {
+                keys.iter()
+                    .copied()
+                    .find(|k| k == key)
+                    .ok_or_else(|| missing(name, keys, "the job", key))
+            };
+            Ok(Chosen {
+                inputs: columns.iter().map(find).collect::<Result<_, _>>()?,
+                targets: Vec::new(),
+                weights: None,
+            })
+        })?;
+        Ok(Self { gaps: true, ..rows })
+    }
+
+    fn read_chosen(
+        name: String,
+        file: File,
+        size: u64,
+        limits: &Limits,
+        choose: impl for<'a> FnOnce(&str, &[&'a str]) -> Result<Chosen<'a>, DataError>,
+    ) -> Result<Self, DataError> {
         let entries = zip::directory(&name, &file, size)?;
         let keys: Vec<&str> = entries.iter().map(|e| npz::key(&name, e)).collect::<Result<_, _>>()?;
-        let chosen = choose(&name, &keys, wanted)?;
+        let chosen = choose(&name, &keys)?;
         let file = Arc::new(file);
         let mut left = *limits;
         let mut arrays: Vec<Rows> = Vec::new();
@@ -119,6 +150,7 @@ impl ArrayRows {
             inputs: vec![0],
             targets: vec![1],
             weights: None,
+            gaps: false,
             len,
         })
     }
@@ -143,6 +175,7 @@ impl ArrayRows {
         }
         let values = array.header.element.decode(&bytes).map_err(wrong)?;
         if let Values::Floats(values) = &values
+            && !self.gaps
             && let Some(at) = values.iter().position(|v| !v.is_finite())
         {
             let row = rows[at * rows.len() / values.len()];
@@ -287,12 +320,14 @@ struct Chosen<'a> {
     weights: Option<&'a str>,
 }
 
+fn missing(name: &str, keys: &[&str], what: &str, key: &str) -> DataError {
+    let names: Vec<String> = keys.iter().map(|&k| k.to_owned()).collect();
+    let problem = format!("there is no array `{key}` for {what}; the file has {}", listed(&names));
+    DataError::parse(name, 0, 0, problem)
+}
+
 fn choose<'a>(name: &str, keys: &[&'a str], wanted: &Wanted) -> Result<Chosen<'a>, DataError> {
-    let missing = |what: &str, key: &str| {
-        let names: Vec<String> = keys.iter().map(|&k| k.to_owned()).collect();
-        let problem = format!("there is no array `{key}` for {what}; the file has {}", listed(&names));
-        DataError::parse(name, 0, 0, problem)
-    };
+    let missing = |what: &str, key: &str| missing(name, keys, what, key);
     let find = |key: &String| keys.iter().copied().find(|k| k == key);
     let targets: Vec<&str> = wanted
         .targets

@@ -51,12 +51,34 @@ pub(super) fn unpacked<'a>(name: &str, content: impl Read + 'a, limits: &Limits)
     Ok(content.take(limits.max_bytes.saturating_add(1)))
 }
 
+/// The columns that are read of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a> {
+    /// All but the targets where it is empty.
+    pub(super) inputs: &'a [String],
+    pub(super) targets: &'a [String],
+    /// Whether a field may be empty, or hold no finite number; else it is refused.
+    pub(super) gaps: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Columns without gaps.
+    pub(super) fn whole(inputs: &'a [String], targets: &'a [String]) -> Self {
+        Self {
+            inputs,
+            targets,
+            gaps: false,
+        }
+    }
+}
+
 /// Where each wanted column lies, and the names for messages.
 #[derive(Debug)]
 pub(super) struct Columns {
     names: Vec<String>,
     inputs: Vec<usize>,
     targets: Vec<usize>,
+    gaps: bool,
 }
 
 /// Rows in memory, with a column of targets for each that was asked for.
@@ -65,6 +87,8 @@ pub(super) struct Table {
     pub(super) features: Vec<f32>,
     pub(super) targets: Vec<Vec<f32>>,
     pub(super) n_features: usize,
+    /// Fields that are empty or hold no finite number.
+    pub(super) gaps: u64,
 }
 
 impl Table {
@@ -73,11 +97,13 @@ impl Table {
             features: Vec::new(),
             targets: vec![Vec::new(); columns.targets.len()],
             n_features: columns.inputs.len(),
+            gaps: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.targets.first().map_or(0, Vec::len)
+        let by_features = || self.features.len().checked_div(self.n_features).unwrap_or(0);
+        self.targets.first().map_or_else(by_features, Vec::len)
     }
 }
 
@@ -91,14 +117,14 @@ pub(super) fn reader<R: Read>(has_headers: bool, content: R) -> csv::Reader<R> {
 }
 
 /// Reads everything into memory.
-pub(super) fn parse(name: &str, content: impl Read, inputs: &[String], targets: &[String], limits: &Limits) -> Result<Table, DataError> {
+pub(super) fn parse(name: &str, content: impl Read, fields: Fields<'_>, limits: &Limits) -> Result<Table, DataError> {
     let mut table = None;
     let content = unpacked(name, content, limits)?;
     let past_limit = |reader: &csv::Reader<Take<Box<dyn Read + '_>>>| reader.get_ref().limit() == 0;
     let columns = scan(
         name,
         reader(true, content),
-        (inputs, targets),
+        fields,
         limits,
         past_limit,
         |columns, record, line, _| {
@@ -114,7 +140,7 @@ pub(super) fn parse(name: &str, content: impl Read, inputs: &[String], targets: 
 pub(super) fn scan<R: Read>(
     name: &str,
     mut reader: csv::Reader<R>,
-    (inputs, targets): (&[String], &[String]),
+    fields: Fields<'_>,
     limits: &Limits,
     past_limit: impl Fn(&csv::Reader<R>) -> bool,
     mut each: impl FnMut(&Columns, &StringRecord, u64, u64) -> Result<(), DataError>,
@@ -136,7 +162,7 @@ pub(super) fn scan<R: Read>(
         );
         return Err(DataError::parse(name, 1, 0, problem));
     }
-    let columns = resolve(name, &header, inputs, targets)?;
+    let columns = resolve(name, &header, fields)?;
     let mut record = StringRecord::new();
     let mut rows = 0;
     loop {
@@ -166,12 +192,19 @@ pub(super) fn scan<R: Read>(
 impl Columns {
     /// Reads the wanted fields of a row.
     pub(super) fn read(&self, name: &str, record: &StringRecord, line: u64, into: &mut Table) -> Result<(), DataError> {
+        let mut gaps = 0;
+        let mut read = |column| {
+            let value = number(name, record, line, column, self)?;
+            gaps += u64::from(!value.is_finite());
+            Ok(value)
+        };
         for &column in &self.inputs {
-            into.features.push(number(name, record, line, column, self)?);
+            into.features.push(read(column)?);
         }
         for (targets, &column) in into.targets.iter_mut().zip(&self.targets) {
-            targets.push(number(name, record, line, column, self)?);
+            targets.push(read(column)?);
         }
+        into.gaps += gaps;
         Ok(())
     }
 
@@ -181,7 +214,8 @@ impl Columns {
     }
 }
 
-fn resolve(name: &str, header: &StringRecord, inputs: &[String], targets: &[String]) -> Result<Columns, DataError> {
+fn resolve(name: &str, header: &StringRecord, fields: Fields<'_>) -> Result<Columns, DataError> {
+    let Fields { inputs, targets, gaps } = fields;
     let names: Vec<String> = header.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
     for (i, column) in names.iter().enumerate() {
         if let Some(first) = names[..i].iter().position(|other| other == column) {
@@ -216,7 +250,12 @@ fn resolve(name: &str, header: &StringRecord, inputs: &[String], targets: &[Stri
         let problem = format!("the target `{}` is also an input; take it out of the inputs", names[both]);
         return Err(DataError::parse(name, 1, both + 1, problem));
     }
-    Ok(Columns { names, inputs, targets })
+    Ok(Columns {
+        names,
+        inputs,
+        targets,
+        gaps,
+    })
 }
 
 /// At most 20 names, so that a message stays readable.
@@ -236,11 +275,14 @@ fn number(name: &str, record: &StringRecord, line: u64, column: usize, columns: 
     let text = record.get(column).unwrap_or_default();
     let title = columns.names.get(column).map_or("", String::as_str);
     let wrong = |problem: String| DataError::parse(name, line, column + 1, problem);
+    if text.is_empty() && columns.gaps {
+        return Ok(f32::NAN);
+    }
     if text.is_empty() {
         return Err(wrong(format!("`{title}` is empty; fill it in or leave the row out")));
     }
     match text.parse::<f32>() {
-        Ok(value) if value.is_finite() => Ok(value),
+        Ok(value) if value.is_finite() || columns.gaps => Ok(value),
         Ok(_) => Err(wrong(format!(
             "`{title}` is `{}`, which is not a finite 32-bit number",
             shortened(text)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::BufReader;
 use std::path::Path;
 
-use super::csv::{self, Table};
+use super::csv::{self, Fields, Table};
 use super::source::{NPY_MAGIC, beginning};
 use super::table::StreamedCsv;
 use super::{DataError, Limits, Source as _, arrays, idx};
@@ -25,13 +25,19 @@ pub struct Description {
     pub rows: usize,
     /// Columns or arrays, in the file's order.
     pub columns: Vec<Column>,
+    /// Fields of a CSV that are empty or hold no finite number: they can be counted, and not trained on.
+    pub gaps: u64,
 }
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows of ", self.rows)?;
         if self.columns.iter().all(|column| column.shape.is_empty()) {
-            return write!(f, "{} columns", self.columns.len());
+            write!(f, "{} columns", self.columns.len())?;
+            return match self.gaps {
+                0 => Ok(()),
+                gaps => write!(f, ", {gaps} fields of them empty or no finite numbers"),
+            };
         }
         let mut separator = "";
         for column in &self.columns {
@@ -42,8 +48,8 @@ impl fmt::Display for Description {
     }
 }
 
-/// Reads a data file to its end, so that what is wrong with it is known before any job comes. Every column of a CSV has to hold numbers;
-/// which of them a job uses is not known yet.
+/// Reads a data file to its end, so that what is wrong with it is known before any job comes. Every column of a CSV has to hold numbers, but for gaps,
+/// which are counted; which of them a job uses is not known yet.
 ///
 /// # Errors
 /// [`DataError`] with file, line and column.
@@ -52,7 +58,7 @@ pub fn describe(path: &Path, limits: &Limits) -> Result<Description, DataError> 
     let (magic, packed) = beginning(path, &name)?;
     if magic.starts_with(b"PK") {
         let (rows, columns) = arrays::columns(path, limits)?;
-        return Ok(Description { rows, columns });
+        return Ok(Description { rows, columns, gaps: 0 });
     }
     if magic.starts_with(&[0, 0]) && magic.len() >= 4 {
         let images = idx::IdxRows::open(path, &idx::labels_beside(path)?, limits)?;
@@ -63,6 +69,7 @@ pub fn describe(path: &Path, limits: &Limits) -> Result<Description, DataError> 
         return Ok(Description {
             rows: images.len(),
             columns: vec![column("image", vec![images.n_pixels()]), column("label", Vec::new())],
+            gaps: 0,
         });
     }
     if magic.starts_with(NPY_MAGIC) {
@@ -71,17 +78,25 @@ pub fn describe(path: &Path, limits: &Limits) -> Result<Description, DataError> 
     }
     let header = header(path, &name, limits)?;
     // What is wrong with the header is said by the reader of the whole file.
-    let last = header.last().cloned().unwrap_or_default();
-    let rows = if !packed && std::fs::metadata(path).map_err(|e| DataError::io(&name, e))?.len() > limits.resident_bytes {
-        StreamedCsv::open(path, (&[], &[last]), limits)?.len()
+    let last = [header.last().cloned().unwrap_or_default()];
+    let fields = Fields {
+        inputs: &[],
+        targets: &last,
+        gaps: true,
+    };
+    let (rows, gaps) = if !packed && std::fs::metadata(path).map_err(|e| DataError::io(&name, e))?.len() > limits.resident_bytes {
+        let rows = StreamedCsv::open(path, fields, limits)?;
+        (rows.len(), rows.gaps())
     } else {
         let (file, _) = csv::open(path, limits)?;
-        Table::len(&csv::parse(&name, file, &[], &[last], limits)?)
+        let table = csv::parse(&name, file, fields, limits)?;
+        (Table::len(&table), table.gaps)
     };
     let columns = header.into_iter().map(|name| Column { name, shape: Vec::new() });
     Ok(Description {
         rows,
         columns: columns.collect(),
+        gaps,
     })
 }
 
@@ -130,6 +145,23 @@ mod tests {
             let found = describe(&path, &limits).expect("parses");
             assert_eq!(found.to_string(), "2 rows of 3 columns");
             assert_eq!(found.columns[0].name, "a");
+        }
+    }
+
+    #[test]
+    fn gaps_are_counted_whether_it_is_read_whole_or_in_pieces() {
+        let (_dir, path) = file(b"a,b,label\n,2,0\n3,nan,\n1e99,4,1\n5,6,1\n");
+        for resident_bytes in [1 << 20, 4] {
+            let limits = Limits {
+                resident_bytes,
+                ..Limits::default()
+            };
+            let found = describe(&path, &limits).expect("parses");
+            assert_eq!(found.gaps, 4);
+            assert_eq!(
+                found.to_string(),
+                "4 rows of 3 columns, 4 fields of them empty or no finite numbers"
+            );
         }
     }
 

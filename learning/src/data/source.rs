@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arrays::ArrayRows;
-use super::csv::{self, GZIP_MAGIC};
+use super::csv::{self, Fields, GZIP_MAGIC};
 use super::idx::{self, IdxRows};
 use super::table::{StreamedCsv, features_batch};
 use super::{DataError, Dataset, Limits};
@@ -163,13 +163,18 @@ pub fn open(path: &Path, wanted: &Wanted, limits: &Limits) -> Result<Box<dyn Sou
         };
         return Ok(Box::new(IdxRows::open(path, &labels, limits)?));
     }
-    let columns = (&wanted.inputs[..], &wanted.targets[..]);
+    open_csv(path, packed, Fields::whole(&wanted.inputs, &wanted.targets), limits)
+}
+
+/// A CSV, in memory or read batch by batch.
+pub(super) fn open_csv(path: &Path, packed: bool, fields: Fields<'_>, limits: &Limits) -> Result<Box<dyn Source>, DataError> {
+    let name = path.display().to_string();
     let size = std::fs::metadata(path).map_err(|e| DataError::io(&name, e))?.len();
     if !packed && size > limits.resident_bytes {
-        return Ok(Box::new(StreamedCsv::open(path, columns, limits)?));
+        return Ok(Box::new(StreamedCsv::open(path, fields, limits)?));
     }
     let (file, _) = csv::open(path, limits)?;
-    Ok(Box::new(csv::parse(&name, file, columns.0, columns.1, limits)?))
+    Ok(Box::new(csv::parse(&name, file, fields, limits)?))
 }
 
 /// The same for a file that is in memory, `name` being for messages: a CSV or an NPZ file.
@@ -199,7 +204,12 @@ pub fn open_bytes(name: &str, bytes: &[u8], wanted: &Wanted, limits: &Limits) ->
     if let Some(problem) = single {
         return Err(DataError::parse(name, 0, 0, problem));
     }
-    Ok(Box::new(csv::parse(name, bytes, &wanted.inputs, &wanted.targets, limits)?))
+    Ok(Box::new(csv::parse(
+        name,
+        bytes,
+        Fields::whole(&wanted.inputs, &wanted.targets),
+        limits,
+    )?))
 }
 
 /// The first bytes once unpacked, and whether they were packed.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::csv::{self, Columns, Table};
+use super::csv::{self, Columns, Fields, Table};
 use super::{DataError, Limits, Source};
 use crate::Batch;
 use crate::array::Array;
@@ -75,10 +75,11 @@ pub(super) struct StreamedCsv {
     /// Where each row begins, and the end of the last.
     begins: Vec<u64>,
     targets: Vec<Vec<f32>>,
+    gaps: u64,
 }
 
 impl StreamedCsv {
-    pub(super) fn open(path: &Path, wanted: (&[String], &[String]), limits: &Limits) -> Result<Self, DataError> {
+    pub(super) fn open(path: &Path, wanted: Fields<'_>, limits: &Limits) -> Result<Self, DataError> {
         let name = path.display().to_string();
         let io = |e| DataError::io(&name, e);
         let file = File::open(path).map_err(io)?;
@@ -111,7 +112,13 @@ impl StreamedCsv {
             columns,
             begins,
             targets,
+            gaps: row.map_or(0, |row| row.gaps),
         })
+    }
+
+    /// Fields that are empty or hold no finite number.
+    pub(super) fn gaps(&self) -> u64 {
+        self.gaps
     }
 
     fn changed(&self) -> DataError {

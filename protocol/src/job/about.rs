@@ -16,8 +16,8 @@ pub(super) fn read(section: &Section<'_, '_>) -> Result<JobSection, JobFileError
     }
     let kind = section.choice(
         "kind",
-        &[("train", JobKind::Train)],
-        &["evaluate", "analytics", "search", "continual"],
+        &[("train", JobKind::Train), ("analytics", JobKind::Analytics)],
+        &["evaluate", "search", "continual"],
         None,
     )?;
     let purpose = section.text("purpose", "\"learn to read digits\"")?;

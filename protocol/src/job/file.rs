@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::analyze::AnalyzeSection;
 use super::requirement::Requirement;
 use super::source::JobSource;
 use super::train::TrainSection;
@@ -11,6 +12,9 @@ use crate::Timestamp;
 use crate::descriptor::{CodecParams, MaskSuite, Profile};
 
 /// A checked job file.
+///
+/// An analytics job has `analyze` and none of `[model]`, `[train]`, `[strategy]`, `[update]` and `[evaluate]`: it starts from no file, predicts nothing,
+/// trains for no epoch, and its numbers are whole ([`CodecName::Exact`](crate::descriptor::CodecName::Exact)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobFile {
     /// `[job]`
@@ -31,6 +35,8 @@ pub struct JobFile {
     pub update: CodecParams,
     /// `[evaluate]`
     pub evaluate: Option<EvaluateSection>,
+    /// `[analyze]`: there exactly where the kind is [`JobKind::Analytics`].
+    pub analyze: Option<AnalyzeSection>,
 }
 
 /// `[job]`
@@ -62,12 +68,14 @@ pub struct JobSection {
 pub enum JobKind {
     /// Federated training.
     Train,
+    /// Statistics of the agents' data, seen summed over a cohort alone.
+    Analytics,
 }
 
 /// `[model]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSection {
-    /// The ONNX file, relative to the job file.
+    /// The ONNX file, relative to the job file; empty in an analytics job.
     pub path: String,
     /// Globs over initializer names that train besides those in weight slots; a leading `!` freezes.
     pub trainable: Vec<String>,
@@ -80,7 +88,7 @@ pub struct DataSection {
     pub contract: String,
     /// Columns that feed the model, in order; empty means all but the target.
     pub inputs: Vec<String>,
-    /// The column to predict.
+    /// The column to predict; empty in an analytics job.
     pub target: String,
 }
 

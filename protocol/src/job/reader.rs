@@ -151,6 +151,16 @@ impl<'a, 't> Section<'a, 't> {
         Ok((value, text))
     }
 
+    /// A finite number of 64 bits that has to be there.
+    pub(super) fn real(&self, key: &str, example: &str) -> Result<f64, JobFileError> {
+        let value = self.value(key).ok_or_else(|| self.missing(key, example))?;
+        let (_, text) = self.float(key, value, example)?;
+        text.parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
+            let fix = format!("use a finite number, for instance {example}");
+            self.refuse(key, format!("{} is out of range", shown(text)), fix)
+        })
+    }
+
     /// A number that `fits`, if it is there; `range` says which do.
     pub(super) fn number(&self, key: &str, fits: fn(f32) -> bool, range: &str, example: &str) -> Result<Option<f32>, JobFileError> {
         match self.optional_float(key, example)? {

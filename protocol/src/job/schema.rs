@@ -97,6 +97,11 @@ const SECTIONS: &[SectionRule] = &[
         keys: &["data", "on_devices", "target_accuracy"],
         later: &["every"],
     },
+    SectionRule {
+        name: "analyze",
+        keys: &["max_rows", "bits", "columns"],
+        later: &[],
+    },
 ];
 
 /// Tables within sections, by `section.key`; a list of tables has the rule of each.
@@ -127,6 +132,11 @@ const TABLES: &[SectionRule] = &[
     SectionRule {
         name: "train.lora",
         keys: &["rank", "alpha", "targets"],
+        later: &[],
+    },
+    SectionRule {
+        name: "analyze.columns",
+        keys: &["names", "features", "feature", "low", "high", "bins", "classes"],
         later: &[],
     },
 ];

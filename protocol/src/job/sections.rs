@@ -5,13 +5,13 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, ModelSection, RoundMode, RoundSection,
-    StrategyName, StrategySection,
+    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobFileError, JobKind, JobSection, ModelSection, RoundMode,
+    RoundSection, StrategyName, StrategySection,
 };
 use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
-use super::{about, training};
+use super::{about, analyze, training};
 use crate::check::is_label;
 use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use crate::limits::{
@@ -74,34 +74,50 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
         source: &source,
     };
 
+    let has = |name: &str| matches!(root.get_ref().get(name).map(toml::Spanned::get_ref), Some(DeValue::Table(_)));
     let job = about::read(&section("job"))?;
+    let file = match job.kind {
+        JobKind::Train if has("analyze") => {
+            let fix = "remove it, or write kind = \"analytics\" in [job]";
+            return Err(source.error_at("analyze", "is of analytics jobs, and this one trains", fix));
+        }
+        JobKind::Train => training_job(job, section, has("evaluate"))?,
+        JobKind::Analytics => {
+            if let Some((name, why)) = analyze::OTHERS.iter().find(|(name, _)| has(name)) {
+                let fix = "remove the section, or write kind = \"train\" in [job]";
+                return Err(source.error_at(name, format!("is not of analytics jobs: {why}"), fix));
+            }
+            analyze::job(job, section)?
+        }
+    };
+    Ok((file, source))
+}
+
+fn training_job<'a, 't: 'a>(
+    job: JobSection,
+    section: impl Fn(&str) -> Section<'a, 't>,
+    has_evaluation: bool,
+) -> Result<JobFile, JobFileError> {
     let model = model(&section("model"))?;
     let data = data(&section("data"))?;
     let train = training::read(&section("train"))?;
-    let round = round(&section("round"))?;
+    let round = round(&section("round"), job.kind)?;
     let strategy = strategy(&section("strategy"), round.mode)?;
     let aggregation = aggregation(&section("aggregation"), &round)?;
     let update = update(&section("update"))?;
-    let has_evaluation = matches!(root.get_ref().get("evaluate").map(toml::Spanned::get_ref), Some(DeValue::Table(_)));
-    let evaluate = if has_evaluation {
-        Some(evaluate(&section("evaluate"))?)
-    } else {
-        None
-    };
-    Ok((
-        JobFile {
-            job,
-            model,
-            data,
-            train,
-            strategy,
-            round,
-            aggregation,
-            update,
-            evaluate,
-        },
-        source,
-    ))
+    let evaluate = has_evaluation.then(|| evaluate(&section("evaluate"))).transpose()?;
+    Ok(JobFile {
+        job,
+        model,
+        data,
+        train,
+        strategy,
+        round,
+        aggregation,
+        update,
+        evaluate,
+        analyze: None,
+    })
 }
 
 pub(super) fn label_fix() -> String {
@@ -120,7 +136,7 @@ fn model(section: &Section<'_, '_>) -> Result<ModelSection, JobFileError> {
     Ok(ModelSection { path, trainable })
 }
 
-fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
+pub(super) fn contract(section: &Section<'_, '_>) -> Result<String, JobFileError> {
     let contract = section.text("contract", "\"digits\"")?;
     if !is_label(contract) {
         return Err(section.refuse(
@@ -129,6 +145,11 @@ fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
             label_fix(),
         ));
     }
+    Ok(contract.to_owned())
+}
+
+fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
+    let contract = contract(section)?;
     let inputs = section.texts("inputs", "[\"p0\", \"p1\"]")?;
     let target = section.text("target", "\"label\"")?;
     section.one_line("target", target, MAX_COLUMN_BYTES)?;
@@ -140,7 +161,7 @@ fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
         ));
     }
     Ok(DataSection {
-        contract: contract.to_owned(),
+        contract,
         inputs,
         target: target.to_owned(),
     })
@@ -182,13 +203,18 @@ fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySectio
     })
 }
 
-fn round(section: &Section<'_, '_>) -> Result<RoundSection, JobFileError> {
+pub(super) fn round(section: &Section<'_, '_>, kind: JobKind) -> Result<RoundSection, JobFileError> {
     let modes = [
         ("sync", RoundMode::Sync),
         ("semi_sync", RoundMode::SemiSync),
         ("async", RoundMode::Async),
     ];
     let mode = section.choice("mode", &modes, &[], Some(RoundMode::Sync))?;
+    if kind == JobKind::Analytics && mode != RoundMode::Sync {
+        let fix = "remove it: each agent counts its rows once a round";
+        return Err(section.refuse("mode", "is about training, and an analytics job trains nothing", fix));
+    }
+    let default_rounds = (kind == JobKind::Analytics).then_some(1);
     let min = section.integer32("min", 1, MAX_MEMBERS, None, "3")?;
     let target = section.integer32("target", 1, MAX_MEMBERS, Some(min), "5")?;
     if target < min {
@@ -198,7 +224,7 @@ fn round(section: &Section<'_, '_>) -> Result<RoundSection, JobFileError> {
     if max < target {
         return Err(section.refuse("max", format!("{max} is below target = {target}"), "use min <= target <= max"));
     }
-    let rounds = section.integer32("rounds", 1, 1_000_000, None, "10")?;
+    let rounds = section.integer32("rounds", 1, 1_000_000, default_rounds, "10")?;
     let max_time = section.duration("max_time", MAX_ROUND_SECONDS, Duration::from_secs(600))?;
     let max_staleness = match mode {
         RoundMode::Async => section.integer32("max_staleness", 0, MAX_STALENESS, Some(DEFAULT_STALENESS), "10")?,
@@ -219,7 +245,7 @@ fn round(section: &Section<'_, '_>) -> Result<RoundSection, JobFileError> {
     })
 }
 
-fn aggregation(section: &Section<'_, '_>, round: &RoundSection) -> Result<AggregationSection, JobFileError> {
+pub(super) fn aggregation(section: &Section<'_, '_>, round: &RoundSection) -> Result<AggregationSection, JobFileError> {
     let modes = [("secure", AggregationMode::Secure), ("plain", AggregationMode::Plain)];
     let mode = section.choice("mode", &modes, &[], Some(AggregationMode::Secure))?;
     let profiles = [("standard", Profile::Standard), ("hardened", Profile::Hardened)];

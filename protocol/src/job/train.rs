@@ -27,6 +27,15 @@ pub struct TrainSection {
 }
 
 impl TrainSection {
+    /// No training, as in an analytics job: nothing is learnt, for no epoch.
+    pub(super) fn none() -> Self {
+        Self {
+            heads: Vec::new(),
+            epochs: 0,
+            ..Self::sgd(1.0)
+        }
+    }
+
     /// Plain stochastic gradient descent on softmax cross-entropy, one pass, 32 examples a step.
     pub fn sgd(lr: f32) -> Self {
         Self {

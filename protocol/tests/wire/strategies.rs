@@ -233,8 +233,9 @@ pub(crate) fn signed_job() -> impl Strategy<Value = SignedJob> {
 }
 
 pub(crate) fn descriptor() -> impl Strategy<Value = Descriptor> {
-    let codec = (2..=32_u8, 1e-30_f32..1e30, 1..=u32::MAX).prop_map(|(bits, clip, weight_cap)| CodecParams {
-        codec: CodecName::Fixed,
+    let names = prop_oneof![Just(CodecName::Fixed), Just(CodecName::Exact)];
+    let codec = (names, 2..=32_u8, 1e-30_f32..1e30, 1..=u32::MAX).prop_map(|(codec, bits, clip, weight_cap)| CodecParams {
+        codec,
         bits,
         clip,
         weight_cap,

@@ -69,17 +69,17 @@ pub struct RoundRecord {
     pub round: u32,
     /// The model that the round stood on.
     pub base: Digest,
-    /// The model that it made.
+    /// The model that it made; of an analytics job the report.
     pub model: Digest,
     /// Size of that model.
     pub model_bytes: u64,
     /// Contributions in the sum.
     pub contributions: u32,
-    /// Their weights together.
+    /// Their weights together; of an analytics job the rows that were counted.
     pub weight: u64,
-    /// Weighted mean training loss.
-    pub train_loss: f32,
-    /// Contributions that were clipped.
+    /// Weighted mean training loss; none of an analytics job.
+    pub train_loss: Option<f32>,
+    /// Contributions that were clipped; of an analytics job agents with more rows than count.
     pub clipped: u32,
     /// On held-out data, 0 to 1.
     pub accuracy: Option<f64>,

@@ -52,7 +52,7 @@ fn round(n: u32) -> RoundRecord {
         model_bytes: 100,
         contributions: 2,
         weight: 64,
-        train_loss: 0.5,
+        train_loss: Some(0.5),
         clipped: 1,
         accuracy: Some(0.9),
         loss: None,

@@ -59,6 +59,10 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
     let text = bounded_file::read_text(&args.job, MAX_JOB_FILE_BYTES).map_err(|e| bad(format!("the job file: {e}")))?;
     let (mut file, places) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{job}: {e}")))?;
     let at = |field: &str, problem: String, fix: &str| bad(format!("{job}: {}", places.error_at(field, problem, fix.to_owned())));
+    if file.analyze.is_some() {
+        let fix = "submit it to a fleet with `aimass job submit`, or write kind = \"train\"";
+        return Err(at("job.kind", "the job counts, and nothing of it is trained".to_owned(), fix).into());
+    }
     file.train.epochs = args.epochs.unwrap_or_else(|| file.train.epochs.saturating_mul(file.round.rounds));
     file.job.seed = args.seed.unwrap_or(file.job.seed);
 

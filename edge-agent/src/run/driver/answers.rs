@@ -42,13 +42,23 @@ impl Driver {
                 match result {
                     _ if !self.training.is_current(number) => Ok(self.options.state.discard(order.contribution)?),
                     Ok((record, took)) => {
-                        self.notes.tell(&AgentEvent::Trained {
-                            job: job.to_hex(),
-                            round: record.round,
-                            examples: record.examples,
-                            steps: record.steps,
-                            train_loss: record.train_loss,
-                            seconds: took.as_secs_f64(),
+                        let (job_hex, seconds) = (job.to_hex(), took.as_secs_f64());
+                        self.notes.tell(&match record.tally {
+                            Some(_) => AgentEvent::Counted {
+                                job: job_hex,
+                                round: record.round,
+                                rows: record.examples,
+                                numbers: record.n_weights,
+                                seconds,
+                            },
+                            None => AgentEvent::Trained {
+                                job: job_hex,
+                                round: record.round,
+                                examples: record.examples,
+                                steps: record.steps,
+                                train_loss: record.train_loss,
+                                seconds,
+                            },
                         });
                         self.step(Event::Trained {
                             job,

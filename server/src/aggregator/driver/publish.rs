@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use aimass_compression::{Accumulator, DecodedSum, FixedCodec};
+use aimass_analytics::{Report, ReportError};
+use aimass_compression::{Accumulator, FixedCodec};
 use aimass_federation::coordinator::{Event, OpenRound, SecAggRecord, UnmaskingRecord};
 use aimass_federation::strategy;
-use aimass_learning::Evaluation;
 use aimass_onnx::Model;
 use aimass_protocol::job::AggregationMode;
 use aimass_protocol::log::{LogEvent, RoundEntry};
@@ -17,7 +17,7 @@ use super::masks::UnmaskError;
 use super::sums::remake;
 use super::{Command, Driver, masks, now};
 use crate::aggregator::counters::Counter;
-use crate::aggregator::job::{Job, Work};
+use crate::aggregator::job::{Codec, Job, Training, Work};
 use crate::aggregator::log::Survivors;
 use crate::aggregator::service::Shared;
 use crate::blobs::BlobError;
@@ -32,6 +32,8 @@ enum PublishError {
     Base(#[from] aimass_onnx::ReadError),
     #[error("the base model does not fit the job's layout: {0}")]
     Layout(#[from] aimass_onnx::LayoutError),
+    #[error("{0}")]
+    Report(#[from] ReportError),
     #[error(transparent)]
     Decode(#[from] aimass_compression::DecodeError),
     #[error(transparent)]
@@ -64,6 +66,7 @@ impl PublishError {
             | Self::Base(_)
             | Self::Layout(_)
             | Self::Decode(_)
+            | Self::Report(_)
             | Self::Step(_)
             | Self::Evaluate(_)
             | Self::Cut(_)
@@ -98,7 +101,7 @@ struct Round {
     cohort: CohortId,
     round: u32,
     base: Digest,
-    codec: Arc<FixedCodec>,
+    codec: Arc<Codec>,
     accumulator: Arc<std::sync::Mutex<Accumulator>>,
     /// What has to be stored first, if that failed before.
     unsealed: Option<OpenRound>,
@@ -115,10 +118,18 @@ struct Round {
 }
 
 /// What arithmetic makes of a sum.
+#[derive(Default)]
 struct Made {
+    /// The model, or the report.
     model: Bytes,
-    decoded: DecodedSum,
-    measured: Option<Evaluation>,
+    weight: u64,
+    train_loss: Option<f32>,
+    clipped: u32,
+    accuracy: Option<f64>,
+    loss: Option<f64>,
+    device_accuracy: Option<f64>,
+    device_loss: Option<f32>,
+    device_examples: Option<u64>,
 }
 
 impl Driver {
@@ -214,9 +225,8 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
     let Some(work) = round.job.work.clone() else {
         return Err(PublishError::NoSum);
     };
-    let has_accuracy = work.has_accuracy();
     let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
-    let (journal, cohort, unmasking) = (shared.journal.clone(), round.cohort, round.unmasking);
+    let (journal, cohort, unmasking, number) = (shared.journal.clone(), round.cohort, round.unmasking, round.round);
     let survivors: Vec<AgentId> = round.survivors.iter().map(|(agent, _)| *agent).collect();
     let made = tokio::task::spawn_blocking(move || {
         let mut accumulator = accumulator.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,13 +236,12 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         if accumulator.is_masked() {
             masks::unmask(unmasking.as_ref().ok_or(PublishError::NoSum)?, &mut accumulator)?;
         }
-        make(base, &job, &work, &codec, &accumulator)
+        make(base, &job, number, &work, &codec, &accumulator)
     })
     .await??;
 
     let model_bytes = made.model.len() as u64;
     let stored = shared.blobs.put(made.model).await?;
-    let on_devices = made.decoded.evaluation;
     let traffic = shared.traffic.take(round.job.id);
     let ended_at_ms = now().as_ms();
     let record = RoundRecord {
@@ -242,14 +251,14 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         model: stored.digest(),
         model_bytes,
         contributions: u32::try_from(round.survivors.len()).unwrap_or(u32::MAX),
-        weight: made.decoded.weight,
-        train_loss: made.decoded.train_loss,
-        clipped: made.decoded.clipped,
-        accuracy: made.measured.as_ref().and_then(|m| m.accuracy),
-        loss: made.measured.as_ref().map(|m| m.loss),
-        device_accuracy: on_devices.filter(|_| has_accuracy).map(|found| found.accuracy()),
-        device_loss: on_devices.map(|found| found.loss),
-        device_examples: on_devices.map(|found| found.examples),
+        weight: made.weight,
+        train_loss: made.train_loss,
+        clipped: made.clipped,
+        accuracy: made.accuracy,
+        loss: made.loss,
+        device_accuracy: made.device_accuracy,
+        device_loss: made.device_loss,
+        device_examples: made.device_examples,
         bytes_up: traffic.up,
         bytes_down: traffic.down,
         seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
@@ -285,16 +294,40 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
 }
 
 /// The arithmetic of a round: seconds of it for a large model, so off the reactor.
-fn make(base: Bytes, job: &Job, work: &Work, codec: &FixedCodec, accumulator: &Accumulator) -> Result<Made, PublishError> {
+fn make(base: Bytes, job: &Job, round: u32, work: &Work, codec: &Codec, accumulator: &Accumulator) -> Result<Made, PublishError> {
+    match (work, codec) {
+        (Work::Training(training), Codec::Fixed(codec)) => make_model(base, job, training, codec, accumulator),
+        (Work::Analytics(analytics), Codec::Exact(_)) => {
+            let report = Report::of_sum(&analytics.analyze, job.file.aggregation.mode, round, accumulator)?;
+            Ok(Made {
+                model: report.to_bytes().into(),
+                weight: report.rows,
+                clipped: report.capped_agents,
+                ..Made::default()
+            })
+        }
+        // A sum's codec is made from the same work.
+        _ => Err(PublishError::NoSum),
+    }
+}
+
+fn make_model(base: Bytes, job: &Job, training: &Training, codec: &FixedCodec, accumulator: &Accumulator) -> Result<Made, PublishError> {
     let model = Model::from_shared(base)?;
     let decoded = accumulator.decode(codec)?;
-    let weights = strategy::apply(&model.weights(&work.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
-    let model = model.with_weights(&work.layout, &weights)?;
-    let measured = work.measure(&model)?;
+    let weights = strategy::apply(&model.weights(&training.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
+    let model = model.with_weights(&training.layout, &weights)?;
+    let measured = training.measure(&model)?;
+    let on_devices = decoded.evaluation;
     Ok(Made {
         model: model.bytes(),
-        decoded,
-        measured,
+        weight: decoded.weight,
+        train_loss: Some(decoded.train_loss),
+        clipped: decoded.clipped,
+        accuracy: measured.as_ref().and_then(|found| found.accuracy),
+        loss: measured.as_ref().map(|found| found.loss),
+        device_accuracy: on_devices.filter(|_| training.has_accuracy()).map(|found| found.accuracy()),
+        device_loss: on_devices.map(|found| found.loss),
+        device_examples: on_devices.map(|found| found.examples),
     })
 }
 

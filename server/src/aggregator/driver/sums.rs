@@ -5,7 +5,7 @@ use std::io::{self, Seek as _};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use aimass_compression::{Accumulator, AddError, ContributionError, FixedCodec};
+use aimass_compression::{Accumulator, AddError, ContributionError};
 use aimass_federation::RequestKind;
 use aimass_federation::coordinator::{Event, OpenRound, UnmaskingRecord};
 use aimass_net::blob::update_digest;
@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use super::{Answer, Command, Driver, Ticket};
 use crate::aggregator::counters::Counter;
+use crate::aggregator::job::Codec;
 use crate::aggregator::journal::Journal;
 use crate::store::{AggregatorStore, JournalRecord};
 
@@ -27,7 +28,7 @@ const RESTORE_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::fro
 /// A cohort's sum.
 pub(super) struct Sum {
     job: JobId,
-    pub(super) codec: Arc<FixedCodec>,
+    pub(super) codec: Arc<Codec>,
     packed_bytes: u64,
     /// Locked by the one task that adds, or makes the model.
     pub(super) accumulator: Arc<std::sync::Mutex<Accumulator>>,
@@ -127,9 +128,8 @@ impl Driver {
         let entry = self.jobs.get(&job).ok_or("the job is gone")?;
         let work = entry.job.work.as_ref().ok_or("the job is over")?;
         // It was tried when the job was taken.
-        let codec = entry
-            .job
-            .codec(&work.layout, open.terms.members, Some(entry.job.rotation(&open.terms)))
+        let codec = work
+            .codec(&entry.job.file, open.terms.members, entry.job.rotation(&open.terms))
             .map_err(|e| e.to_string())?;
         let (journal, store, written) = (self.shared.journal.clone(), self.shared.store.clone(), open.clone());
         let is_restored = self.restored.contains_key(&cohort);

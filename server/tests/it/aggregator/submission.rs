@@ -1,7 +1,8 @@
 //! Jobs that are not taken, and jobs that are.
 
+use aimass_analytics::Report;
 use aimass_protocol::codec;
-use aimass_protocol::job::SignedJob;
+use aimass_protocol::job::{AggregationMode, JobFile, SignedJob};
 use aimass_protocol::{Digest, ErrorCode, TenantId};
 use serde_json::{Value, json};
 
@@ -158,5 +159,58 @@ async fn jobs_whose_updates_could_fill_the_disk_are_refused() {
     let path = format!("/v1/jobs/{}/stop", first["job"].as_str().expect("an id"));
     server.api.ok("POST", &path, Value::Null).await;
     server.api.ok("POST", "/v1/jobs", submit(3, 60)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_analytics_job_starts_from_the_report_of_nobody_and_from_nothing_else() {
+    const FILE: &str = "[job]\nname = \"a\"\nkind = \"analytics\"\npurpose = \"p\"\n[data]\ncontract = \"c\"\n\
+        [[analyze.columns]]\nnames = [\"age\"]\nlow = 0\nhigh = 120\n[round]\nmin = 3\n";
+    let analyze = |text: &str| JobFile::parse(text).expect(text).analyze.expect("an analytics job");
+    let empty = |text: &str, mode| Report::empty(&analyze(text), mode).to_bytes();
+    let deployment = Deployment::start().await;
+    let server = deployment.server().await;
+    let good = server.put(&empty(FILE, AggregationMode::Secure)).await;
+
+    let counted = Report {
+        rows: 5,
+        ..Report::empty(&analyze(FILE), AggregationMode::Secure)
+    };
+    for other in [
+        counted.to_bytes(),
+        empty(FILE, AggregationMode::Plain),
+        empty(&FILE.replace("120", "121"), AggregationMode::Secure),
+        small_model().as_bytes().to_vec(),
+    ] {
+        let digest = server.put(&other).await;
+        let text = refused(&server, &deployment.signed(FILE, digest, None, 1).1, 400, "job_file").await;
+        assert!(text.contains("is not the empty report"), "{text}");
+    }
+    let text = refused(&server, &deployment.signed(FILE, good, Some(good), 1).1, 400, "job_file").await;
+    assert!(text.contains("no model to evaluate"), "{text}");
+    let text = refused(
+        &server,
+        &deployment.signed(&job_file("rounds = 1\nmin = 1"), good, None, 1).1,
+        400,
+        "job_file",
+    )
+    .await;
+    assert!(text.contains("model.path"), "{text}");
+    let wide = FILE
+        .replace("[[analyze", "[analyze]\nmax_rows = 4000000\n[[analyze")
+        .replace("min = 3", "min = 3\nmax = 1000");
+    let text = refused(&server, &deployment.signed(&wide, good, None, 1).1, 400, "job_file").await;
+    assert!(text.contains("63 bits"), "{text}");
+
+    let job = server.api.ok("POST", "/v1/jobs", deployment.signed(FILE, good, None, 1).1).await;
+    let view = server
+        .api
+        .ok("GET", &format!("/v1/jobs/{}", job["job"].as_str().expect("an id")), Value::Null)
+        .await;
+    assert_eq!(
+        (view["kind"].as_str(), view["rounds"].as_u64()),
+        (Some("analytics"), Some(1)),
+        "{view}"
+    );
     server.stop().await;
 }
