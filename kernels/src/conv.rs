@@ -10,7 +10,7 @@
 /// Repeats the block for `T` from 0 to below `N`, written out: the compiler leaves loops of 25 as they are, and arrays in memory.
 macro_rules! unrolled {
     ($t:ident < $n:expr, $body:block) => {
-        $crate::conv::unrolled!(@ $t, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)
+        unrolled!(@ $t, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)
     };
     (@ $t:ident, $n:expr, $body:block, $($i:literal)*) => {
         $(if $i < $n {
@@ -19,7 +19,6 @@ macro_rules! unrolled {
         })*
     };
 }
-use unrolled;
 
 mod backward;
 mod depthwise;
@@ -129,9 +128,10 @@ struct Sparse {
 /// Floats of images that are brought into the cache at once, about.
 const BLOCK: usize = 5 << 16;
 
-/// Pixels whose outer products are summed in registers before they are added to the target, about: a panel of their gradients stays in
-/// the first cache.
-const CHUNK: usize = 256;
+/// Floats of pixels and of their gradients that stay in the first cache while their outer products are summed, and the fewest and the most
+/// pixels: fewer would be added to the target too often.
+const CACHED: usize = 10 << 10;
+const CHUNK: (usize, usize) = (64, 256);
 
 impl Conv {
     /// Plans it: nothing is decided later.
@@ -234,11 +234,13 @@ impl Conv {
             shape.images.div_ceil(shape.images.div_ceil(limit))
         };
         let in_image = made[0] * made[1];
-        let at_once = (CHUNK / in_image).clamp(1, block);
-        let chunk = if in_image < CHUNK {
+        let panels = panels(channels_out, isa.lanes());
+        let most = (CACHED / (read.pixel + panels[0].width)).clamp(CHUNK.0, CHUNK.1);
+        let at_once = (most / in_image).clamp(1, block);
+        let chunk = if in_image < most {
             at_once * in_image
         } else {
-            in_image.div_ceil(in_image.div_ceil(CHUNK))
+            in_image.div_ceil(in_image.div_ceil(most))
         };
         assert!(u32::try_from(at_once * read.image).is_ok(), "too large: {shape:?}");
         let place = |i| (i / in_image * read.image + i % in_image / made[1] * read.row + i % made[1] * read.pixel) as u32;
@@ -259,7 +261,7 @@ impl Conv {
             read,
             runs,
             block,
-            panels: panels(channels_out, isa.lanes()),
+            panels,
             pixels,
             chunk,
             sparse: None,

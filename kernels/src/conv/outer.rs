@@ -1,7 +1,6 @@
 //! The gradient by weights where every pixel has one: outer products, summed over pixels in registers.
 
 use super::tile::{WIDTH, height, split, with_size};
-use super::unrolled;
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::vector::Vector;
 

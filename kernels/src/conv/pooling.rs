@@ -58,9 +58,9 @@ impl Pool {
                 let at = self.y.add(window * self.channels + c);
                 let n = V::LANES.min(self.channels - c);
                 if n == V::LANES {
-                    best.store(at)
+                    best.store(at);
                 } else {
-                    best.store_n(at, n)
+                    best.store_n(at, n);
                 };
                 pick.store_bytes(self.picks.add(window * self.step + c));
             }
@@ -107,9 +107,9 @@ impl Kernel for Unpool {
                         .add(i / width * self.row_step + (window * width + i % width) * self.channels + c);
                     let value = gradient.keep(picks.eq(V::splat(i as f32)));
                     if n == V::LANES {
-                        value.store(to)
+                        value.store(to);
                     } else {
-                        value.store_n(to, n)
+                        value.store_n(to, n);
                     };
                 }
             }

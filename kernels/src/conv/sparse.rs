@@ -4,7 +4,6 @@
 //! to the window it came from; by the weights, each adds its window to sums in registers. Lanes are input channels.
 
 use super::image::Transpose;
-use super::unrolled;
 use super::weights::Panel;
 use crate::isa::Kernel;
 use crate::vector::Vector;
@@ -64,8 +63,8 @@ impl List {
             let mut entries = self.entries;
             for (c, (count, &pick)) in counts.iter_mut().zip(picks).enumerate() {
                 let i = begin + c * from.channel_step;
-                let shut = !from.y.is_empty() && !(*from.y.get_unchecked(i) > 0.0);
-                let value = if shut { 0.0 } else { *from.gradient.get_unchecked(i) };
+                let open = from.y.is_empty() || *from.y.get_unchecked(i) > 0.0;
+                let value = if open { *from.gradient.get_unchecked(i) } else { 0.0 };
                 // Written in any case, and kept by counting it: zeros come at random, and a branch would be guessed wrong.
                 entries.add(*count as usize).write(Entry {
                     at: base + from.offsets[usize::from(pick)],

@@ -3,7 +3,6 @@
 //! What the loop must look like (`objdump -d --no-show-raw-insn` of the test binary, around `vfmadd`): a broadcast and `N` products
 //! a pixel, pixels addressed as `base`, `base + step`, `base + 2 step` from one pointer for three, no spills. See [`opaque`].
 
-use super::unrolled;
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::vector::Vector;
 
@@ -183,9 +182,9 @@ impl<const M: usize, const N: usize> Kernel for Tiles<'_, M, N> {
 unsafe fn opaque(pointer: *const f32) -> *const f32 {
     #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     {
-        let mut pointer = pointer;
-        std::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
-        pointer
+        let mut address = pointer.addr();
+        std::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+        pointer.with_addr(address)
     }
     #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
     pointer
