@@ -21,22 +21,36 @@ unsafe fn polynomial<V: Vector, const N: usize>(x: V, c: [f32; N]) -> V {
 
 /// `x` between both; NaN stays.
 #[inline(always)]
-unsafe fn clamp<V: Vector>(x: V, least: f32, most: f32) -> V {
+pub(crate) unsafe fn clamp<V: Vector>(x: V, least: f32, most: f32) -> V {
     V::splat(most).min(V::splat(least).max(x))
 }
 
-/// `(p, n)` with `exp(x) = (1 + p) * 2^n`, for magnitudes up to 90. `n` is zero, and `p` as exact as `x`, within ln(2) / 2 of zero.
+/// `p` with `exp(x) = (1 + p) * 2^n`, where `n` is the integer nearest to `x / ln(2)`.
 #[inline(always)]
-unsafe fn reduced<V: Vector>(x: V) -> (V, V) {
-    let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+unsafe fn fraction<V: Vector>(x: V, n: V) -> V {
     // ln(2) in two parts: the product with the first is exact.
     let r = n.fma(V::splat(-0.693_359_4), x);
     let r = n.fma(V::splat(2.121_944_4e-4), r);
     let tail = polynomial(
         r,
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5],
+        [
+            1.987_569_1e-4,
+            1.398_199_9e-3,
+            8.333_452e-3,
+            4.166_579_6e-2,
+            1.666_666_5e-1,
+            0.5,
+        ],
     );
-    (tail.fma(r.mul(r), r), n)
+    tail.fma(r.mul(r), r)
+}
+
+/// `(p, power)` with `exp(x) = (1 + p) * power`, for magnitudes up to 87.3. `power` is 1, and `p` as exact as `x`, within ln(2) / 2 of
+/// zero.
+#[inline(always)]
+pub(crate) unsafe fn reduced<V: Vector>(x: V) -> (V, V) {
+    let (n, power) = x.integer_and_power(V::splat(std::f32::consts::LOG2_E));
+    (fraction(x, n), power)
 }
 
 /// Smallest argument of [`exp`] whose result is a normal number, and so not zero: ln(2^-126).
@@ -45,7 +59,9 @@ const EXP_LEAST: f32 = -87.336_54;
 /// e^x. Error at most 2e-7; infinite above 88.7228, zero below -87.3365.
 #[inline(always)]
 pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
-    let (p, n) = reduced(clamp(x, EXP_LEAST, 89.0));
+    let inside = clamp(x, EXP_LEAST, 89.0);
+    let n = inside.mul(V::splat(std::f32::consts::LOG2_E)).round();
+    let p = fraction(inside, n);
     // 2^128 is no number yet: of that power one factor goes first.
     let power = V::splat(127.0).min(n);
     let p = p.add(V::splat(1.0));
@@ -56,8 +72,7 @@ pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
 /// 1 / (1 + e^-x). Error at most 2e-7; zero below -87.3365.
 #[inline(always)]
 pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> V {
-    let (p, n) = reduced(clamp(V::splat(0.0).sub(x), EXP_LEAST, -EXP_LEAST));
-    let power = n.exp2_of_integer();
+    let (p, power) = reduced(clamp(V::splat(0.0).sub(x), EXP_LEAST, -EXP_LEAST));
     let one = V::splat(1.0);
     let y = one.div(p.fma(power, power).add(one));
     V::splat(0.0).select(V::splat(EXP_LEAST).gt(x), y)
@@ -68,8 +83,7 @@ pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> V {
 pub(crate) unsafe fn tanh<V: Vector>(x: V) -> V {
     // (e^2x - 1) / (e^2x + 1), with e^2x - 1 taken from the polynomial, which loses nothing near zero.
     let x = clamp(x, -10.0, 10.0);
-    let (p, n) = reduced(x.add(x));
-    let power = n.exp2_of_integer();
+    let (p, power) = reduced(x.add(x));
     let less_one = p.fma(power, power.sub(V::splat(1.0)));
     less_one.div(less_one.add(V::splat(2.0)))
 }
@@ -134,7 +148,7 @@ pub(crate) unsafe fn erf<V: Vector>(x: V) -> V {
         p.mul(x)
     };
     let far = {
-        let (p, n) = reduced(polynomial(
+        let (p, power) = reduced(polynomial(
             t,
             [
                 1.867_803_7e-4,
@@ -146,7 +160,6 @@ pub(crate) unsafe fn erf<V: Vector>(x: V) -> V {
                 -3.326_508e-4,
             ],
         ));
-        let power = n.exp2_of_integer();
         V::splat(1.0).sub(p.fma(power, power))
     };
     let zero = V::splat(0.0);

@@ -36,7 +36,9 @@ pub enum Cell {
 /// In which order the steps run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
+    /// From the first step on.
     Forward,
+    /// From the last step on; outputs lie at the steps that they belong to.
     Reverse,
     /// Forward, then reverse, each with weights of its own.
     Both,
@@ -49,9 +51,13 @@ pub struct Wanted<'a> {
     pub op: &'a str,
     /// Of all directions; none for the default.
     pub activations: &'a [&'a str],
+    /// Whether what goes into activations is limited.
     pub clip: bool,
+    /// Whether there is a `P`.
     pub peepholes: bool,
+    /// Whether an LSTM forgets what it doesn't let in.
     pub input_forget: bool,
+    /// Whether a GRU resets after its product.
     pub linear_before_reset: bool,
 }
 
@@ -68,14 +74,20 @@ pub fn supports(wanted: &Wanted<'_>) -> Option<Cell> {
     (is_usual && !wanted.clip).then_some(cell)
 }
 
+/// What a layer's sizes are; each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
+    /// Which cell.
     pub cell: Cell,
+    /// In which order its steps run.
     pub direction: Direction,
-    /// Each of the four at least 1.
+    /// Of the longest sequence.
     pub steps: usize,
+    /// Sequences.
     pub batch: usize,
+    /// Values of x a step.
     pub input: usize,
+    /// Values of a state.
     pub hidden: usize,
     /// Whether the batch comes before the steps (`layout` 1).
     pub batch_first: bool,
@@ -97,6 +109,7 @@ pub struct Recurrent {
 /// What a pass forward reads and writes.
 #[derive(Debug)]
 pub struct Forward<'a> {
+    /// The input.
     pub x: &'a [f32],
     /// In this layer's own layout.
     pub weights: &'a [f32],
@@ -104,10 +117,13 @@ pub struct Forward<'a> {
     pub lengths: Option<&'a [usize]>,
     /// States before the first step; zeros where there are none. An LSTM alone has one of its cells.
     pub initial_hidden: Option<&'a [f32]>,
+    /// As above.
     pub initial_cell: Option<&'a [f32]>,
+    /// The hidden states after every step.
     pub y: &'a mut [f32],
     /// States after the last step.
     pub last_hidden: Option<&'a mut [f32]>,
+    /// As above.
     pub last_cell: Option<&'a mut [f32]>,
     /// [`Recurrent::kept_len`] values for [`Recurrent::backward`] and [`Recurrent::update`].
     pub kept: &'a mut [f32],
@@ -120,20 +136,29 @@ pub struct Forward<'a> {
 pub struct Backward<'a> {
     /// As they were on the way forward.
     pub weights: &'a [f32],
+    /// As they were on the way forward.
     pub lengths: Option<&'a [usize]>,
+    /// Gradient by the hidden states after every step.
     pub by_y: Option<&'a [f32]>,
+    /// Gradient by the states after the last step.
     pub by_last_hidden: Option<&'a [f32]>,
+    /// As above.
     pub by_last_cell: Option<&'a [f32]>,
     /// From the pass forward. Gates make place for their gradients: one pass back for each pass forward.
     pub kept: &'a mut [f32],
     /// Written, not added to, as are the others.
     pub by_x: Option<&'a mut [f32]>,
+    /// Gradient by the states before the first step.
     pub by_initial_hidden: Option<&'a mut [f32]>,
+    /// As above.
     pub by_initial_cell: Option<&'a mut [f32]>,
+    /// As on the way forward.
     pub scratch: &'a mut [f32],
 }
 
 impl Recurrent {
+    /// A layer of this shape.
+    ///
     /// # Panics
     /// Where a number is zero, or all together are beyond 2^40 values.
     pub fn new(isa: Isa, shape: Shape) -> Self {
@@ -153,10 +178,12 @@ impl Recurrent {
         Self { isa, shape }
     }
 
+    /// What it was made with.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
+    /// One or two.
     pub fn directions(&self) -> usize {
         if self.shape.direction == Direction::Both { 2 } else { 1 }
     }
@@ -236,6 +263,8 @@ impl Recurrent {
         self.directions() * self.shape.batch * self.shape.hidden
     }
 
+    /// Runs the steps.
+    ///
     /// # Panics
     /// Where a slice has another length than the shape has, as the others.
     pub fn forward(&self, io: Forward<'_>) {

@@ -16,6 +16,9 @@ pub(crate) use avx512::Avx512;
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
+/// Added to a small number: nothing stays behind the point, and the lowest bits are those of the exponent of its power of two.
+const EXPONENT: f32 = 12_582_912.0 + 127.0;
+
 /// A register of floats. Functions that are generic over it are `#[inline(always)]`, down from [`crate::isa::Kernel::run`].
 ///
 /// # Safety
@@ -54,6 +57,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn round(self) -> Self;
     /// 2^self, for integers from -126 to 127.
     unsafe fn exp2_of_integer(self) -> Self;
+    /// The nearest integer n to `self * factor`, for magnitudes up to 126, and 2^n.
+    unsafe fn integer_and_power(self, factor: Self) -> (Self, Self);
     /// Mantissa from 1 to 2 and exponent, of positive normal numbers.
     unsafe fn mantissa_and_exponent(self) -> (Self, Self);
     /// Where `self > b`; not where either is NaN.

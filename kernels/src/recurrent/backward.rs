@@ -3,7 +3,7 @@
 use super::cell::{Gates, Gru, Lstm, all};
 use super::forward::{Kept, MOST_ROWS, narrowed, widened};
 use super::layout::TURNED;
-use super::product::{back, by_rows, most_rows, parts};
+use super::product::{Near, back, by_rows, most_rows, parts};
 use super::{Backward, Cell, Recurrent, SLOTS, Walk};
 use crate::buffer::Buffer;
 use crate::isa::Kernel;
@@ -80,7 +80,8 @@ impl Pass<'_> {
             given.step::<V, C, N>(d, s, kept, by_hidden, by_cell);
             if s > 0 || self.io.by_initial_hidden.is_some() {
                 let a = kept.gates.add((s * batch * SLOTS + C::RECURRENT) * V::LANES);
-                back_through::<V>(layer, a, batch, recurrent, by_hidden, panelled);
+                let mut near = given.near::<V, C, N>(d, s, kept);
+                back_through::<V>(layer, a, batch, recurrent, by_hidden, panelled, &mut near);
             }
         }
         narrowed(layer, d, by_hidden, panelled, self.io.by_initial_hidden.as_deref_mut());
@@ -94,7 +95,16 @@ impl Pass<'_> {
         let (walk, row) = (Walk::of_x(layer, d), layer.panelled(input));
         for (first, count) in parts(rows, most_rows::<V>(TURNED)) {
             std::ptr::write_bytes(rows_of_x, 0, count * row);
-            back_through::<V>(layer, kept.gates.add(first * SLOTS * V::LANES), count, from_x, rows_of_x, row);
+            let a = kept.gates.add(first * SLOTS * V::LANES);
+            let next = count.min(rows - first - count) * SLOTS * V::LANES;
+            let near = Near::new(
+                a.wrapping_add(count * SLOTS * V::LANES),
+                (rows * SLOTS * V::LANES) as isize,
+                next,
+                if next > 0 { layer.blocks() } else { 0 },
+                calls_back::<V>(layer, count, row),
+            );
+            back_through::<V>(layer, a, count, from_x, rows_of_x, row, &mut [near]);
             for m in 0..count {
                 let r = first + m;
                 let to = by_x.as_mut_ptr().offset(walk.at(r / batch, r % batch));
@@ -121,6 +131,32 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
+    /// What the step before `s` will read: its gates, states, and gradients by its outputs.
+    #[inline(always)]
+    unsafe fn near<V: Vector, C: Gates<N>, const N: usize>(self, d: usize, s: usize, kept: Kept) -> [Near; 3] {
+        let layer = self.layer;
+        let (batch, hidden, width) = (layer.shape.batch, layer.shape.hidden, layer.width());
+        let calls = calls_back::<V>(layer, batch, layer.panelled(hidden));
+        let some = |n: usize| if s > 0 { n } else { 0 };
+        let before = s.saturating_sub(1);
+        let gates = kept.gates.wrapping_add(before * batch * SLOTS * V::LANES);
+        let states = if C::HAS_CELL { kept.cell } else { kept.hidden };
+        let walk = Walk::of_y(layer, d);
+        let by_y = self.by_y.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let rows = if self.by_y.is_some() { batch } else { 0 };
+        [
+            Near::new(
+                gates,
+                (layer.rows() * SLOTS * V::LANES) as isize,
+                batch * SLOTS * V::LANES,
+                some(layer.blocks()),
+                calls,
+            ),
+            Near::new(states.wrapping_add(before * batch * width), 0, batch * width, some(1), calls),
+            Near::new(by_y.wrapping_offset(walk.at(before, 0)), walk.row, hidden, some(rows), calls),
+        ]
+    }
+
     /// Gradients by the gates of a step, in their place; `by_hidden` becomes what doesn't go through their product, `by_cell` what the
     /// step before gets.
     #[inline(always)]
@@ -172,18 +208,40 @@ impl Given<'_> {
     }
 }
 
+/// Blocks whose columns are multiplied at once.
+fn blocks_at_once<V: Vector>(layer: &Recurrent) -> usize {
+    (COLUMNS / (layer.gates() * V::LANES)).max(1)
+}
+
+/// Tiles that [`back_through`] has.
+fn calls_back<V: Vector>(layer: &Recurrent, count: usize, c_row: usize) -> usize {
+    let panels = c_row / (TURNED * V::LANES);
+    layer.blocks().div_ceil(blocks_at_once::<V>(layer)) * panels * count.div_ceil(most_rows::<V>(TURNED))
+}
+
 /// `c += a b` for `count` rows of gates, from their first register on, and turned weights; rows of `c` are `c_row` apart, whole panels.
 #[inline(always)]
-unsafe fn back_through<V: Vector>(layer: &Recurrent, a: *const f32, count: usize, b: *const f32, c: *mut f32, c_row: usize) {
+unsafe fn back_through<V: Vector>(
+    layer: &Recurrent,
+    a: *const f32,
+    count: usize,
+    b: *const f32,
+    c: *mut f32,
+    c_row: usize,
+    near: &mut [Near],
+) {
     let (gates, blocks, panel) = (layer.gates(), layer.blocks(), TURNED * V::LANES);
     let block = layer.rows() * SLOTS * V::LANES;
     let rows = blocks * gates * V::LANES;
-    let at_once = (COLUMNS / (gates * V::LANES)).max(1);
+    let at_once = blocks_at_once::<V>(layer);
     for j in (0..blocks).step_by(at_once) {
         let some = at_once.min(blocks - j);
         for p in 0..c_row / panel {
             let b = b.add((p * rows + j * gates * V::LANES) * panel);
             for (first, m) in parts(count, most_rows::<V>(TURNED)) {
+                for near in near.iter_mut() {
+                    near.bring::<V>();
+                }
                 let a = a.add(j * block + first * SLOTS * V::LANES);
                 let c = c.add(first * c_row + p * panel);
                 by_rows!(V, TURNED, m, M => back::<V, M>(a, block, some, gates, b, c, c_row));

@@ -1,7 +1,7 @@
 //! The gates of one row and block, and their gradients.
 
 use super::SLOTS;
-use crate::math::{sigmoid, tanh};
+use crate::math::{clamp, reduced, sigmoid, tanh};
 use crate::vector::Vector;
 
 /// A cell whose products are tiles of `N` registers.
@@ -53,6 +53,26 @@ unsafe fn tanh_slope<V: Vector>(y: V) -> V {
     V::splat(1.0).sub(y.mul(y))
 }
 
+/// The sigmoid of three sums and the hyperbolic tangent of the last, with one division. Beyond 20 (10 of the last) they are taken for
+/// reached: gates are 2e-9 at least.
+#[inline(always)]
+unsafe fn lstm_gates<V: Vector>([i, o, f, g]: [V; SLOTS]) -> [V; SLOTS] {
+    #[inline(always)]
+    unsafe fn denominator<V: Vector>(x: V) -> V {
+        let (p, power) = reduced(clamp(V::splat(0.0).sub(x), -20.0, 20.0));
+        p.fma(power, power).add(V::splat(1.0))
+    }
+    let (i, o, f) = (denominator(i), denominator(o), denominator(f));
+    let (p, power) = reduced(clamp(g.add(g), -20.0, 20.0));
+    let over = p.fma(power, power.sub(V::splat(1.0)));
+    let under = over.add(V::splat(2.0));
+    // At most e^80.
+    let (first, last) = (i.mul(o), f.mul(under));
+    let inverse = V::splat(1.0).div(first.mul(last));
+    let (by_first, by_last) = (inverse.mul(last), inverse.mul(first));
+    [by_first.mul(o), by_first.mul(i), by_last.mul(under), by_last.mul(f).mul(over)]
+}
+
 impl Gates<2> for Lstm {
     const TILES: usize = 2;
     const RECURRENT: usize = 0;
@@ -60,8 +80,7 @@ impl Gates<2> for Lstm {
 
     #[inline(always)]
     unsafe fn step<V: Vector>(gates: *mut f32, _: V, cell: V) -> (V, V) {
-        let [i, o, f, g] = all::<V>(gates);
-        let (i, o, f, g) = (sigmoid(i), sigmoid(o), sigmoid(f), tanh(g));
+        let [i, o, f, g] = lstm_gates(all::<V>(gates));
         i.store(gates);
         o.store(gates.add(V::LANES));
         f.store(gates.add(2 * V::LANES));

@@ -1,7 +1,7 @@
 //! The pass forward.
 
 use super::cell::{Gates, Gru, Lstm};
-use super::product::{Near, by_rows, gates, most_rows, parts};
+use super::product::{Factors, Near, by_rows, gates, most_rows, parts};
 use super::{Cell, Forward, Recurrent, SLOTS, Walk};
 use crate::buffer::Buffer;
 use crate::isa::Kernel;
@@ -10,13 +10,23 @@ use crate::vector::Vector;
 /// Most rows of a tile, of any instruction set.
 pub(super) const MOST_ROWS: usize = 12;
 
+/// Most values of the input's weights that are multiplied step by step, beside those of the hidden state: the cache has room for both,
+/// and the gates are written once.
+const MOST_BESIDE: usize = 1 << 16;
+
 impl Recurrent {
+    /// Whether a step multiplies its own rows of x.
+    fn is_beside(&self) -> bool {
+        self.shape.cell == Cell::Lstm && self.shape.input * self.gates() * self.width() <= MOST_BESIDE
+    }
+
     /// Values of the rows of x that are multiplied at once, of two hidden states, and of the biases' sums.
     pub(super) fn forward_scratch(&self) -> [usize; 4] {
         let lanes = self.isa.lanes();
         let state = self.shape.batch * self.width();
+        let rows = if self.is_beside() { self.shape.batch } else { MOST_ROWS };
         [
-            MOST_ROWS * self.shape.input.next_multiple_of(lanes),
+            rows * self.shape.input.next_multiple_of(lanes),
             state,
             state,
             SLOTS * self.width(),
@@ -107,7 +117,9 @@ impl Pass<'_> {
         let mut next = now.add(of_state);
         let bias = next.add(of_state);
         self.biases::<V, C, N>(weights, bias);
-        self.by_input::<V, C, N>(d, weights, x, bias, kept.gates);
+        if !layer.is_beside() {
+            self.by_input::<V, C, N>(d, weights, x, bias, kept.gates);
+        }
 
         widened(layer, d, self.io.initial_hidden, kept.hidden, width);
         if C::HAS_CELL {
@@ -119,7 +131,10 @@ impl Pass<'_> {
             }
         }
         for s in 0..steps {
-            self.step::<V, C, N>(d, s, weights, kept, now, next);
+            if layer.is_beside() {
+                self.pack::<V>(d, s * batch, batch, x);
+            }
+            self.step::<V, C, N>(d, s, weights, kept, x, bias, now, next);
             std::mem::swap(&mut now, &mut next);
         }
         let last = steps * batch * width;
@@ -147,6 +162,26 @@ impl Pass<'_> {
         }
     }
 
+    /// Packs `count` rows of x as products read them: `[run][row][lanes]`.
+    #[inline(always)]
+    unsafe fn pack<V: Vector>(&self, d: usize, first: usize, count: usize, packed: *mut f32) {
+        let (batch, input) = (self.layer.shape.batch, self.layer.shape.input);
+        let walk = Walk::of_x(self.layer, d);
+        for m in 0..count {
+            let r = first + m;
+            let from = self.io.x.as_ptr().offset(walk.at(r / batch, r % batch));
+            for k in (0..input).step_by(V::LANES) {
+                let n = V::LANES.min(input - k);
+                let to = packed.add(k * count + m * V::LANES);
+                if n == V::LANES {
+                    V::load(from.add(k)).store(to);
+                } else {
+                    V::load_n(from.add(k), n).store(to);
+                }
+            }
+        }
+    }
+
     /// What the input and the biases add to the gates of all steps.
     #[inline(always)]
     unsafe fn by_input<V: Vector, C: Gates<N>, const N: usize>(
@@ -158,22 +193,9 @@ impl Pass<'_> {
         to: *mut f32,
     ) {
         let layer = self.layer;
-        let (batch, input, rows) = (layer.shape.batch, layer.shape.input, layer.rows());
-        let walk = Walk::of_x(layer, d);
+        let (input, rows) = (layer.shape.input, layer.rows());
         for (first, count) in parts(rows, most_rows::<V>(N)) {
-            for m in 0..count {
-                let r = first + m;
-                let from = self.io.x.as_ptr().offset(walk.at(r / batch, r % batch));
-                for k in (0..input).step_by(V::LANES) {
-                    let n = V::LANES.min(input - k);
-                    let to = packed.add(k * count + m * V::LANES);
-                    if n == V::LANES {
-                        V::load(from.add(k)).store(to);
-                    } else {
-                        V::load_n(from.add(k), n).store(to);
-                    }
-                }
-            }
+            self.pack::<V>(d, first, count, packed);
             for j in 0..layer.blocks() {
                 let block = weights.add(j * layer.block_len());
                 let bias = bias.add(j * SLOTS * V::LANES);
@@ -184,7 +206,13 @@ impl Pass<'_> {
                         bias.add(tile * N * V::LANES),
                         to.add(tile * N * V::LANES),
                     );
-                    by_rows!(V, N, count, M => gates::<V, M, N>(packed, M * V::LANES, input, b, from, 0, to, SLOTS * V::LANES));
+                    let factors = [Factors {
+                        a: packed,
+                        run: count * V::LANES,
+                        k: input,
+                        b,
+                    }];
+                    by_rows!(V, N, count, M => gates::<V, M, N>(&factors, from, 0, to, SLOTS * V::LANES));
                 }
                 for g in C::TILES * N..SLOTS {
                     let sum = V::load(bias.add(g * V::LANES));
@@ -196,7 +224,8 @@ impl Pass<'_> {
         }
     }
 
-    /// One step: `now` and `next` are the hidden states as the product reads them, `[block][batch][lanes]`.
+    /// One step: `now` and `next` are the hidden states as products read them, as are the step's rows `x` where they weren't multiplied
+    /// before.
     #[inline(always)]
     unsafe fn step<V: Vector, C: Gates<N>, const N: usize>(
         &mut self,
@@ -204,29 +233,50 @@ impl Pass<'_> {
         s: usize,
         weights: *const f32,
         kept: Kept,
+        x: *const f32,
+        bias: *const f32,
         now: *const f32,
         next: *mut f32,
     ) {
         let layer = self.layer;
         let (batch, hidden, width) = (layer.shape.batch, layer.shape.hidden, layer.width());
         let [of_input, ..] = layer.block_parts();
+        let (is_beside, input) = (layer.is_beside(), layer.shape.input);
         let walk = Walk::of_y(layer, d);
         let place = if layer.is_reverse(d) { layer.shape.steps - 1 - s } else { s };
         for j in 0..layer.blocks() {
-            let block = weights.add(j * layer.block_len() + of_input);
+            let block = weights.add(j * layer.block_len());
             let sums = kept.gates.add((j * layer.rows() + s * batch) * SLOTS * V::LANES);
             // What the next step adds to.
             let len = batch * SLOTS * V::LANES;
-            let count = if s + 1 < layer.shape.steps { len } else { 0 };
-            let mut near = Near::new(sums.wrapping_add(len), count, C::TILES * batch.div_ceil(most_rows::<V>(N)));
+            let pieces = usize::from(s + 1 < layer.shape.steps && !is_beside);
+            let mut near = Near::new(sums.wrapping_add(len), 0, len, pieces, C::TILES * batch.div_ceil(most_rows::<V>(N)));
             for tile in 0..C::TILES {
-                let b = block.add(tile * hidden * N * V::LANES);
                 let to = sums.add((tile * N + C::RECURRENT) * V::LANES);
                 for (first, count) in parts(batch, most_rows::<V>(N)) {
-                    let (a, to) = (now.add(first * V::LANES), to.add(first * SLOTS * V::LANES));
-                    let row = SLOTS * V::LANES;
                     near.bring::<V>();
-                    by_rows!(V, N, count, M => gates::<V, M, N>(a, batch * V::LANES, hidden, b, to, row, to, row));
+                    let row = SLOTS * V::LANES;
+                    let (run, to) = (batch * V::LANES, to.add(first * row));
+                    let factors = [
+                        Factors {
+                            a: now.add(first * V::LANES),
+                            run,
+                            k: hidden,
+                            b: block.add(of_input + tile * hidden * N * V::LANES),
+                        },
+                        Factors {
+                            a: x.wrapping_add(first * V::LANES),
+                            run,
+                            k: input,
+                            b: block.add(tile * input * N * V::LANES),
+                        },
+                    ];
+                    let (factors, from, from_row) = if is_beside {
+                        (&factors[..], bias.add((j * SLOTS + tile * N) * V::LANES), 0)
+                    } else {
+                        (&factors[..1], to.cast_const(), row)
+                    };
+                    by_rows!(V, N, count, M => gates::<V, M, N>(factors, from, from_row, to, row));
                 }
             }
             let lanes = V::LANES.min(hidden - j * V::LANES);

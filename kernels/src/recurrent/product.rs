@@ -14,8 +14,9 @@ pub(super) const fn most_rows<V: Vector>(registers: usize) -> usize {
     match (V::REGISTERS >= 32, registers) {
         (true, 0..=2) => 12,
         (true, _) => 8,
-        (false, 0..=2) => 6,
-        (false, _) => 4,
+        // One more of each would do, but not for the compiler.
+        (false, 0..=2) => 5,
+        (false, _) => 3,
     }
 }
 
@@ -47,32 +48,46 @@ macro_rules! by_rows {
 pub(super) use by_rows;
 
 /// Values that will be read soon and are brought to the second cache a few lines at a time, while products keep the processor busy.
+/// They are pieces of `len` values, `stride` apart.
 pub(super) struct Near {
-    at: *const f32,
-    lines: usize,
+    piece: *const f32,
+    stride: isize,
+    len: usize,
+    pieces: usize,
+    /// Where in the piece it is.
+    at: usize,
+    /// Lines a call.
     each: usize,
 }
 
 impl Near {
-    /// `len` values from `at` on, in `calls` calls of [`Self::bring`]; nothing is read that isn't there.
-    pub(super) fn new(at: *const f32, len: usize, calls: usize) -> Self {
-        let lines = len.div_ceil(Buffer::LINE);
-        let each = lines.div_ceil(calls.max(1));
-        Self { at, lines, each }
-    }
-
-    pub(super) fn nothing() -> Self {
-        Self::new(std::ptr::null(), 0, 1)
+    /// All in `calls` calls of [`Self::bring`]. Any address will do: none is read.
+    pub(super) fn new(piece: *const f32, stride: isize, len: usize, pieces: usize, calls: usize) -> Self {
+        let each = (pieces * len.div_ceil(Buffer::LINE)).div_ceil(calls.max(1));
+        Self {
+            piece,
+            stride,
+            len,
+            pieces,
+            at: 0,
+            each,
+        }
     }
 
     #[inline(always)]
     pub(super) unsafe fn bring<V: Vector>(&mut self) {
-        let some = self.each.min(self.lines);
-        for i in 0..some {
-            V::prefetch_second(self.at.wrapping_add(i * Buffer::LINE));
+        for _ in 0..self.each {
+            if self.pieces == 0 {
+                return;
+            }
+            V::prefetch_second(self.piece.wrapping_add(self.at));
+            self.at += Buffer::LINE;
+            if self.at >= self.len {
+                self.at = 0;
+                self.pieces -= 1;
+                self.piece = self.piece.wrapping_offset(self.stride);
+            }
         }
-        self.at = self.at.wrapping_add(some * Buffer::LINE);
-        self.lines -= some;
     }
 }
 
@@ -138,20 +153,28 @@ unsafe fn stored<V: Vector, const M: usize, const N: usize>(acc: [[V; N]; M], to
     }
 }
 
-/// Gates: `to = from + a b`. Rows of `a` lie in runs, one register after the other, those of `from` `from_row` and of `to` `to_row` apart.
+/// Rows to be multiplied, in runs that begin `run` apart, one register after the other, and the `k` rows of weights to multiply them by.
+#[derive(Clone, Copy)]
+pub(super) struct Factors {
+    pub(super) a: *const f32,
+    pub(super) run: usize,
+    pub(super) k: usize,
+    pub(super) b: *const f32,
+}
+
+/// Gates: `to = from + a b`, summed up over all `factors`. Rows of `from` are `from_row` and those of `to` `to_row` apart.
 #[inline(always)]
 pub(super) unsafe fn gates<V: Vector, const M: usize, const N: usize>(
-    a: *const f32,
-    run: usize,
-    k: usize,
-    b: *const f32,
+    factors: &[Factors],
     from: *const f32,
     from_row: usize,
     to: *mut f32,
     to_row: usize,
 ) {
     let mut acc = loaded::<V, M, N>(from, from_row);
-    runs(&mut acc, a, V::LANES, run, k, b);
+    for &Factors { a, run, k, b } in factors {
+        runs(&mut acc, a, V::LANES, run, k, b);
+    }
     stored(acc, to, to_row);
 }
 
@@ -186,6 +209,9 @@ pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(
     alpha: V,
 ) {
     let mut acc = [[V::splat(0.0); N]; M];
+    for i in 0..M * N {
+        V::prefetch(target.add(i * V::LANES));
+    }
     for _ in 0..rows {
         once(&mut acc, a, 1, b);
         a = a.wrapping_add(M);

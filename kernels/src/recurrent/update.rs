@@ -17,9 +17,10 @@ impl Recurrent {
         (ROWS / self.shape.batch).clamp(1, self.shape.steps)
     }
 
-    /// Values of the rows of x or of hidden states that are multiplied at once.
-    pub(super) fn update_scratch(&self) -> usize {
-        Buffer::padded(self.steps_at_once() * self.shape.batch * self.shape.input.max(self.shape.hidden))
+    /// Values of the rows of x and of hidden states that are multiplied at once.
+    pub(super) fn update_scratch(&self) -> [usize; 2] {
+        let rows = self.steps_at_once() * self.shape.batch;
+        [self.shape.input, self.shape.hidden].map(|k| Buffer::padded(rows * k))
     }
 }
 
@@ -61,16 +62,26 @@ impl Pass<'_> {
         };
         let [of_input, of_hidden, of_bias, _] = layer.block_parts();
         let target = self.target.as_mut_ptr().add(d * layer.blocks() * layer.block_len());
-        self.products::<V, N>(
-            C::TILES,
-            layer.shape.input,
-            self.x.as_ptr(),
-            Walk::of_x(layer, d),
-            kept.gates,
-            target,
-        );
-        let gates = kept.gates.add(C::RECURRENT * V::LANES);
-        self.products::<V, N>(C::TILES, layer.shape.hidden, kept.hidden, states, gates, target.add(of_input));
+        let packed = self.scratch.as_mut_ptr();
+        let sources = [
+            Source {
+                values: self.x.as_ptr(),
+                walk: Walk::of_x(layer, d),
+                k: layer.shape.input,
+                packed,
+                register: 0,
+                target,
+            },
+            Source {
+                values: kept.hidden,
+                walk: states,
+                k: layer.shape.hidden,
+                packed: packed.add(layer.update_scratch()[0]),
+                register: C::RECURRENT,
+                target: target.add(of_input),
+            },
+        ];
+        self.products::<V, N>(C::TILES, &sources, kept.gates);
         if !layer.shape.bias {
             return;
         }
@@ -87,52 +98,64 @@ impl Pass<'_> {
         }
     }
 
-    /// Of all blocks: `k` columns of rows that lie as `walk` says.
+    /// Of all blocks.
     #[inline(always)]
-    unsafe fn products<V: Vector, const N: usize>(
-        &mut self,
-        tiles: usize,
-        k: usize,
-        a: *const f32,
-        walk: Walk,
-        gates: *const f32,
-        target: *mut f32,
-    ) {
+    unsafe fn products<V: Vector, const N: usize>(&self, tiles: usize, sources: &[Source; 2], gates: *const f32) {
         let layer = self.layer;
         let (batch, steps) = (layer.shape.batch, layer.shape.steps);
-        let packed = self.scratch.as_mut_ptr();
         let alpha = V::splat(self.alpha);
+        let most = most_rows::<V>(N);
+        let calls = tiles * sources.iter().map(|source| source.k.div_ceil(most)).sum::<usize>();
         for s in (0..steps).step_by(layer.steps_at_once()) {
             let rows = layer.steps_at_once().min(steps - s) * batch;
-            for r in 0..rows {
-                let from = a.offset(walk.at(s + r / batch, r % batch));
-                for (first, m) in parts(k, most_rows::<V>(N)) {
-                    let to = packed.add(first * rows + r * m);
-                    for i in (0..m).step_by(V::LANES) {
-                        let n = V::LANES.min(m - i);
-                        V::load_n(from.add(first + i), n).store_n(to.add(i), n);
+            for source in sources {
+                source.pack::<V>(s, batch, rows, most);
+            }
+            for j in 0..layer.blocks() {
+                let gates_of = |block: usize, s: usize| gates.wrapping_add((block * layer.rows() + s * batch) * SLOTS * V::LANES);
+                // The gradients of the next block, or of the first one's next rows.
+                let (block, step) = if j + 1 < layer.blocks() { (j + 1, s) } else { (0, s + layer.steps_at_once()) };
+                let len = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
+                let mut near = Near::new(gates_of(block, step), 0, len, usize::from(len > 0), calls);
+                for tile in 0..tiles {
+                    for source in sources {
+                        let b = gates_of(j, s).add((tile * N + source.register) * V::LANES);
+                        let target = source.target.add(j * layer.block_len() + tile * source.k * N * V::LANES);
+                        for (first, m) in parts(source.k, most) {
+                            near.bring::<V>();
+                            let (a, target) = (source.packed.add(first * rows), target.add(first * N * V::LANES));
+                            by_rows!(V, N, m, M => gradient::<V, M, N>(a, rows, b, target, alpha));
+                        }
                     }
                 }
             }
-            for j in 0..layer.blocks() {
-                // The gradients of the next block, or of the first one's next rows.
-                let calls = tiles * k.div_ceil(most_rows::<V>(N));
-                let (block, step) = if j + 1 < layer.blocks() {
-                    (j + 1, s)
-                } else {
-                    (0, s + layer.steps_at_once())
-                };
-                let next = gates.wrapping_add((block * layer.rows() + step * batch) * SLOTS * V::LANES);
-                let count = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
-                let mut near = Near::new(next, count, calls);
-                for tile in 0..tiles {
-                    let b = gates.add(((j * layer.rows() + s * batch) * SLOTS + tile * N) * V::LANES);
-                    let target = target.add(j * layer.block_len() + tile * k * N * V::LANES);
-                    for (first, m) in parts(k, most_rows::<V>(N)) {
-                        near.bring::<V>();
-                        let (a, target) = (packed.add(first * rows), target.add(first * N * V::LANES));
-                        by_rows!(V, N, m, M => gradient::<V, M, N>(a, rows, b, target, alpha));
-                    }
+        }
+    }
+}
+
+/// What the gates' gradients are multiplied by: `k` columns of rows that lie as `walk` says.
+struct Source {
+    values: *const f32,
+    walk: Walk,
+    k: usize,
+    packed: *mut f32,
+    /// The gates' first register that it added to.
+    register: usize,
+    /// Its weights of the first block.
+    target: *mut f32,
+}
+
+impl Source {
+    /// Packs the rows of steps from `s` on: `[tile of columns][row][column]`.
+    #[inline(always)]
+    unsafe fn pack<V: Vector>(&self, s: usize, batch: usize, rows: usize, most: usize) {
+        for r in 0..rows {
+            let from = self.values.offset(self.walk.at(s + r / batch, r % batch));
+            for (first, m) in parts(self.k, most) {
+                let to = self.packed.add(first * rows + r * m);
+                for i in (0..m).step_by(V::LANES) {
+                    let n = V::LANES.min(m - i);
+                    V::load_n(from.add(first + i), n).store_n(to.add(i), n);
                 }
             }
         }

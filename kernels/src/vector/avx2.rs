@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::{EXPONENT, Vector};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);
@@ -112,6 +112,11 @@ impl Vector for Avx2 {
     unsafe fn exp2_of_integer(self) -> Self {
         let bits = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
         Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits)))
+    }
+    #[inline(always)]
+    unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
+        let sum = self.fma(factor, Self::splat(EXPONENT));
+        (sum.sub(Self::splat(EXPONENT)), Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(sum.0)))))
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
 use super::avx2::transpose8;
+use super::{EXPONENT, Vector};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
@@ -83,6 +83,11 @@ impl Vector for Avx512 {
     unsafe fn exp2_of_integer(self) -> Self {
         let bits = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
         Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits)))
+    }
+    #[inline(always)]
+    unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
+        let sum = self.fma(factor, Self::splat(EXPONENT));
+        (sum.sub(Self::splat(EXPONENT)), Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(sum.0)))))
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {

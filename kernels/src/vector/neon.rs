@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::Vector;
+use super::{EXPONENT, Vector};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
@@ -85,6 +85,11 @@ impl Vector for Neon {
     unsafe fn exp2_of_integer(self) -> Self {
         let bits = vaddq_s32(vcvtnq_s32_f32(self.0), vdupq_n_s32(127));
         Self(vreinterpretq_f32_s32(vshlq_n_s32::<23>(bits)))
+    }
+    #[inline(always)]
+    unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
+        let sum = self.fma(factor, Self::splat(EXPONENT));
+        (sum.sub(Self::splat(EXPONENT)), Self(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(sum.0)))))
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {

@@ -1,6 +1,6 @@
 //! Plain Rust, eight lanes: what runs where there is nothing better.
 
-use super::Vector;
+use super::{EXPONENT, Vector};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 8]);
@@ -105,6 +105,11 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn exp2_of_integer(self) -> Self {
         self.map(|x| f32::from_bits(((x as i32 + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
+        let sum = self.fma(factor, Self::splat(EXPONENT));
+        (sum.sub(Self::splat(EXPONENT)), sum.map(|x| f32::from_bits(x.to_bits() << 23)))
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {
