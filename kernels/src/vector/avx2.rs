@@ -16,32 +16,6 @@ unsafe fn first(n: usize) -> __m256i {
     _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast())
 }
 
-/// Four rows of eight floats with 2 x 2 blocks of 4 x 4 transposed, the upper halves of the columns beside the lower ones.
-#[inline(always)]
-unsafe fn transpose4(from: *const f32, from_step: usize) -> [__m256; 4] {
-    let (a, b) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(from_step)));
-    let (c, d) = (_mm256_loadu_ps(from.add(2 * from_step)), _mm256_loadu_ps(from.add(3 * from_step)));
-    let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
-    let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
-    [
-        _mm256_shuffle_ps::<0x44>(ab, cd),
-        _mm256_shuffle_ps::<0xee>(ab, cd),
-        _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
-        _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
-    ]
-}
-
-/// Eight rows of eight floats, transposed.
-#[inline(always)]
-pub(super) unsafe fn transpose8(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-    let low = transpose4(from, from_step);
-    let high = transpose4(from.add(4 * from_step), from_step);
-    for i in 0..4 {
-        _mm256_storeu_ps(to.add(i * to_step), _mm256_permute2f128_ps::<0x20>(low[i], high[i]));
-        _mm256_storeu_ps(to.add((i + 4) * to_step), _mm256_permute2f128_ps::<0x31>(low[i], high[i]));
-    }
-}
-
 impl Vector for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;

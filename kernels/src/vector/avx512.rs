@@ -2,7 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::transpose8;
 use super::{EXPONENT, Vector};
 
 #[derive(Clone, Copy)]
