@@ -89,7 +89,8 @@ fn limits_hold_for_the_unpacked_content_too() {
     text.extend(std::iter::repeat_n(&b"1,0\n"[..], 10_000).flatten());
     let packed = gz(&text);
     assert!(packed.len() < 1000);
-    let within = |limits: Limits| csv::parse("some.csv", &packed[..], csv::Fields::whole(&[], &names(&["label"])), &limits).map(|d| d.len());
+    let within =
+        |limits: Limits| csv::parse("some.csv", &packed[..], csv::Fields::whole(&[], &names(&["label"])), &limits).map(|d| d.len());
     assert_eq!(within(Limits::default()).expect("within the limits"), 10_000);
     let error = |limits: Limits| within(limits).expect_err("past a limit").to_string();
     assert!(
