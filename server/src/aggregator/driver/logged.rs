@@ -78,7 +78,7 @@ impl Driver {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "openings of survivors are old enough to be forgotten"),
                 Err(error) => {
-                    tracing::error!(%error, "old openings of survivors could not be forgotten; it is tried again after the next round")
+                    tracing::error!(%error, "old openings of survivors could not be forgotten; it is tried again after the next round");
                 }
             },
         );

@@ -170,7 +170,7 @@ impl Driver {
             adding: false,
             misfits: HashSet::new(),
             announced: HashMap::new(),
-            taken: restored.into_iter().map(|record| (record.agent, record.digest)).collect(),
+            taken: restored.iter().map(|record| (record.agent, record.digest)).collect(),
             in_sum: HashSet::new(),
             writing: HashMap::new(),
         })
