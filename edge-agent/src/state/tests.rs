@@ -1,3 +1,7 @@
+use aimass_protocol::job::RoundMode;
+use aimass_protocol::manifest::Manifest;
+use aimass_protocol::{CohortId, JobId};
+
 use super::*;
 
 fn folder() -> (tempfile::TempDir, StateFolder, FolderLock) {
