@@ -1,6 +1,7 @@
 //! The owner's least profile of masks.
 
 use aimass_protocol::descriptor::{MaskSuite, SecAggParams};
+use aimass_protocol::log::LogHead;
 
 use super::*;
 use crate::agent::{Consent, Contribution};
