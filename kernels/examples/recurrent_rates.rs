@@ -161,7 +161,14 @@ fn main() {
     let isas = if all { Isa::available() } else { vec![Isa::best()] };
     for isa in isas {
         for shape in language_model.iter().chain(others.iter().filter(|_| all)) {
-            let Shape { cell, steps, batch, input, hidden, .. } = *shape;
+            let Shape {
+                cell,
+                steps,
+                batch,
+                input,
+                hidden,
+                ..
+            } = *shape;
             let gates = if cell == Cell::Lstm { 4 } else { 3 };
             let flops = 2.0 * (steps * batch * gates * hidden * (input + hidden)) as f64;
             let (parts, peak) = measure(isa, *shape);

@@ -165,11 +165,7 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn zip(self, odds: Self) -> (Self, Self) {
-        let half = |from: usize| {
-            Self(lanes(|i| {
-                if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }
-            }))
-        };
+        let half = |from: usize| Self(lanes(|i| if i % 2 == 0 { self.0[from + i / 2] } else { odds.0[from + i / 2] }));
         (half(0), half(4))
     }
     #[inline(always)]
