@@ -33,14 +33,7 @@ unsafe fn fraction<V: Vector>(x: V, n: V) -> V {
     let r = n.fma(V::splat(2.121_944_4e-4), r);
     let tail = polynomial(
         r,
-        [
-            1.987_569_1e-4,
-            1.398_199_9e-3,
-            8.333_452e-3,
-            4.166_579_6e-2,
-            1.666_666_5e-1,
-            0.5,
-        ],
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5],
     );
     tail.fma(r.mul(r), r)
 }
@@ -142,7 +135,7 @@ pub(crate) unsafe fn erf<V: Vector>(x: V) -> V {
                 -2.685_381_2e-2,
                 1.128_358_5e-1,
                 -3.761_262_6e-1,
-                1.128_379_2,
+                std::f32::consts::FRAC_2_SQRT_PI,
             ],
         );
         p.mul(x)

@@ -6,7 +6,7 @@ use super::layout::TURNED;
 use super::product::{Near, back, by_rows, most_rows, parts};
 use super::{Backward, Cell, Recurrent, SLOTS, Walk};
 use crate::buffer::Buffer;
-use crate::isa::Kernel;
+use crate::isa::{Kernel, dispatch};
 use crate::vector::Vector;
 
 /// Columns of gates that are multiplied before the next panel of turned weights is: their rows stay in the first cache.
@@ -81,7 +81,16 @@ impl Pass<'_> {
             if s > 0 || self.io.by_initial_hidden.is_some() {
                 let a = kept.gates.add((s * batch * SLOTS + C::RECURRENT) * V::LANES);
                 let mut near = given.near::<V, C, N>(d, s, kept);
-                back_through::<V>(layer, a, batch, recurrent, by_hidden, panelled, &mut near);
+                let product = BackThrough {
+                    layer,
+                    a,
+                    count: batch,
+                    b: recurrent,
+                    c: by_hidden,
+                    c_row: panelled,
+                    near: &mut near,
+                };
+                dispatch(layer.isa, product);
             }
         }
         narrowed(layer, d, by_hidden, panelled, self.io.by_initial_hidden.as_deref_mut());
@@ -104,7 +113,16 @@ impl Pass<'_> {
                 if next > 0 { layer.blocks() } else { 0 },
                 calls_back::<V>(layer, count, row),
             );
-            back_through::<V>(layer, a, count, from_x, rows_of_x, row, &mut [near]);
+            let product = BackThrough {
+                layer,
+                a,
+                count,
+                b: from_x,
+                c: rows_of_x,
+                c_row: row,
+                near: &mut [near],
+            };
+            dispatch(layer.isa, product);
             for m in 0..count {
                 let r = first + m;
                 let to = by_x.as_mut_ptr().offset(walk.at(r / batch, r % batch));
@@ -213,38 +231,54 @@ fn blocks_at_once<V: Vector>(layer: &Recurrent) -> usize {
     (COLUMNS / (layer.gates() * V::LANES)).max(1)
 }
 
-/// Tiles that [`back_through`] has.
+/// Tiles that [`BackThrough`] has.
 fn calls_back<V: Vector>(layer: &Recurrent, count: usize, c_row: usize) -> usize {
     let panels = c_row / (TURNED * V::LANES);
     layer.blocks().div_ceil(blocks_at_once::<V>(layer)) * panels * count.div_ceil(most_rows::<V>(TURNED))
 }
 
 /// `c += a b` for `count` rows of gates, from their first register on, and turned weights; rows of `c` are `c_row` apart, whole panels.
-#[inline(always)]
-unsafe fn back_through<V: Vector>(
-    layer: &Recurrent,
+/// A kernel of its own, so that it is compiled once.
+struct BackThrough<'a> {
+    layer: &'a Recurrent,
     a: *const f32,
     count: usize,
     b: *const f32,
     c: *mut f32,
     c_row: usize,
-    near: &mut [Near],
-) {
-    let (gates, blocks, panel) = (layer.gates(), layer.blocks(), TURNED * V::LANES);
-    let block = layer.rows() * SLOTS * V::LANES;
-    let rows = blocks * gates * V::LANES;
-    let at_once = blocks_at_once::<V>(layer);
-    for j in (0..blocks).step_by(at_once) {
-        let some = at_once.min(blocks - j);
-        for p in 0..c_row / panel {
-            let b = b.add((p * rows + j * gates * V::LANES) * panel);
-            for (first, m) in parts(count, most_rows::<V>(TURNED)) {
-                for near in near.iter_mut() {
-                    near.bring::<V>();
+    near: &'a mut [Near],
+}
+
+impl Kernel for BackThrough<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self {
+            layer,
+            a,
+            count,
+            b,
+            c,
+            c_row,
+            near,
+        } = self;
+        let (gates, blocks, panel) = (layer.gates(), layer.blocks(), TURNED * V::LANES);
+        let block = layer.rows() * SLOTS * V::LANES;
+        let rows = blocks * gates * V::LANES;
+        let at_once = blocks_at_once::<V>(layer);
+        for j in (0..blocks).step_by(at_once) {
+            let some = at_once.min(blocks - j);
+            for p in 0..c_row / panel {
+                let b = b.add((p * rows + j * gates * V::LANES) * panel);
+                for (first, m) in parts(count, most_rows::<V>(TURNED)) {
+                    for near in near.iter_mut() {
+                        near.bring::<V>();
+                    }
+                    let a = a.add(j * block + first * SLOTS * V::LANES);
+                    let c = c.add(first * c_row + p * panel);
+                    by_rows!(V, TURNED, m, M => back::<V, M>(a, block, some, gates, b, c, c_row));
                 }
-                let a = a.add(j * block + first * SLOTS * V::LANES);
-                let c = c.add(first * c_row + p * panel);
-                by_rows!(V, TURNED, m, M => back::<V, M>(a, block, some, gates, b, c, c_row));
             }
         }
     }

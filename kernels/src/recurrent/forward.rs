@@ -1,10 +1,10 @@
 //! The pass forward.
 
 use super::cell::{Gates, Gru, Lstm};
-use super::product::{Factors, Near, by_rows, gates, most_rows, parts};
+use super::product::{self, Factors, Near, most_rows, parts};
 use super::{Cell, Forward, Recurrent, SLOTS, Walk};
 use crate::buffer::Buffer;
-use crate::isa::Kernel;
+use crate::isa::{Kernel, dispatch};
 use crate::vector::Vector;
 
 /// Most rows of a tile, of any instruction set.
@@ -25,13 +25,7 @@ impl Recurrent {
         let lanes = self.isa.lanes();
         let state = self.shape.batch * self.width();
         let rows = if self.is_beside() { self.shape.batch } else { MOST_ROWS };
-        [
-            rows * self.shape.input.next_multiple_of(lanes),
-            state,
-            state,
-            SLOTS * self.width(),
-        ]
-        .map(Buffer::padded)
+        [rows * self.shape.input.next_multiple_of(lanes), state, state, SLOTS * self.width()].map(Buffer::padded)
     }
 }
 
@@ -206,13 +200,21 @@ impl Pass<'_> {
                         bias.add(tile * N * V::LANES),
                         to.add(tile * N * V::LANES),
                     );
-                    let factors = [Factors {
+                    let factors = &[Factors {
                         a: packed,
                         run: count * V::LANES,
                         k: input,
                         b,
                     }];
-                    by_rows!(V, N, count, M => gates::<V, M, N>(&factors, from, 0, to, SLOTS * V::LANES));
+                    let product = product::Gates::<N> {
+                        factors,
+                        count,
+                        from,
+                        from_row: 0,
+                        to,
+                        near: &mut Near::new(to, 0, 0, 0, 1),
+                    };
+                    dispatch(layer.isa, product);
                 }
                 for g in C::TILES * N..SLOTS {
                     let sum = V::load(bias.add(g * V::LANES));
@@ -253,31 +255,36 @@ impl Pass<'_> {
             let mut near = Near::new(sums.wrapping_add(len), 0, len, pieces, C::TILES * batch.div_ceil(most_rows::<V>(N)));
             for tile in 0..C::TILES {
                 let to = sums.add((tile * N + C::RECURRENT) * V::LANES);
-                for (first, count) in parts(batch, most_rows::<V>(N)) {
-                    near.bring::<V>();
-                    let row = SLOTS * V::LANES;
-                    let (run, to) = (batch * V::LANES, to.add(first * row));
-                    let factors = [
-                        Factors {
-                            a: now.add(first * V::LANES),
-                            run,
-                            k: hidden,
-                            b: block.add(of_input + tile * hidden * N * V::LANES),
-                        },
-                        Factors {
-                            a: x.wrapping_add(first * V::LANES),
-                            run,
-                            k: input,
-                            b: block.add(tile * input * N * V::LANES),
-                        },
-                    ];
-                    let (factors, from, from_row) = if is_beside {
-                        (&factors[..], bias.add((j * SLOTS + tile * N) * V::LANES), 0)
-                    } else {
-                        (&factors[..1], to.cast_const(), row)
-                    };
-                    by_rows!(V, N, count, M => gates::<V, M, N>(factors, from, from_row, to, row));
-                }
+                let row = SLOTS * V::LANES;
+                let run = batch * V::LANES;
+                let factors = [
+                    Factors {
+                        a: now,
+                        run,
+                        k: hidden,
+                        b: block.add(of_input + tile * hidden * N * V::LANES),
+                    },
+                    Factors {
+                        a: x,
+                        run,
+                        k: input,
+                        b: block.add(tile * input * N * V::LANES),
+                    },
+                ];
+                let (factors, from, from_row) = if is_beside {
+                    (&factors[..], bias.add((j * SLOTS + tile * N) * V::LANES), 0)
+                } else {
+                    (&factors[..1], to.cast_const(), row)
+                };
+                let product = product::Gates::<N> {
+                    factors,
+                    count: batch,
+                    from,
+                    from_row,
+                    to,
+                    near: &mut near,
+                };
+                dispatch(layer.isa, product);
             }
             let lanes = V::LANES.min(hidden - j * V::LANES);
             for b in 0..batch {

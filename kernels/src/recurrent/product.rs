@@ -5,8 +5,10 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use super::SLOTS;
 use super::layout::TURNED;
 use crate::buffer::Buffer;
+use crate::isa::Kernel;
 use crate::vector::Vector;
 
 /// Most rows of a tile of `registers` columns: accumulators, a register for each column and one for the row's value fit.
@@ -162,20 +164,45 @@ pub(super) struct Factors {
     pub(super) b: *const f32,
 }
 
-/// Gates: `to = from + a b`, summed up over all `factors`. Rows of `from` are `from_row` and those of `to` `to_row` apart.
+/// Gates of `count` rows: `to = from + a b`, summed up over all factors. A kernel of its own, so that it is compiled once. Rows of `from`
+/// are `from_row` apart, those of `to` `SLOTS` registers.
+pub(super) struct Gates<'a, const N: usize> {
+    pub(super) factors: &'a [Factors],
+    pub(super) count: usize,
+    pub(super) from: *const f32,
+    pub(super) from_row: usize,
+    pub(super) to: *mut f32,
+    pub(super) near: &'a mut Near,
+}
+
+impl<const N: usize> Kernel for Gates<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (first, m) in parts(self.count, most_rows::<V>(N)) {
+            self.near.bring::<V>();
+            let from = self.from.add(first * self.from_row);
+            let to = self.to.add(first * SLOTS * V::LANES);
+            by_rows!(V, N, m, M => gates::<V, M, N>(self.factors, first, from, self.from_row, to));
+        }
+    }
+}
+
+/// One tile of [`Gates`], from row `first` on.
 #[inline(always)]
-pub(super) unsafe fn gates<V: Vector, const M: usize, const N: usize>(
+unsafe fn gates<V: Vector, const M: usize, const N: usize>(
     factors: &[Factors],
+    first: usize,
     from: *const f32,
     from_row: usize,
     to: *mut f32,
-    to_row: usize,
 ) {
     let mut acc = loaded::<V, M, N>(from, from_row);
     for &Factors { a, run, k, b } in factors {
-        runs(&mut acc, a, V::LANES, run, k, b);
+        runs(&mut acc, a.add(first * V::LANES), V::LANES, run, k, b);
     }
-    stored(acc, to, to_row);
+    stored(acc, to, SLOTS * V::LANES);
 }
 
 /// Back through the weights: `c += a b`, where a row of `a` is, for each of `blocks` blocks `block` apart, `gates` registers.
@@ -191,7 +218,7 @@ pub(super) unsafe fn back<V: Vector, const M: usize>(
 ) {
     let mut acc = loaded::<V, M, TURNED>(c, c_row);
     for _ in 0..blocks {
-        runs(&mut acc, a, super::SLOTS * V::LANES, V::LANES, gates * V::LANES, b);
+        runs(&mut acc, a, SLOTS * V::LANES, V::LANES, gates * V::LANES, b);
         a = a.wrapping_add(block);
         b = b.wrapping_add(gates * V::LANES * TURNED * V::LANES);
     }
@@ -215,7 +242,7 @@ pub(super) unsafe fn gradient<V: Vector, const M: usize, const N: usize>(
     for _ in 0..rows {
         once(&mut acc, a, 1, b);
         a = a.wrapping_add(M);
-        b = b.wrapping_add(super::SLOTS * V::LANES);
+        b = b.wrapping_add(SLOTS * V::LANES);
     }
     for m in 0..M {
         for n in 0..N {

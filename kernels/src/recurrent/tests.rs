@@ -62,7 +62,7 @@ fn assert_near(what: &str, found: &[f32], expected: &[f64]) {
 fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     let layer = Recurrent::new(isa, shape);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let states = seed % 2 == 0;
+    let states = seed.is_multiple_of(2);
     let o = operands(&mut rng, &layer, states);
     let by = results(&mut rng, &layer);
     let (expected, gradients) = run(&layer, lengths, &o, Some(&by));

@@ -114,7 +114,11 @@ impl Pass<'_> {
             for j in 0..layer.blocks() {
                 let gates_of = |block: usize, s: usize| gates.wrapping_add((block * layer.rows() + s * batch) * SLOTS * V::LANES);
                 // The gradients of the next block, or of the first one's next rows.
-                let (block, step) = if j + 1 < layer.blocks() { (j + 1, s) } else { (0, s + layer.steps_at_once()) };
+                let (block, step) = if j + 1 < layer.blocks() {
+                    (j + 1, s)
+                } else {
+                    (0, s + layer.steps_at_once())
+                };
                 let len = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
                 let mut near = Near::new(gates_of(block, step), 0, len, usize::from(len > 0), calls);
                 for tile in 0..tiles {

@@ -90,7 +90,10 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
         let sum = self.fma(factor, Self::splat(EXPONENT));
-        (sum.sub(Self::splat(EXPONENT)), Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(sum.0)))))
+        (
+            sum.sub(Self::splat(EXPONENT)),
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(sum.0)))),
+        )
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {

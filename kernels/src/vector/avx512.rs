@@ -86,7 +86,10 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
         let sum = self.fma(factor, Self::splat(EXPONENT));
-        (sum.sub(Self::splat(EXPONENT)), Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(sum.0)))))
+        (
+            sum.sub(Self::splat(EXPONENT)),
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(sum.0)))),
+        )
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {

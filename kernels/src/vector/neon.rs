@@ -89,7 +89,10 @@ impl Vector for Neon {
     #[inline(always)]
     unsafe fn integer_and_power(self, factor: Self) -> (Self, Self) {
         let sum = self.fma(factor, Self::splat(EXPONENT));
-        (sum.sub(Self::splat(EXPONENT)), Self(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(sum.0)))))
+        (
+            sum.sub(Self::splat(EXPONENT)),
+            Self(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(sum.0)))),
+        )
     }
     #[inline(always)]
     unsafe fn mantissa_and_exponent(self) -> (Self, Self) {
