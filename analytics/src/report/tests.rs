@@ -127,6 +127,18 @@ fn numbers_that_no_rows_make_are_no_report() {
     assert_eq!(refused.into_iter().collect::<Vec<_>>(), expected);
 }
 
+#[test]
+fn squares_are_at_least_those_of_equal_levels() {
+    let of = |sum, squares| {
+        let feature = report(&[&[(1.0, 0.0), (2.0, 0.0)]]).features.remove(0);
+        let range = feature.range.expect("numbers");
+        RangeCounts { sum, squares, ..range }.is_possible(2, 4095)
+    };
+    assert!(of(10, 50), "5 and 5");
+    assert!(!of(10, 49), "(5 + 5)^2 / 2 is more");
+    assert!(!of(8191, 8191 * 8191), "two levels of at most 4095 make no 8191");
+}
+
 /// The value as it counts: within the range.
 fn cut(x: f64) -> f64 {
     x.clamp(-2.0, 6.0)
