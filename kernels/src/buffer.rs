@@ -72,7 +72,7 @@ mod tests {
             let buffer = Buffer::from_slice(&values);
             assert_eq!(&*buffer, &values[..]);
             assert_eq!(buffer.as_ptr() as usize % 64, 0);
-            assert!(Buffer::padded(len) % Buffer::LINE == 0 && Buffer::padded(len) - len < Buffer::LINE);
+            assert!(Buffer::padded(len).is_multiple_of(Buffer::LINE) && Buffer::padded(len) - len < Buffer::LINE);
         }
     }
 }
