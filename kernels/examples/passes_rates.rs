@@ -120,10 +120,10 @@ fn permutations(bench: &Bench) {
     let n = 16 * 64 * 1024;
     let (x, mut y) = (values(n), Buffer::new(n));
     bench.rate("permute [16,64,1024] to channels last", 2 * n, || {
-        to_channels_last(bench.isa, &x, [16, 64, 1024], &mut y)
+        to_channels_last(bench.isa, &x, [16, 64, 1024], &mut y);
     });
     bench.rate("permute [16,64,1024] to channels first", 2 * n, || {
-        to_channels_first(bench.isa, &x, [16, 64, 1024], &mut y)
+        to_channels_first(bench.isa, &x, [16, 64, 1024], &mut y);
     });
     let n = 16 * 512 * 16;
     bench.rate("permute [16,512,16] to channels last", 2 * n, || {
@@ -170,15 +170,15 @@ fn pools(bench: &Bench) {
             let pool = MaxPool::new(bench.isa, shape, layout);
             let mut kept = vec![0; pool.kept_len_bytes()];
             bench.rate(&format!("pool max {name} {layout:?}"), n + y.len(), || {
-                pool.forward(&x, &mut y, &mut kept)
+                pool.forward(&x, &mut y, &mut kept);
             });
             bench.rate(&format!("pool max {name} {layout:?} backward"), n + dy.len(), || {
-                pool.backward(&dy, &kept, &mut dx)
+                pool.backward(&dy, &kept, &mut dx);
             });
             let pool = AveragePool::new(bench.isa, shape, layout, true);
             bench.rate(&format!("pool mean {name} {layout:?}"), n + y.len(), || pool.forward(&x, &mut y));
             bench.rate(&format!("pool mean {name} {layout:?} backward"), n + dy.len(), || {
-                pool.backward(&dy, &mut dx)
+                pool.backward(&dy, &mut dx);
             });
         }
     }
@@ -272,7 +272,7 @@ fn rows(bench: &Bench) {
         let softmax = Softmax::new(bench.isa, [count, len, 1], false);
         bench.rate(&format!("rows softmax [{count},{len}]"), 2 * n, || softmax.forward(&x, &mut y));
         bench.rate(&format!("rows softmax [{count},{len}] backward"), 3 * n, || {
-            softmax.backward(&y, &dy, &mut dx)
+            softmax.backward(&y, &dy, &mut dx);
         });
         let targets: Vec<i64> = (0..count).map(|i| (i % len) as i64).collect();
         bench.rate(&format!("rows cross-entropy [{count},{len}] both"), 2 * n, || {
