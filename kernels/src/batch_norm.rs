@@ -48,6 +48,7 @@ pub struct Gradients<'a> {
 impl BatchNorm {
     /// For inputs of `[images, channels, positions]`, or of the other layout's order.
     pub fn new(isa: Isa, shape: [usize; 3], layout: Layout, epsilon: f32, relu: bool) -> Self {
+        crate::elements(&shape);
         Self {
             isa,
             shape,

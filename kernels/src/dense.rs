@@ -12,7 +12,7 @@ mod tests;
 
 pub use product::{Matrix, MatrixMut, product};
 
-use crate::{Buffer, Isa, Target};
+use crate::{Buffer, Isa, Target, elements};
 
 /// More rows than this go through [`product`].
 pub const MOST_ROWS: usize = 64;
@@ -47,7 +47,7 @@ impl Dense {
 
     /// Floats of the weights as the kernels have them.
     pub fn weights_len(&self) -> usize {
-        self.inputs * self.stride()
+        elements(&[self.inputs, elements(&[self.outputs]).next_multiple_of(Buffer::LINE)])
     }
 
     /// Floats that a call needs for the moment.
@@ -151,7 +151,7 @@ impl Dense {
         assert_eq!(weights, self.weights_len(), "laid out, the weights have inputs * stride values");
         let rows = y / self.outputs;
         assert!(rows > 0 && rows * self.outputs == y, "y has whole rows of outputs");
-        assert_eq!(x, rows * self.inputs, "x has whole rows of inputs");
+        assert_eq!(x, elements(&[rows, self.inputs]), "x has whole rows of inputs");
         assert!(scratch >= self.scratch_len(rows), "scratch is of scratch_len at least");
         rows
     }

@@ -94,6 +94,23 @@ impl Isa {
     }
 }
 
+impl Isa {
+    /// Registers that it has.
+    pub(crate) fn registers(self) -> usize {
+        struct Registers;
+        impl Kernel for Registers {
+            type Output = usize;
+
+            #[inline(always)]
+            unsafe fn run<V: Vector>(self) -> usize {
+                V::REGISTERS
+            }
+        }
+        // SAFETY: it reads nothing.
+        unsafe { dispatch(self, Registers) }
+    }
+}
+
 /// Work that is compiled once for each instruction set.
 pub(crate) trait Kernel {
     /// What comes out.

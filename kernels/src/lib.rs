@@ -31,6 +31,17 @@ pub use buffer::Buffer;
 pub use isa::Isa;
 pub use layout::Layout;
 
+/// The product of sizes that come from outside.
+///
+/// # Panics
+/// Where it overflows.
+#[track_caller]
+pub(crate) fn elements(sizes: &[usize]) -> usize {
+    let product = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    let product = product.filter(|&n| n <= isize::MAX as usize / 64);
+    product.unwrap_or_else(|| panic!("sizes of {sizes:?} are beyond what memory can hold"))
+}
+
 /// What a gradient is added to: `values += alpha * gradient`. With the weights themselves and minus the learning rate it is a step of
 /// plain gradient descent; with zeros and 1 it is the gradient.
 #[derive(Debug)]

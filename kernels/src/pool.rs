@@ -43,6 +43,12 @@ impl PoolShape {
 
     /// What is wrong with it: windows that don't fit into the padded image, or that lie wholly in the padding.
     pub fn check(&self) -> Result<(), &'static str> {
+        let sizes = [self.images, self.channels, self.height, self.width];
+        let mut windows = self.kernel.iter().chain(&self.stride).chain(&self.dilation).chain(&self.pads);
+        let count = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        if count.is_none_or(|n| n > 1 << 48) || windows.any(|&n| n >= 1 << 31) {
+            return Err("an image or a window is beyond what memory can hold");
+        }
         Axis::new(self, 0).and(Axis::new(self, 1)).map(|_| ())
     }
 

@@ -157,6 +157,14 @@ pub struct Backward<'a> {
 }
 
 impl Recurrent {
+    /// Whether everything that a layer of this shape needs has fewer than 2^40 values together.
+    pub fn fits(shape: &Shape) -> bool {
+        let wide = |n: usize| n as u128 + 64;
+        let [steps, batch, input, hidden] = [shape.steps, shape.batch, shape.input, shape.hidden].map(wide);
+        let most = 16 * (steps * batch + hidden) * (input + 8 * hidden) + 16 * hidden * input;
+        most < 1 << 40
+    }
+
     /// A layer of this shape.
     ///
     /// # Panics
@@ -172,9 +180,7 @@ impl Recurrent {
         for n in [steps, batch, input, hidden] {
             assert!((1..=1 << 28).contains(&n), "a recurrent layer of {shape:?}");
         }
-        let wide = |n: usize| n as u128 + 64;
-        let most = 16 * (wide(steps) * wide(batch) + wide(hidden)) * (wide(input) + 8 * wide(hidden)) + 16 * wide(hidden) * wide(input);
-        assert!(most < 1 << 40, "a recurrent layer of {shape:?} is too large");
+        assert!(Self::fits(&shape), "a recurrent layer of {shape:?} is too large");
         Self { isa, shape }
     }
 
@@ -249,6 +255,7 @@ impl Recurrent {
             .iter()
             .sum::<usize>()
             .max(self.backward_scratch().iter().sum())
+            .max(self.update_scratch().iter().sum())
     }
 
     fn x_len(&self) -> usize {

@@ -68,7 +68,8 @@ impl Conv {
                         let pixel = image * in_image + part * self.chunk;
                         let from_step = self.shape.channels_out;
                         let mut gradient = gradient.add(pixel * from_step + channel);
-                        if from_step != panel.width {
+                        // Whole registers are read: no further than to the last channel of the group.
+                        if from_step != panel.width || panel.channels != panel.width {
                             assert!(column.len() >= pixels.len() * panel.width);
                             let to = column.as_mut_ptr();
                             let copy = Column {

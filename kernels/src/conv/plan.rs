@@ -56,6 +56,8 @@ impl Conv {
             shape.channels_out,
             groups,
         ];
+        let largest = sizes.iter().chain(&kernel).chain(&stride).chain(&dilation).chain(&pads).max();
+        assert!(largest.is_none_or(|&n| n < 1 << 31), "a size is too large: {shape:?}");
         assert!(
             sizes.iter().chain(&kernel).chain(&stride).chain(&dilation).all(|&n| n > 0),
             "a size is 0: {shape:?}"

@@ -100,9 +100,9 @@ impl Kernel for Prepare<'_> {
                 let n = self.layer.outputs.saturating_sub(column).min(V::LANES);
                 let wide = (self.stride - column).min(V::LANES);
                 let at = row * self.layer.outputs + column;
-                let mut d = V::load_n(self.from.as_ptr().add(at), n);
+                let mut d = V::load_n(self.from.as_ptr().wrapping_add(at), n);
                 if let Some(y) = self.y {
-                    d = d.keep(V::load_n(y.as_ptr().add(at), n).gt(zero));
+                    d = d.keep(V::load_n(y.as_ptr().wrapping_add(at), n).gt(zero));
                 }
                 let to = row * self.stride + column;
                 d.store_n(self.dy.as_mut_ptr().add(to), wide);

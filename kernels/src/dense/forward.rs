@@ -38,7 +38,7 @@ pub(super) fn forward(
         x
     } else {
         let mut at = 0;
-        for group in groups(rows, isa.most_rows()) {
+        for group in groups(rows, most_rows(isa.registers())) {
             let first = at / inputs;
             let kernel = Transpose {
                 x: &x[first * inputs..][..group * inputs],
@@ -99,15 +99,9 @@ pub(super) fn groups(rows: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..n).map(move |i| rows / n + usize::from(i < rows % n))
 }
 
-impl Isa {
-    /// Rows of a tile two registers wide.
-    fn most_rows(self) -> usize {
-        if self.lanes() == 16 || cfg!(target_arch = "aarch64") {
-            12
-        } else {
-            6
-        }
-    }
+/// Rows of a tile two registers wide.
+fn most_rows(registers: usize) -> usize {
+    if registers == 32 { 12 } else { 6 }
 }
 
 impl Kernel for Forward<'_> {
@@ -116,7 +110,7 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let (inputs, outputs, stride) = (self.layer.inputs, self.layer.outputs, self.layer.stride());
-        let most = if V::REGISTERS == 32 { 12 } else { 6 };
+        let most = most_rows(V::REGISTERS);
         let block = if inputs * stride * 4 > CACHED_BYTES { BLOCK } else { inputs };
         let ahead = if block == inputs { AHEAD } else { block };
         let zeros = [0.0f32; 16 * 8];
@@ -232,7 +226,8 @@ impl Tile {
         }
         for (i, row) in sums.into_iter().enumerate() {
             for (j, sum) in row.into_iter().enumerate() {
-                let sum = if self.relu { sum.max(V::splat(0.0)) } else { sum };
+                // NaN stays.
+                let sum = if self.relu { V::splat(0.0).max(sum) } else { sum };
                 let to = self.y.add(i * self.outputs + j * V::LANES);
                 if whole {
                     sum.store(to);

@@ -134,7 +134,8 @@ pub(super) fn forward(isa: Isa, layer: Dense, rows: usize, x: &[f32], w: &[f32],
     let x = Matrix::rows(x, [rows, layer.inputs]);
     product(isa, x, weights(layer, w), 1.0, keep, MatrixMut::rows(y, [rows, layer.outputs]));
     if layer.relu {
-        y.iter_mut().for_each(|y| *y = y.max(0.0));
+        // NaN stays.
+        y.iter_mut().filter(|y| **y < 0.0).for_each(|y| *y = 0.0);
     }
 }
 

@@ -10,6 +10,9 @@ use crate::buffer::Buffer;
 use crate::isa::Isa;
 use oracle::{Operands, Results, run};
 
+/// Values behind the scratch that have to stay.
+const GUARD: usize = 1 << 14;
+
 const CELLS: [Cell; 2] = [Cell::Lstm, Cell::Gru];
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Reverse, Direction::Both];
 
@@ -73,10 +76,10 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     layer.lay_out(&narrow(&o.w), &narrow(&o.r), bias, &mut weights);
     let (x, hidden, cell) = (narrow(&o.x), narrow(&o.hidden), narrow(&o.cell));
     let junk = |len: usize| vec![f32::NAN; len];
-    let (mut kept, mut scratch) = (
-        Buffer::from_slice(&junk(layer.kept_len())),
-        Buffer::from_slice(&junk(layer.scratch_len())),
-    );
+    let mut kept = Buffer::from_slice(&junk(layer.kept_len()));
+    // What lies behind the scratch is somebody else's.
+    let mut guarded = Buffer::from_slice(&junk(layer.scratch_len() + GUARD));
+    let (mut scratch, guard) = guarded.split_at_mut(layer.scratch_len());
     let (mut y, mut last_hidden, mut last_cell) = (junk(layer.y_len()), junk(layer.state_len()), junk(layer.state_len()));
     let of_cell = layer.has_cell();
     layer.forward(Forward {
@@ -135,6 +138,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
         weights.iter().zip(&*again).all(|(a, b)| a.to_bits() == b.to_bits()),
         "padding changed"
     );
+    assert!(guard.iter().all(|v| v.is_nan()), "{shape:?} {isa:?} writes behind its scratch");
 }
 
 fn plain(cell: Cell, steps: usize, batch: usize, input: usize, hidden: usize) -> Shape {
@@ -312,4 +316,32 @@ fn a_slice_that_is_too_short_is_refused() {
         kept: &mut [0.0; 3],
         scratch: &mut [],
     });
+}
+
+/// Long sequences of small layers: what the update packs is more than what the passes need.
+#[test]
+fn small_layers_of_many_rows_keep_to_their_scratch() {
+    for isa in Isa::available() {
+        for (i, (cell, steps, batch, input, hidden)) in [
+            (Cell::Lstm, 128, 1, 32, 16),
+            (Cell::Lstm, 28, 32, 28, 16),
+            (Cell::Gru, 128, 1, 64, 32),
+            (Cell::Gru, 40, 4, 33, 3),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let shape = Shape {
+                cell,
+                direction: Direction::Forward,
+                steps,
+                batch,
+                input,
+                hidden,
+                batch_first: false,
+                bias: true,
+            };
+            check(shape, isa, 900 + i as u64, None);
+        }
+    }
 }

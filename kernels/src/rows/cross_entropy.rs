@@ -72,7 +72,7 @@ impl<'a> CrossEntropy<'a> {
         assert!(self.classes > 0 && self.stride > 0 && self.per_sample > 0, "there are no classes");
         assert_eq!(
             logits.len(),
-            targets.len() * self.classes,
+            crate::elements(&[targets.len(), self.classes]),
             "there are not so many logits as targets ask for"
         );
         assert!(targets.len().is_multiple_of(self.stride), "there is a part of a sample");

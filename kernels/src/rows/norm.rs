@@ -21,6 +21,7 @@ pub struct RowNorm {
 impl RowNorm {
     /// For `rows` rows of `len` values. `centred`: whether the mean is taken away (layer norm).
     pub fn new(isa: Isa, [rows, len]: [usize; 2], epsilon: f32, centred: bool) -> Self {
+        crate::elements(&[rows, len]);
         Self {
             isa,
             rows,

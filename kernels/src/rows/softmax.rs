@@ -18,6 +18,7 @@ pub struct Softmax {
 impl Softmax {
     /// `log`: the logarithm of the softmax.
     pub fn new(isa: Isa, [outer, len, inner]: [usize; 3], log: bool) -> Self {
+        crate::elements(&[outer, len, inner]);
         Self {
             isa,
             outer,

@@ -229,6 +229,7 @@ impl Builder<'_> {
     }
 
     fn want(&mut self, len: usize, from: usize, until: usize) -> usize {
+        assert!(from <= until, "nothing is needed before it is made");
         self.wanted.push(Wanted { len, from, until });
         self.wanted.len() - 1
     }
@@ -244,13 +245,14 @@ impl Builder<'_> {
             tracked[self.first_source + i] = source.weight().is_some();
         }
         for proto in protos {
-            let differentiable = match &proto.op {
-                Op::Native(_) => true,
-                Op::Interpreted(op) => op.is_differentiable(),
-            };
-            let passes = differentiable && proto.inputs.iter().any(|&slot| tracked[self.roots[slot]]);
-            for &slot in proto.outputs.iter().flatten() {
-                tracked[slot] = passes && self.program.floats[slot];
+            let passes = proto.inputs.iter().any(|&slot| tracked[self.roots[slot]]);
+            for (i, &slot) in proto.outputs.iter().enumerate() {
+                let Some(slot) = slot else { continue };
+                let differentiable = match &proto.op {
+                    Op::Native(op) => op.is_differentiable(i),
+                    Op::Interpreted(op) => op.is_differentiable(),
+                };
+                tracked[slot] = passes && differentiable && self.program.floats[slot];
             }
         }
         let mut by_root = vec![false; self.program.slots];

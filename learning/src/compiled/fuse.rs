@@ -12,6 +12,7 @@ use super::ops::interpreted::Interpreted;
 use super::ops::product::BatchedProduct;
 use super::ops::{Op, Operation};
 use super::plan::MOST;
+use crate::inspect::differentiable;
 use crate::ops::Kernel;
 use crate::ops::activation::Activation;
 use crate::ops::elementwise::Op as Arithmetic;
@@ -51,6 +52,9 @@ pub(super) struct Fuser<'a> {
     at: Vec<Option<Proto>>,
 }
 
+/// Most products of a batch, each of which is noted.
+const MOST_PRODUCTS: usize = 1 << 20;
+
 /// Stands for the outside among the readers of a slot.
 const OUTSIDE: usize = usize::MAX;
 
@@ -66,7 +70,7 @@ impl<'a> Fuser<'a> {
         }
         let mut reads = vec![Vec::new(); program.slots];
         for (i, step) in program.steps.iter().enumerate() {
-            for operand in step.inputs.iter().filter(|_| !is_view(program, step)) {
+            for operand in step.inputs.iter().filter(|_| !is_view(program, step) && !is_unused(step)) {
                 reads[roots[operand.slot]].push(i);
             }
         }
@@ -83,8 +87,14 @@ impl<'a> Fuser<'a> {
             tracked[graph.inputs.len() + i] = source.weight().is_some();
         }
         for step in &program.steps {
-            let passes = step.inputs.iter().any(|operand| tracked[operand.slot]);
-            for &slot in step.outputs.iter().flatten() {
+            let passes = differentiable(&step.kernel) && step.inputs.iter().any(|operand| tracked[operand.slot]);
+            // The statistics that a batch norm moves are no part of what is differentiated.
+            let outputs = if matches!(step.kernel, Kernel::BatchNorm(_)) {
+                1
+            } else {
+                step.outputs.len()
+            };
+            for &slot in step.outputs.iter().take(outputs).flatten() {
                 tracked[slot] = passes;
             }
         }
@@ -103,8 +113,7 @@ impl<'a> Fuser<'a> {
     fn run(mut self) -> Fused {
         for i in 0..self.program.steps.len() {
             let step = &self.program.steps[i];
-            let unused = step.outputs.iter().all(Option::is_none) && !step.kernel.draws_noise();
-            if self.done[i] || unused || is_view(self.program, step) {
+            if self.done[i] || is_unused(step) || is_view(self.program, step) {
                 continue;
             }
             if let Some((last, proto)) = self.native(i) {
@@ -193,12 +202,9 @@ impl<'a> Fuser<'a> {
         let bias = if self.roots[a] == made { b } else { a };
         let shape = self.shape(bias);
         let along_last = shape.last() == Some(&n) && shape.iter().product::<usize>() == n;
-        let same = step
-            .outputs
-            .first()
-            .copied()
-            .flatten()
-            .is_some_and(|out| self.shape(out).last() == Some(&n));
+        let elements = |slot: Slot| self.shape(slot).iter().product::<usize>();
+        let out = step.outputs.first().copied().flatten()?;
+        let same = self.shape(out).last() == Some(&n) && elements(out) == elements(made);
         (binary.op == Arithmetic::Add && along_last && same && self.source(bias).is_some()).then(|| {
             self.take(next);
             (next, bias)
@@ -227,6 +233,10 @@ impl<'a> Fuser<'a> {
             }
             _ => return None,
         };
+        // A source has one place: it can't be read as x, and move as a bias.
+        if self.source(x).is_some() {
+            return None;
+        }
         let rows = self.shape(x).iter().product::<usize>() / inputs;
         let mut last = i;
         if bias.is_none()
@@ -255,6 +265,10 @@ impl<'a> Fuser<'a> {
         let ([a_batch @ .., m, k], [b_batch @ .., _, n]) = (&matmul.a[..], &matmul.b[..]) else {
             return None;
         };
+        let broadcast: usize = a_batch.iter().zip(b_batch).map(|(a, b)| *a.max(b)).product();
+        if !matmul.shared && broadcast > MOST_PRODUCTS {
+            return None;
+        }
         let op = if matmul.shared {
             let rows = a_batch.iter().product::<usize>() * m;
             BatchedProduct::new([rows, *k, *n], &[], &[])
@@ -272,6 +286,11 @@ impl<'a> Fuser<'a> {
             outputs: self.program.steps[last].outputs.clone(),
         }
     }
+}
+
+/// Whether nothing reads what it makes, and nothing else depends on its being run.
+fn is_unused(step: &Step) -> bool {
+    step.outputs.iter().all(Option::is_none) && !step.kernel.draws_noise()
 }
 
 /// Another shape of the same values.

@@ -59,6 +59,11 @@ pub(super) trait Operation: Debug + Send + Sync {
         false
     }
 
+    /// Whether the gradient passes an output.
+    fn is_differentiable(&self, _output: usize) -> bool {
+        true
+    }
+
     fn forward(&self, io: Forward<'_>);
 
     /// Writes every gradient that `io` has a place for.

@@ -11,7 +11,7 @@ use crate::array::Array;
 use crate::executor::{Cpu, Executor};
 use crate::optimizer::Optimizer;
 use crate::program::{Element, Graph};
-use crate::testing::{self, Numbers, apart};
+use crate::testing::{self, Numbers, apart, floats, ints, node};
 use crate::{OptimizerConfig, Rule, Schedule, TrainError};
 
 fn weights() -> InitialWeights {
@@ -183,4 +183,175 @@ fn every_optimizer_moves_the_same() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn optimizers_and_shapes_that_change_move_every_kind_of_weight_the_same() {
+    let momentum = Rule::Sgd {
+        momentum: 0.5,
+        nesterov: false,
+    };
+    let adam = Rule::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-2,
+        decoupled: true,
+    };
+    let lstm = RecurrentLm {
+        vocabulary: 20,
+        embedding: 8,
+        hidden: 24,
+        ..RecurrentLm::new(Cell::Lstm)
+    };
+    let mut wrong = Vec::new();
+    let lenet = LeNet::default().build(weights()).expect("it is built");
+    let lstm = lstm.build(weights()).expect("it is built");
+    for (name, model, shapes) in [
+        ("lenet", lenet, [vec![3, 1, 28, 28], vec![1, 1, 28, 28], vec![3, 1, 28, 28]]),
+        ("lstm", lstm, [vec![3, 6], vec![2, 9], vec![3, 6]]),
+    ] {
+        for rule in [
+            Rule::Sgd {
+                momentum: 0.0,
+                nesterov: false,
+            },
+            momentum,
+            adam,
+        ] {
+            let config = OptimizerConfig {
+                rule,
+                weight_decay: if rule == momentum { 0.01 } else { 0.0 },
+                clip_norm: None,
+                schedule: Schedule::Constant,
+                lr: 0.02,
+            };
+            wrong.extend(compare(name, &model, &shapes, &config, Isa::best()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn list(name: &str, values: &[f32]) -> aimass_onnx::proto::TensorProto {
+    floats(name, &[values.len()], values)
+}
+
+/// Shapes of graphs that a pattern of operations must not be mistaken for.
+#[test]
+fn patterns_that_only_look_like_one_are_the_same() {
+    let named = |mut node: aimass_onnx::proto::NodeProto, name: &str| {
+        name.clone_into(&mut node.name);
+        node
+    };
+    let norm = |x: &str, y: &str| named(node("BatchNormalization", &[x, "scale", "bias", "mean", "var"], y, vec![]), y);
+    let statistics = || {
+        vec![
+            list("scale", &[1.0, 0.5, 2.0]),
+            list("bias", &[0.1, -0.1, 0.0]),
+            list("mean", &[0.0, 0.1, 0.2]),
+            list("var", &[1.0, 2.0, 0.5]),
+        ]
+    };
+    let square = |name: &str| floats(name, &[3, 3], &[0.3, -0.2, 0.5, 0.1, 0.4, -0.6, -0.5, 0.2, 0.7]);
+    let cases = [
+        // One layer used twice: the second use reads the statistics that the first one moved.
+        (
+            "a batch norm used twice",
+            testing::behind(
+                17,
+                vec![
+                    norm("x", "a"),
+                    named(node("Neg", &["x"], "minus", vec![]), "minus"),
+                    norm("minus", "b"),
+                    named(node("Relu", &["a"], "ra", vec![]), "ra"),
+                    named(node("Relu", &["b"], "rb", vec![]), "rb"),
+                    named(node("Add", &["ra", "rb"], "h", vec![]), "h"),
+                ],
+                statistics(),
+            ),
+        ),
+        // Of the ReLU the shape alone is read.
+        (
+            "an activation that nothing computes with",
+            testing::behind(
+                17,
+                vec![
+                    named(node("MatMul", &["x", "inner"], "made", vec![]), "made"),
+                    named(node("Relu", &["made"], "dead", vec![]), "dead"),
+                    named(node("Shape", &["dead"], "shape", vec![]), "shape"),
+                    named(node("Reshape", &["x", "shape"], "again", vec![]), "again"),
+                    named(node("Add", &["again", "made"], "h", vec![]), "h"),
+                ],
+                vec![square("inner")],
+            ),
+        ),
+        // The bias goes along another axis than the product's.
+        (
+            "a sum that spreads",
+            testing::behind(
+                17,
+                vec![
+                    named(node("MatMul", &["x", "inner"], "made", vec![]), "made"),
+                    named(node("Reshape", &["made", "tall"], "column", vec![]), "column"),
+                    named(node("Add", &["column", "spread"], "wide", vec![]), "wide"),
+                    named(node("Relu", &["wide"], "active", vec![]), "active"),
+                    named(node("Reshape", &["active", "rows"], "flat", vec![]), "flat"),
+                    named(node("MatMul", &["flat", "narrow"], "h", vec![]), "h"),
+                ],
+                vec![
+                    square("inner"),
+                    list("spread", &[0.1, 0.2, -0.3]),
+                    ints("tall", &[-1, 1]),
+                    ints("rows", &[-1, 9]),
+                    floats("narrow", &[9, 3], &(0..27).map(|i| (i % 5) as f32 * 0.1 - 0.2).collect::<Vec<_>>()),
+                ],
+            ),
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (name, model) in cases {
+        wrong.extend(compare(
+            name,
+            &model,
+            &[vec![6, 3], vec![6, 3]],
+            &OptimizerConfig::sgd(0.1),
+            Isa::best(),
+        ));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// As many channels as positions: scale and bias of channels must not be taken for those of positions.
+#[test]
+fn instance_norm_of_as_many_channels_as_positions() {
+    let model = testing::model(
+        17,
+        &[-1, 3, 3],
+        vec![
+            node("InstanceNormalization", &["x", "scale", "bias"], "h", vec![]),
+            node("Flatten", &["h"], "f", vec![]),
+            node("MatMul", &["f", "narrow"], "y", vec![]),
+        ],
+        vec![
+            list("scale", &[1.0, 0.5, 2.0]),
+            list("bias", &[0.1, -0.1, 0.3]),
+            floats("narrow", &[9, 2], &(0..18).map(|i| (i % 5) as f32 * 0.1 - 0.2).collect::<Vec<_>>()),
+        ],
+    );
+    let problem = compare("instance norm", &model, &[vec![4, 3, 3]], &OptimizerConfig::sgd(0.1), Isa::best());
+    assert!(problem.is_none(), "{problem:?}");
+}
+
+#[test]
+fn what_is_no_number_stays_visible() {
+    let model = mlp(&[20, 17, 5], 1);
+    let mut compiled = Compiled::inference(Graph::new(&model, None).expect("a graph"));
+    for rows in [2, 100] {
+        let mut values = vec![0.5; rows * 20];
+        values[3] = f32::NAN;
+        let outputs = compiled
+            .forward(vec![Array::floats(vec![rows, 20], values).expect("rows")])
+            .expect("outputs");
+        let first = &outputs[0].as_floats().expect("floats")[..5];
+        assert!(first.iter().all(|v| v.is_nan()), "{first:?}");
+    }
 }

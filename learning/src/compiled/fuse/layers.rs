@@ -10,7 +10,7 @@ use super::super::ops::batch_norm::Normalisation;
 use super::super::ops::conv::Convolution;
 use super::super::ops::pool::{AveragePool, MaxPool};
 use super::super::ops::recurrent::RecurrentLayer;
-use super::{Fuser, Proto};
+use super::{Fuser, OUTSIDE, Proto};
 use crate::ops::Kernel;
 use crate::ops::activation::Activation;
 use crate::ops::batch_norm::BatchNorm as BatchNormKernel;
@@ -24,6 +24,9 @@ use crate::program::Slot;
 
 /// Floats of an image that a convolution goes through by 32-bit places.
 const MOST_OF_AN_IMAGE: usize = 1 << 31;
+
+/// Pixels that a convolution makes of an image, each of which is noted.
+const MOST_PIXELS: usize = 1 << 22;
 
 /// Two spatial axes of a window; one of them does nothing where there is but one.
 fn two(axes: &[Axis]) -> Option<[Axis; 2]> {
@@ -78,10 +81,13 @@ impl Fuser<'_> {
             pads: pads(axes),
             groups: kernel.groups,
         };
-        let padded = (height + axes[0].pads.0 + axes[0].pads.1).checked_mul(width + axes[1].pads.0 + axes[1].pads.1)?;
+        // Of the image in its frame, and of what comes out in the frame that the gradient by the input is computed in.
+        let framed = |length: usize, axis: Axis| length + axis.pads.0 + axis.pads.1 + 2 * axis.dilation * axis.kernel;
+        let frame = framed(height, axes[0]).checked_mul(framed(width, axes[1]))?;
         let taps = axes[0].kernel.checked_mul(axes[1].kernel)?;
-        let largest = padded.checked_mul(shape.channels_in)?.checked_mul(taps)?;
-        if largest >= MOST_OF_AN_IMAGE {
+        let channels = shape.channels_in.max(shape.channels_out);
+        let pixels = axes[0].output.checked_mul(axes[1].output)?;
+        if frame.checked_mul(channels)?.checked_mul(taps)? >= MOST_OF_AN_IMAGE || pixels > MOST_PIXELS {
             return None;
         }
         let made = axes.map(|a| a.output);
@@ -168,7 +174,11 @@ impl Fuser<'_> {
         let mut last = i;
         let mut relu = false;
         let mut residual = false;
-        if let Some(next) = self.relu_behind(last) {
+        // A second use of the layer reads the statistics that the first one moved, and those are made where a pattern ends.
+        let inside = |slot: Slot| self.reads[self.roots[slot]].iter().any(|&reader| reader != OUTSIDE);
+        if step.outputs[1..].iter().flatten().any(|&slot| inside(slot)) {
+            // By itself.
+        } else if let Some(next) = self.relu_behind(last) {
             (last, relu) = (next, true);
         } else if let Some((next, other)) = self.addition_behind(last)
             && let Some(behind) = self.relu_after(next)
@@ -242,20 +252,21 @@ impl Fuser<'_> {
         }
         let y = step.outputs.first().copied().flatten();
         let states = 1 + weights.len();
+        let shape = recurrent::Shape {
+            cell,
+            direction,
+            steps: kernel.steps,
+            batch: kernel.batch,
+            input: kernel.input,
+            hidden: kernel.hidden,
+            batch_first: kernel.batch_first,
+            bias: kernel.bias,
+        };
+        if !Layer::fits(&shape) {
+            return None;
+        }
         let op = RecurrentLayer {
-            layer: Layer::new(
-                self.isa,
-                recurrent::Shape {
-                    cell,
-                    direction,
-                    steps: kernel.steps,
-                    batch: kernel.batch,
-                    input: kernel.input,
-                    hidden: kernel.hidden,
-                    batch_first: kernel.batch_first,
-                    bias: kernel.bias,
-                },
-            ),
+            layer: Layer::new(self.isa, shape),
             sources,
             initial_hidden: kernel.initial_hidden.then_some(states),
             initial_cell: kernel.initial_cell.then_some(states + usize::from(kernel.initial_hidden)),

@@ -133,10 +133,16 @@ impl Fuser<'_> {
             }
             Kernel::Normalise(norm) => {
                 let learned = step.inputs.get(1..)?;
-                let of_a_row = |slot: Slot| self.shape(slot).iter().product::<usize>() == norm.rows[1];
-                // Scale and bias go with the values of a row, not with rows.
-                let along = norm.view == norm.shape && norm.statistics.is_none();
-                if !along || learned.is_empty() || !learned.iter().all(|operand| of_a_row(operand.slot)) || norm.rows[1] < 2 {
+                // Scale and bias go with the values of a row, not with rows: they are as long as the last axes, which make up a row.
+                let of_a_row = |shape: &[usize]| {
+                    let rows = shape.iter().take_while(|&&length| length == 1).count();
+                    shape.len() == norm.shape.len()
+                        && shape[rows..] == norm.shape[rows..]
+                        && shape[rows..].iter().product::<usize>() == norm.rows[1]
+                };
+                let along = norm.view == norm.shape && norm.statistics.is_none() && norm.rows[1] > 1;
+                let bias = learned.len() < 2 || of_a_row(&norm.bias);
+                if !along || learned.is_empty() || !of_a_row(&norm.scale) || !bias {
                     return None;
                 }
                 let op = LayerNorm {
@@ -170,7 +176,13 @@ impl Fuser<'_> {
         let by_x = step.inputs.iter().any(|operand| operand.slot == x);
         matches!(&step.kernel, Kernel::Binary(binary) if binary.op == Op::Mul && by_x).then_some(())?;
         let (half, step) = self.next(times)?;
-        let halves = matches!(step.kernel, Kernel::Scalar(Scalar::Mul(0.5) | Scalar::Div(2.0)));
+        let same = step
+            .outputs
+            .first()
+            .copied()
+            .flatten()
+            .is_some_and(|out| self.shape(out) == self.shape(x));
+        let halves = same && matches!(step.kernel, Kernel::Scalar(Scalar::Mul(0.5) | Scalar::Div(2.0)));
         halves.then(|| {
             [erf, add, times, half].into_iter().for_each(|step| self.take(step));
             (half, x)

@@ -36,6 +36,10 @@ impl Operation for Normalisation {
         }
     }
 
+    fn is_differentiable(&self, output: usize) -> bool {
+        output == 0
+    }
+
     fn forward(&self, io: Forward<'_>) {
         let learned = ScaleAndBias {
             scale: io.input(1),

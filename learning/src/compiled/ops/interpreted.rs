@@ -75,7 +75,13 @@ impl Interpreted {
     /// Elements that it holds on its tape, by estimate: operands and what it makes, and a copy of each on the way.
     pub(in super::super) fn elements(&self) -> u64 {
         let all = self.inputs.iter().chain(&self.outputs);
-        all.map(|shape| 2 * shape.iter().product::<usize>() as u64).sum()
+        let times = match &self.kernel {
+            // Gates and states of every step, each of its operations with what it made.
+            Kernel::Recurrent(layer) if layer.unrolls() => 24,
+            Kernel::Recurrent(_) => 8,
+            _ => 2,
+        };
+        all.map(|shape| times * shape.iter().product::<usize>() as u64).sum()
     }
 
     /// Runs it forward. The tape is there where an operand is tracked.
