@@ -30,8 +30,8 @@ impl Kernel for All<'_> {
         each("abs", &|a, _| a.abs());
         each("round", &|a, _| a.round());
         each("exp2", &|a, _| a.round().exp2_of_integer());
-        each("integer", &|a, _| a.integer_and_power(V::splat(1.3)).0);
-        each("power", &|a, _| a.integer_and_power(V::splat(1.3)).1);
+        each("integer", &|a, _| a.integer_and_power(V::splat(1.37)).0);
+        each("power", &|a, _| a.integer_and_power(V::splat(1.37)).1);
         each("mantissa", &|_, b| b.mantissa_and_exponent().0);
         each("exponent", &|_, b| b.mantissa_and_exponent().1);
         each("gt", &|a, b| a.keep(a.gt(b)));
@@ -117,8 +117,8 @@ fn every_instruction_set_computes_the_same() {
                     "abs" => a.abs(),
                     "round" => a.round_ties_even(),
                     "exp2" => a.round_ties_even().exp2(),
-                    "integer" => (a * 1.3).round_ties_even(),
-                    "power" => (a * 1.3).round_ties_even().exp2(),
+                    "integer" => (a * 1.37).round_ties_even(),
+                    "power" => (a * 1.37).round_ties_even().exp2(),
                     "mantissa" => b / b.log2().floor().exp2(),
                     "exponent" => b.log2().floor(),
                     "gt" => f64::from(u8::from(a > b)) * a,

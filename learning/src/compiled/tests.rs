@@ -223,7 +223,8 @@ fn optimizers_and_shapes_that_change_move_every_kind_of_weight_the_same() {
                 weight_decay: if rule == momentum { 0.01 } else { 0.0 },
                 clip_norm: None,
                 schedule: Schedule::Constant,
-                lr: 0.02,
+                // Large enough that what moves is more than rounding.
+                lr: if rule == adam { 0.02 } else { 0.5 },
             };
             wrong.extend(compare(name, &model, &shapes, &config, Isa::best()));
         }
@@ -259,11 +260,11 @@ fn patterns_that_only_look_like_one_are_the_same() {
             testing::behind(
                 17,
                 vec![
-                    norm("x", "a"),
+                    norm("x", "first"),
                     named(node("Neg", &["x"], "minus", vec![]), "minus"),
-                    norm("minus", "b"),
-                    named(node("Relu", &["a"], "ra", vec![]), "ra"),
-                    named(node("Relu", &["b"], "rb", vec![]), "rb"),
+                    norm("minus", "second"),
+                    named(node("Relu", &["first"], "ra", vec![]), "ra"),
+                    named(node("Relu", &["second"], "rb", vec![]), "rb"),
                     named(node("Add", &["ra", "rb"], "h", vec![]), "h"),
                 ],
                 statistics(),

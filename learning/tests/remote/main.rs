@@ -15,8 +15,22 @@ use aimass_onnx::{Model, ParamLayout, TrainableRules};
 
 const STEPS: usize = 12;
 
-/// What a trained model is compared by: weights, moments, losses.
-type Outcome = (Vec<f32>, Vec<Vec<f32>>, Vec<f32>);
+/// What a trained model is compared by. The test's worker interprets the graph and the CPU beside it runs a plan, so they agree to rounding:
+/// a step that was lost, or made twice, is a thousand times further off.
+#[derive(Debug)]
+struct Outcome {
+    weights: Vec<f32>,
+    moments: Vec<Vec<f32>>,
+    losses: Vec<f32>,
+}
+
+impl PartialEq for Outcome {
+    fn eq(&self, other: &Self) -> bool {
+        let near = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(0.01));
+        let moments = self.moments.len() == other.moments.len() && self.moments.iter().zip(&other.moments).all(|(a, b)| near(a, b));
+        moments && near(&self.weights, &other.weights) && near(&self.losses, &other.losses)
+    }
+}
 
 struct Setup {
     model: Model,
@@ -106,11 +120,11 @@ impl Setup {
 
     fn outcome(&self, trainer: &mut dyn Stepper, losses: Vec<f32>) -> Outcome {
         assert_eq!(trainer.steps(), STEPS as u64);
-        (
-            trainer.weights().expect("weights"),
-            trainer.optimizer_state().expect("moments"),
+        Outcome {
+            weights: trainer.weights().expect("weights"),
+            moments: trainer.optimizer_state().expect("moments"),
             losses,
-        )
+        }
     }
 
     /// As one process on the CPU ends.
@@ -127,7 +141,7 @@ fn kill_9(trainer: &AnyTrainer) {
 }
 
 #[test]
-fn a_worker_trains_to_the_same_bytes() {
+fn a_worker_trains_to_the_same() {
     let setup = Setup::new();
     let mut trainer = setup.open(&setup.backend(&[])).expect("a trainer");
     assert_eq!(trainer.adapter().expect("an adapter").name, "test");
