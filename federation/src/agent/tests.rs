@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor, Profile};
 use aimass_protocol::job::{AggregationMode, JobFile, RoundMode};
-use aimass_protocol::log::LogHead;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{ComeBack, OutcomeReply};
 use aimass_protocol::{ErrorCode, TenantId, Timestamp};
