@@ -68,7 +68,7 @@ fn check(report: &Report, files: &[PathBuf]) {
     for (digit, &count) in labels.counts.iter().enumerate() {
         let counted = all
             .iter()
-            .flat_map(|data| data.targets())
+            .flat_map(aimass_learning::Dataset::targets)
             .filter(|label| **label == digit as f32)
             .count();
         assert_eq!(count, counted as u64, "digit {digit}");

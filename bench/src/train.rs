@@ -142,7 +142,7 @@ impl Side {
                 .iter_mut()
                 .map(|worker| scope.spawn(move || worker.run(seconds)))
                 .collect();
-            let ended = running.into_iter().map(|thread| thread.join());
+            let ended = running.into_iter().map(std::thread::ScopedJoinHandle::join);
             ended
                 .map(|run| run.unwrap_or_else(|_| bail!("a measuring thread panicked")))
                 .collect()

@@ -163,7 +163,9 @@ pub(crate) fn apart(expected: &[f32], found: &[f32], tolerance: f32) -> Option<S
     let largest = finite.fold(1.0f32, |m, v| m.max(v.abs()));
     let at = expected.iter().zip(found).position(|(e, f)| {
         let same = e == f || (e.is_nan() && f.is_nan());
-        !same && !((e - f).abs() <= tolerance * largest)
+        // NaN is apart from every number.
+        let near = (e - f).abs() <= tolerance * largest;
+        !same && !near
     })?;
     Some(format!(
         "{} for {} at {at} of {}, largest {largest}",

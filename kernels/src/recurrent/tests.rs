@@ -79,7 +79,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     let mut kept = Buffer::from_slice(&junk(layer.kept_len()));
     // What lies behind the scratch is somebody else's.
     let mut guarded = Buffer::from_slice(&junk(layer.scratch_len() + GUARD));
-    let (mut scratch, guard) = guarded.split_at_mut(layer.scratch_len());
+    let (scratch, guard) = guarded.split_at_mut(layer.scratch_len());
     let (mut y, mut last_hidden, mut last_cell) = (junk(layer.y_len()), junk(layer.state_len()), junk(layer.state_len()));
     let of_cell = layer.has_cell();
     layer.forward(Forward {
@@ -92,7 +92,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
         last_hidden: Some(&mut last_hidden),
         last_cell: of_cell.then_some(&mut last_cell),
         kept: &mut kept,
-        scratch: &mut scratch,
+        scratch,
     });
     assert_near("y", &y, &expected.y);
     assert_near("last hidden", &last_hidden, &expected.hidden);
@@ -113,7 +113,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
         by_x: Some(&mut by_x),
         by_initial_hidden: states.then_some(&mut by_hidden),
         by_initial_cell: (states && of_cell).then_some(&mut by_cell),
-        scratch: &mut scratch,
+        scratch,
     });
     assert_near("by x", &by_x, &gradients.x);
     if states {
@@ -124,7 +124,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     }
 
     // Half a gradient on top of the weights.
-    layer.update(&x, &kept, &mut weights, 0.5, &mut scratch);
+    layer.update(&x, &kept, &mut weights, 0.5, scratch);
     let (mut w, mut r, mut b) = (junk(o.w.len()), junk(o.r.len()), junk(o.b.len()));
     layer.read_out(&weights, &mut w, &mut r, shape.bias.then_some(&mut b));
     let half = |at: &[f64], by: &[f64]| -> Vec<f64> { at.iter().zip(by).map(|(a, g)| a + 0.5 * g).collect() };

@@ -119,7 +119,7 @@ mod tests {
     #[should_panic(expected = "writes to")]
     fn what_is_written_is_not_read() {
         let mut all = [0.0; 8];
-        let (_, rest) = split(&mut all, &[2..4]);
+        let (_, rest) = split(&mut all, &[2..4, 0..0]);
         rest.get(&(3..5));
     }
 

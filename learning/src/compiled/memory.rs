@@ -273,7 +273,8 @@ impl Memory {
         for way in &backward.ways {
             match way {
                 Way::Add { made, to } => {
-                    let ([to], rest) = split(&mut self.arena, &[to.clone()]);
+                    let to = [to.clone()];
+                    let ([to], rest) = split(&mut self.arena, &to);
                     add(to, rest.get(made), 1.0);
                 }
                 Way::AddToTarget { made, source } => {

@@ -126,7 +126,7 @@ fn networks_learn_the_same() {
     for (name, model, shape) in networks() {
         for isa in Isa::available() {
             // One step: a second one would start from weights that differ by rounding, and deep networks make much of that.
-            wrong.extend(compare(name, &model, &[shape.clone()], &OptimizerConfig::sgd(1.0), isa));
+            wrong.extend(compare(name, &model, std::slice::from_ref(&shape), &OptimizerConfig::sgd(1.0), isa));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

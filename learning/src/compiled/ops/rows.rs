@@ -59,10 +59,11 @@ impl Operation for LayerNorm {
             self.norm.backward_input(x, dy, Some(scale), io.kept, dx);
         }
         let [by_scale, by_bias] = [1, 2].map(|i| {
-            io.by_inputs[i].take().map(|by| {
+            let mut by = io.by_inputs[i].take();
+            if let Some(by) = &mut by {
                 by.fill(0.0);
-                by
-            })
+            }
+            by
         });
         if by_scale.is_some() || by_bias.is_some() {
             self.norm.backward_learned(x, dy, io.kept, 1.0, by_scale, by_bias);
