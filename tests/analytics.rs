@@ -28,10 +28,19 @@ fn finished(deployment: &Deployment, name: &str, text: &str) -> (String, Value) 
 /// The report of a round, as `job pull` writes it.
 fn pulled(deployment: &Deployment, id: &str, round: &str) -> (Vec<u8>, Report) {
     let dir = deployment.dir.path();
-    json(&aimass(
+    let said = json(&aimass(
         dir,
         &["--json", "job", "pull", id, "--round", round, "--server-dir", "server"],
     ));
+    // What is pulled are the bytes that the log tells of.
+    let logged = deployment.job(id)["history"]
+        .as_array()
+        .and_then(|rounds| rounds.iter().find(|r| r["round"].to_string() == round).map(|r| r["model"].clone()));
+    if let Some(logged) = logged {
+        assert_eq!(said["sha256"], logged, "round {round}");
+    } else {
+        assert_eq!(round, "0");
+    }
     let bytes = std::fs::read(dir.join("report.json")).expect("the report is written");
     let report = Report::parse(&bytes).expect("a report");
     (bytes, report)

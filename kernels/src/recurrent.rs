@@ -44,36 +44,6 @@ pub enum Direction {
     Both,
 }
 
-/// What a layer is asked for, in the words of ONNX, beyond shapes, directions, lengths and initial states.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// `LSTM`, `GRU` or `RNN`.
-    pub op: &'a str,
-    /// Of all directions; none for the default.
-    pub activations: &'a [&'a str],
-    /// Whether what goes into activations is limited.
-    pub clip: bool,
-    /// Whether there is a `P`.
-    pub peepholes: bool,
-    /// Whether an LSTM forgets what it doesn't let in.
-    pub input_forget: bool,
-    /// Whether a GRU resets after its product.
-    pub linear_before_reset: bool,
-}
-
-/// The cell that does what is asked for. None for what stays elsewhere: RNN, other activations, clipped sums, peepholes, coupled gates,
-/// a GRU that resets before its product.
-pub fn supports(wanted: &Wanted<'_>) -> Option<Cell> {
-    let (cell, usual): (_, &[&str]) = match wanted.op {
-        "LSTM" if !wanted.input_forget && !wanted.peepholes => (Cell::Lstm, &["sigmoid", "tanh", "tanh"]),
-        "GRU" if wanted.linear_before_reset => (Cell::Gru, &["sigmoid", "tanh"]),
-        _ => return None,
-    };
-    let mut named = wanted.activations.iter().zip(usual.iter().cycle());
-    let is_usual = named.all(|(name, usual)| name.eq_ignore_ascii_case(usual));
-    (is_usual && !wanted.clip).then_some(cell)
-}
-
 /// What a layer's sizes are; each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {

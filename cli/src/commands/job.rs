@@ -47,7 +47,7 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
             let api = Api::find(Service::Aggregator, &dir.server_dir)?;
             let view: Value = api.get(&format!("/v1/jobs/{job}"))?;
             let (model, default) = if report::is_of(&view) {
-                (report::pull(&api, job, *round)?.to_bytes(), Path::new("report.json"))
+                (report::pull(&api, job, *round)?.1, Path::new("report.json"))
             } else {
                 (pull(&api, job, *round)?, Path::new("model.onnx"))
             };
@@ -249,7 +249,7 @@ fn list(api: &Api, out: &Output) -> Result<ExitKind> {
 fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
     let mut view: Value = api.get(&format!("/v1/jobs/{job}"))?;
     let report = if report::is_of(&view) {
-        Some(report::pull(api, job, None)?).filter(|report| report.round > 0)
+        Some(report::pull(api, job, None)?.0).filter(|report| report.round > 0)
     } else {
         None
     };

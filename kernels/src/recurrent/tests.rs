@@ -5,7 +5,7 @@ mod oracle;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::{Backward, Cell, Direction, Forward, Recurrent, Shape, Wanted, supports};
+use super::{Backward, Cell, Direction, Forward, Recurrent, Shape};
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 use oracle::{Operands, Results, run};
@@ -253,50 +253,6 @@ fn the_oracle_is_right() {
             }
         }
     }
-}
-
-#[test]
-fn what_is_unusual_is_not_supported() {
-    let lstm = Wanted {
-        op: "LSTM",
-        activations: &[],
-        clip: false,
-        peepholes: false,
-        input_forget: false,
-        linear_before_reset: false,
-    };
-    let gru = Wanted {
-        op: "GRU",
-        linear_before_reset: true,
-        ..lstm
-    };
-    assert_eq!(supports(&lstm), Some(Cell::Lstm));
-    assert_eq!(supports(&gru), Some(Cell::Gru));
-    let named = ["Sigmoid", "tanh", "Tanh", "sigmoid", "Tanh", "Tanh"];
-    let supported = |wanted: Wanted<'_>| supports(&wanted).is_some();
-    assert!(supported(Wanted {
-        activations: &named,
-        ..lstm
-    }));
-    assert!(supported(Wanted {
-        activations: &named[3..5],
-        ..gru
-    }));
-    assert!(!supported(Wanted {
-        activations: &["Relu", "Tanh", "Tanh"],
-        ..lstm
-    }));
-    assert!(!supported(Wanted { clip: true, ..lstm }));
-    assert!(!supported(Wanted { peepholes: true, ..lstm }));
-    assert!(!supported(Wanted {
-        input_forget: true,
-        ..lstm
-    }));
-    assert!(!supported(Wanted {
-        linear_before_reset: false,
-        ..gru
-    }));
-    assert!(!supported(Wanted { op: "RNN", ..lstm }));
 }
 
 #[test]

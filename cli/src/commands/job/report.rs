@@ -21,11 +21,12 @@ pub(super) fn is_of(view: &Value) -> bool {
     view["kind"].as_str() == Some("analytics")
 }
 
-/// The report of a round of an analytics job; the latest when `round` is `None`.
-pub(super) fn pull(api: &Api, job: &str, round: Option<u32>) -> Result<Report> {
+/// The report of a round of an analytics job, and its bytes as they are in the log; the latest when `round` is `None`.
+pub(super) fn pull(api: &Api, job: &str, round: Option<u32>) -> Result<(Report, Vec<u8>)> {
     let query = round.map(|r| format!("?round={r}")).unwrap_or_default();
     let bytes = api.get_bytes(&format!("/v1/jobs/{job}/model{query}"), MAX_REPORT_BYTES)?;
-    Report::parse(&bytes).context("the aggregator sent what is no report")
+    let report = Report::parse(&bytes).context("the aggregator sent what is no report")?;
+    Ok((report, bytes))
 }
 
 /// For people: who was counted, a table of the numbers, a line for each feature that is classes.
