@@ -33,9 +33,12 @@ fn pulled(deployment: &Deployment, id: &str, round: &str) -> (Vec<u8>, Report) {
         &["--json", "job", "pull", id, "--round", round, "--server-dir", "server"],
     ));
     // What is pulled are the bytes that the log tells of.
-    let logged = deployment.job(id)["history"]
-        .as_array()
-        .and_then(|rounds| rounds.iter().find(|r| r["round"].to_string() == round).map(|r| r["model"].clone()));
+    let logged = deployment.job(id)["history"].as_array().and_then(|rounds| {
+        rounds
+            .iter()
+            .find(|r| r["round"].as_u64() == round.parse().ok())
+            .map(|r| r["model"].clone())
+    });
     if let Some(logged) = logged {
         assert_eq!(said["sha256"], logged, "round {round}");
     } else {
