@@ -70,7 +70,11 @@ impl Parts {
             let list = list.as_ref();
             if list.is_empty() {
                 let problem = format!("client {} has no rows", parts.clients);
-                return Err(PopulationError::new("partition", problem, "give each client a row, or run fewer clients"));
+                return Err(PopulationError::new(
+                    "partition",
+                    problem,
+                    "give each client a row, or run fewer clients",
+                ));
             }
             parts.rows.extend_from_slice(list);
             let end = u32::try_from(parts.rows.len()).ok();
@@ -185,7 +189,11 @@ impl Partition {
                 let wanted = parts.unwrap_or(most.max(1));
                 if wanted == 0 || wanted > most {
                     let problem = format!("{wanted} parts can't be made of {rows} rows");
-                    return Err(PopulationError::new("partition.parts", problem, format!("use 1 to {most}, or more rows")));
+                    return Err(PopulationError::new(
+                        "partition.parts",
+                        problem,
+                        format!("use 1 to {most}, or more rows"),
+                    ));
                 }
                 let made = clients.min(wanted);
                 let mut split = of.split(rows, labels, keys, made, seed)?;
@@ -229,7 +237,10 @@ fn keyed<'k>(column: &str, keys: Option<&'k [String]>, rows: u32) -> Result<BTre
     let wrong = |problem: String, fix: &str| PopulationError::new(field, problem, fix);
     let Some(keys) = keys else {
         return Err(if column.is_empty() {
-            wrong("\"files\" needs one file a client".to_owned(), "give a folder with one file a client")
+            wrong(
+                "\"files\" needs one file a client".to_owned(),
+                "give a folder with one file a client",
+            )
         } else {
             wrong(format!("the data has no column {column:?}"), "name a column of the data")
         });

@@ -131,13 +131,11 @@ fn dirichlet_goes_from_near_iid_to_near_one_label() {
     let shares = [1e6, 100.0, 1.0, 0.1, 1e-4].map(|alpha| largest_share(&split(alpha), &labels, 10));
     assert!((shares[0] - iid).abs() < 0.01, "{shares:?}, IID {iid}");
     assert!(shares.is_sorted(), "{shares:?}");
-    // The mean over the whole simplex is the harmonic number of 10 over 10, that is 0.293; less, since the clients that come last take what is left.
-    assert!((0.2..0.35).contains(&split_mean(&split(10.0), &labels)), "{shares:?}");
+    // With alpha = 10, ten labels have shapes of 1: uniform over the simplex, where the largest share is 0.293 on the mean (harmonic number of 10
+    // over 10), and a little more in 200 draws.
+    let flat = largest_share(&split(10.0), &labels, 10);
+    assert!((0.28..0.33).contains(&flat), "{flat}");
     assert!(shares[4] > 0.9, "{shares:?}");
-}
-
-fn split_mean(parts: &Parts, labels: &[u32]) -> f64 {
-    largest_share(parts, labels, 10)
 }
 
 #[test]
@@ -146,10 +144,11 @@ fn dirichlet_follows_the_shares_of_the_data() {
     let labels: Vec<u32> = (0..10_000).map(|row| u32::from(row % 10 == 0)).collect();
     let kind = Partition::Dirichlet { alpha: 1e6, min: 1 };
     let parts = kind.split(10_000, Some(&labels), None, 10, 1).expect("enough rows for all");
-    for client in 0..10 {
-        let ones = parts.rows(client).iter().filter(|row| labels[**row as usize] == 1).count();
-        assert!((60..140).contains(&ones), "client {client} has {ones} of 1000, not some 100");
-    }
+    let ones = |client| parts.rows(client).iter().filter(|row| labels[**row as usize] == 1).count();
+    let ones: Vec<usize> = (0..10).map(ones).collect();
+    // Some 100 of 1000; one client has what the draws of the nine others leave.
+    assert!(ones.iter().filter(|ones| (60..140).contains(*ones)).count() >= 9, "{ones:?}");
+    assert!(ones.iter().all(|ones| *ones < 240), "{ones:?}");
 }
 
 #[test]
@@ -195,7 +194,11 @@ fn what_cannot_be_split_is_refused_by_field_and_fix() {
         (dirichlet(5).split(10, Some(&ten), None, 3, 0), "clients", "at most 2 clients"),
         (dirichlet(1).split(10, None, None, 3, 0), "partition.kind", "iid"),
         (dirichlet(1).split(10, Some(&ten[..9]), None, 3, 0), "partition.kind", "one label"),
-        (Partition::Shards { per_client: 4 }.split(10, Some(&ten), None, 3, 0), "clients", "at most 2"),
+        (
+            Partition::Shards { per_client: 4 }.split(10, Some(&ten), None, 3, 0),
+            "clients",
+            "at most 2",
+        ),
         (key().split(3, None, None, 1, 0), "partition.column", "name a column"),
         (key().split(3, None, Some(&keys), 1, 0), "partition.column", "fill it in"),
         (key().split(2, None, Some(&keys), 1, 0), "partition.column", "one key"),

@@ -14,6 +14,9 @@ const MAX_LATENCY_MS: u64 = 600_000;
 /// More clients than this share never upload or never train through.
 const MAX_DROPOUT: f64 = 0.99;
 
+/// From a class's key to how errors name it, for instance `links[1].loss`.
+type FieldOf<'a> = dyn Fn(&str) -> String + 'a;
+
 impl Population {
     /// Refuses what can't be, by field and fix.
     ///
@@ -39,7 +42,9 @@ impl Population {
         }
         match *kind {
             ByzantineKind::SignFlip | ByzantineKind::LabelFlip => Ok(()),
-            ByzantineKind::Scale { factor: 0.0 } => Err(PopulationError::new("byzantine.factor", "0 sends nothing", "use for instance 10.0")),
+            ByzantineKind::Scale { factor: 0.0 } => {
+                Err(PopulationError::new("byzantine.factor", "0 sends nothing", "use for instance 10.0"))
+            }
             ByzantineKind::Scale { factor } => within("byzantine.factor", factor, -1e9, 1e9, "a factor"),
             ByzantineKind::Noise { sigma } => within("byzantine.sigma", sigma, 1e-9, 1e9, "weight units"),
         }
@@ -57,7 +62,11 @@ fn check_partition(partition: &Partition) -> Result<(), PopulationError> {
         Partition::Key { column } => one_line("partition.column", column),
         Partition::Reused { of, parts } => {
             if matches!(**of, Partition::Reused { .. }) {
-                return Err(PopulationError::new("partition.reuse", "parts are reused twice over", "reuse them once"));
+                return Err(PopulationError::new(
+                    "partition.reuse",
+                    "parts are reused twice over",
+                    "reuse them once",
+                ));
             }
             whole("partition.parts", parts.unwrap_or(1), 1, u32::MAX, "parts")?;
             check_partition(of)
@@ -65,12 +74,12 @@ fn check_partition(partition: &Partition) -> Result<(), PopulationError> {
     }
 }
 
-/// Names and shares; then each class by `check`, which is given how its keys are named.
+/// Names and shares; then each class by `check`.
 fn check_classes<T>(
     field: &str,
     classes: &[T],
     about: fn(&T) -> (&String, f64),
-    check: fn(&dyn Fn(&str) -> String, &T) -> Result<(), PopulationError>,
+    check: fn(&FieldOf<'_>, &T) -> Result<(), PopulationError>,
 ) -> Result<(), PopulationError> {
     if classes.is_empty() || classes.len() > MAX_CLASSES {
         let problem = format!("{} classes are not possible", classes.len());
@@ -97,18 +106,24 @@ fn check_classes<T>(
     Err(PopulationError::new(format!("{field}[0].share"), "the shares sum to nothing", fix))
 }
 
-fn check_device(key: &dyn Fn(&str) -> String, class: &DeviceClass) -> Result<(), PopulationError> {
+fn check_device(key: &FieldOf<'_>, class: &DeviceClass) -> Result<(), PopulationError> {
     within(&key("gflops"), class.gflops, 1e-3, 1e7, "billions of operations a second")?;
     whole(&key("cores"), class.cores, 1, 65_536, "cores")?;
     whole(&key("memory_mib"), class.memory_mib, 1, 1 << 30, "MiB")?;
     if let Some(battery) = class.battery_wh {
-        within(&key("battery_wh"), battery, 1e-3, 1e6, "watt-hours; without the key it is on mains power")?;
+        within(
+            &key("battery_wh"),
+            battery,
+            1e-3,
+            1e6,
+            "watt-hours; without the key it is on mains power",
+        )?;
     }
     within(&key("train_watts"), class.train_watts, 0.0, 1e6, "watts")?;
     within(&key("spread"), class.spread, 0.0, 2.0, "standard deviation of the logarithm")
 }
 
-fn check_link(key: &dyn Fn(&str) -> String, class: &LinkClass) -> Result<(), PopulationError> {
+fn check_link(key: &FieldOf<'_>, class: &LinkClass) -> Result<(), PopulationError> {
     within(&key("down_mbps"), class.down_mbps, 1e-3, 1e6, "megabits a second")?;
     within(&key("up_mbps"), class.up_mbps, 1e-3, 1e6, "megabits a second")?;
     in_order(&key("latency_ms"), class.latency_ms, MAX_LATENCY_MS, "milliseconds")?;
@@ -129,7 +144,13 @@ fn check_availability(availability: &Availability) -> Result<(), PopulationError
         } => {
             within("availability.peak_hour", *peak_hour, 0.0, 24.0, "an hour of the day")?;
             within("availability.at_peak", *at_peak, 0.001, 1.0, "a share of the clients")?;
-            within("availability.at_trough", *at_trough, 0.0, *at_peak, "a share, at most that of the peak")?;
+            within(
+                "availability.at_trough",
+                *at_trough,
+                0.0,
+                *at_peak,
+                "a share, at most that of the peak",
+            )?;
             within("availability.mean_minutes", *mean_minutes, 1.0, 240.0, "minutes")?;
             whole("availability.zones", *zones, 1, 24, "time zones")
         }

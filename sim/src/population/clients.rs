@@ -186,11 +186,19 @@ fn hours(population: &Population, clients: u32, trace: Option<&Trace>) -> Result
         }
         (Availability::Trace { file }, None) => {
             let problem = format!("the trace {file:?} was not read");
-            Err(PopulationError::new("availability.file", problem, "put it beside the population file"))
+            Err(PopulationError::new(
+                "availability.file",
+                problem,
+                "put it beside the population file",
+            ))
         }
         (_, Some(_)) => {
             let fix = "add kind = \"trace\", or leave the trace out";
-            Err(PopulationError::new("availability.kind", "a trace is given, but not asked for", fix))
+            Err(PopulationError::new(
+                "availability.kind",
+                "a trace is given, but not asked for",
+                fix,
+            ))
         }
         (
             &Availability::Diurnal {

@@ -60,7 +60,9 @@ impl Days {
 
     /// The largest share that is there at once.
     pub(super) fn most(&self) -> f64 {
-        (0..DAY_MINUTES as u64).map(|minute| self.share_at(minute * 60_000)).fold(0.0, f64::max)
+        (0..DAY_MINUTES as u64)
+            .map(|minute| self.share_at(minute * 60_000))
+            .fold(0.0, f64::max)
     }
 
     fn slots_a_day(&self) -> f64 {
@@ -112,7 +114,7 @@ impl Days {
         // Cut at whole multiples, so that any moment of a window gives the same end.
         let from = begin(slot).max(local);
         slot += 1;
-        while slot % MOST_SLOTS != 0 && is_there(slot) {
+        while !slot.is_multiple_of(MOST_SLOTS) && is_there(slot) {
             slot += 1;
         }
         Some(Window {

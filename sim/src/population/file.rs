@@ -5,7 +5,8 @@ use toml::de::{DeTable, DeValue};
 use super::error::PopulationError;
 use super::reader::{Locator, Section, shown, type_name};
 use super::{
-    Availability, Byzantine, ByzantineKind, DeviceClass, Dropout, LinkClass, MAX_CLASSES, MAX_POPULATION_BYTES, Partition, Population, schema,
+    Availability, Byzantine, ByzantineKind, DeviceClass, Dropout, LinkClass, MAX_CLASSES, MAX_POPULATION_BYTES, Partition, Population,
+    schema,
 };
 
 pub(super) fn parse(text: &str) -> Result<Population, PopulationError> {
@@ -16,7 +17,11 @@ pub(super) fn parse(text: &str) -> Result<Population, PopulationError> {
     }
     let mut locator = Locator::new(text);
     let root = DeTable::parse(text).map_err(|e| {
-        let problem = if e.message().is_empty() { "invalid TOML".to_owned() } else { shown(e.message()) };
+        let problem = if e.message().is_empty() {
+            "invalid TOML".to_owned()
+        } else {
+            shown(e.message())
+        };
         let span = e.span().unwrap_or(text.len()..text.len());
         locator.error(&span, "syntax", problem, "mend the TOML there")
     })?;
@@ -109,10 +114,14 @@ fn partition(section: &Section<'_, '_>) -> Result<Partition, PopulationError> {
             per_client: section.whole("per_client", 2, "2")?,
         },
         "key" => match section.text("column", "\"user\"")? {
-            Some(column) => Partition::Key {
-                column: column.to_owned(),
-            },
-            None => return Err(section.refuse("column", "is missing", "add `column = \"user\"`: the column that says whose a row is")),
+            Some(column) => Partition::Key { column: column.to_owned() },
+            None => {
+                return Err(section.refuse(
+                    "column",
+                    "is missing",
+                    "add `column = \"user\"`: the column that says whose a row is",
+                ));
+            }
         },
         "files" => Partition::Files,
         _ => Partition::Iid,
@@ -169,7 +178,11 @@ fn availability(section: &Section<'_, '_>) -> Result<Availability, PopulationErr
         }),
         "trace" => match section.text("file", "\"trace.csv\"")? {
             Some(file) => Ok(Availability::Trace { file: file.to_owned() }),
-            None => Err(section.refuse("file", "is missing", "add `file = \"trace.csv\"`, with the header client,from_s,until_s")),
+            None => Err(section.refuse(
+                "file",
+                "is missing",
+                "add `file = \"trace.csv\"`, with the header client,from_s,until_s",
+            )),
         },
         _ => Ok(Availability::Always),
     }
@@ -185,7 +198,12 @@ fn dropout(section: &Section<'_, '_>) -> Result<Dropout, PopulationError> {
 }
 
 fn byzantine(section: &Section<'_, '_>) -> Result<Option<Byzantine>, PopulationError> {
-    const KINDS: &[(&str, &[&str])] = &[("sign_flip", &[]), ("scale", &["factor"]), ("noise", &["sigma"]), ("label_flip", &[])];
+    const KINDS: &[(&str, &[&str])] = &[
+        ("sign_flip", &[]),
+        ("scale", &["factor"]),
+        ("noise", &["sigma"]),
+        ("label_flip", &[]),
+    ];
     if section.table.is_none() {
         return Ok(None);
     }

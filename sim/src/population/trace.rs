@@ -164,7 +164,8 @@ fn read(csv: &[u8], clients: u32) -> Result<Vec<Entry>, TraceError> {
             continue;
         }
         let mut fields = text.split(',').map(|field| field.trim().parse::<u32>().ok());
-        let (Some(Some(client)), Some(Some(from_s)), Some(Some(until_s)), None) = (fields.next(), fields.next(), fields.next(), fields.next())
+        let (Some(Some(client)), Some(Some(from_s)), Some(Some(until_s)), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
         else {
             let problem = format!("{:?} is no window", shown(text));
             return Err(wrong(problem, format!("write three whole numbers, {HEADER}")));

@@ -46,7 +46,10 @@ fn the_share_that_is_there_follows_the_day() {
                 let expected = expected(hour as f64, peak_hour, at_peak, at_trough);
                 // Four standard deviations of a count of 10,000, and a hundredth of the swing for the slots.
                 let within = 4.0 * (expected * (1.0 - expected) / 10_000.0).sqrt() + 0.01 * (at_peak - at_trough);
-                assert!((share - expected).abs() < within + 1e-3, "day {day}, {hour} h: {share}, not {expected}");
+                assert!(
+                    (share - expected).abs() < within + 1e-3,
+                    "day {day}, {hour} h: {share}, not {expected}"
+                );
             }
         }
     }
@@ -90,7 +93,9 @@ fn windows_last_as_long_as_they_should_on_the_mean() {
 #[test]
 fn clients_differ_from_each_other_and_from_day_to_day() {
     let clients = by_day(3.0, 0.4, 0.1, 45.0, 1).draw(100, 10, 5, None).expect("a population");
-    let first: std::collections::BTreeSet<u64> = (0..100).filter_map(|client| Some(clients.window(client, HOUR_MS)?.until_ms)).collect();
+    let first: std::collections::BTreeSet<u64> = (0..100)
+        .filter_map(|client| Some(clients.window(client, HOUR_MS)?.until_ms))
+        .collect();
     assert!(first.len() > 95, "{} ends among 100 clients", first.len());
     let day = 24 * HOUR_MS;
     let again = (0..100).filter(|client| {

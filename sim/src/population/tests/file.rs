@@ -56,7 +56,10 @@ factor = -3.0
 #[test]
 fn an_empty_file_is_the_default() {
     assert_eq!(Population::parse(""), Ok(Population::default()));
-    assert_eq!(Population::parse("[partition]\n[availability]\n[dropout]\n"), Ok(Population::default()));
+    assert_eq!(
+        Population::parse("[partition]\n[availability]\n[dropout]\n"),
+        Ok(Population::default())
+    );
 }
 
 #[test]
@@ -121,7 +124,10 @@ fn every_kind_is_read() {
     let attack = |text: &str| Population::parse(&format!("[byzantine]\n{text}")).expect("an attack").byzantine;
     assert_eq!(attack("").map(|b| b.kind), Some(ByzantineKind::SignFlip));
     assert_eq!(attack("kind = \"label_flip\"").map(|b| b.kind), Some(ByzantineKind::LabelFlip));
-    assert_eq!(attack("kind = \"noise\"\nsigma = 2").map(|b| b.kind), Some(ByzantineKind::Noise { sigma: 2.0 }));
+    assert_eq!(
+        attack("kind = \"noise\"\nsigma = 2").map(|b| b.kind),
+        Some(ByzantineKind::Noise { sigma: 2.0 })
+    );
     let trace = Population::parse("[availability]\nkind = \"trace\"\nfile = \"t.csv\"").expect("a trace");
     assert_eq!(trace.availability, Availability::Trace { file: "t.csv".to_owned() });
 }
@@ -141,44 +147,134 @@ fn ready_populations_are_read_and_drawn() {
 #[test]
 fn refusals_name_line_field_and_fix() {
     let cases = [
-        ("alpha = 0.1", "line 1, column 1: alpha: unknown section or key; move it to [partition]"),
-        ("\n[device]", "line 2, column 2: device: unknown section or key; did you mean \"devices\"?"),
-        ("[weather]", "line 1, column 2: weather: unknown section or key; a population has partition, devices"),
-        ("[[devices]]\ngflop = 3", "line 2, column 1: devices[0].gflop: unknown key; did you mean \"gflops\"?"),
-        ("[[devices]]\nloss = 3", "line 2, column 1: devices[0].loss: unknown key; move it to [links]"),
-        ("[dropout]\ncanaries = 0.1", "line 2, column 1: dropout.canaries: unknown key; move it above the first section"),
-        ("[dropout]\nweather = 0.1", "dropout.weather: unknown key; [dropout] has training, upload, back_after_s"),
-        ("[partition]\nkind = \"dirchlet\"", "line 2, column 8: partition.kind: \"dirchlet\" does not exist; did you mean \"dirichlet\"?"),
-        ("[partition]\nalpha = 1.0", "partition.alpha: kind = \"iid\" has no such key; remove it, or use kind = \"dirichlet\""),
-        ("[partition]\nparts = 3", "partition.parts: is only there where parts are reused; add `reuse = true`"),
-        ("[partition]\nkind = \"key\"", "line 1, column 1: partition.column: is missing; add `column = \"user\"`"),
-        ("[partition]\nkind = \"dirichlet\"\nalpha = 0", "line 3, column 9: partition.alpha: 0 is out of range; use 0.000001 to"),
-        ("[partition]\nkind = \"dirichlet\"\nmin = 0", "line 3, column 7: partition.min: 0 is out of range; use 1 to"),
-        ("[availability]\nkind = \"trace\"", "availability.file: is missing; add `file = \"trace.csv\"`"),
-        ("[availability]\nfile = \"a\"", "availability.file: kind = \"always\" has no such key; remove it, or use kind = \"trace\""),
-        ("[availability]\nkind = \"diurnal\"\nat_peak = 0.2\nat_trough = 0.3", "line 4, column 13: availability.at_trough: 0.3 is out of range; use 0 to 0.2"),
-        ("[[devices]]\nshare = 0", "line 2, column 9: devices[0].share: the shares sum to nothing; give at least one class a share above 0"),
-        ("[[links]]\n[[links]]", "line 2, column 1: links[1].name: \"broadband\" is there twice; give each class a name of its own"),
+        (
+            "alpha = 0.1",
+            "line 1, column 1: alpha: unknown section or key; move it to [partition]",
+        ),
+        (
+            "\n[device]",
+            "line 2, column 2: device: unknown section or key; did you mean \"devices\"?",
+        ),
+        (
+            "[weather]",
+            "line 1, column 2: weather: unknown section or key; a population has partition, devices",
+        ),
+        (
+            "[[devices]]\ngflop = 3",
+            "line 2, column 1: devices[0].gflop: unknown key; did you mean \"gflops\"?",
+        ),
+        (
+            "[[devices]]\nloss = 3",
+            "line 2, column 1: devices[0].loss: unknown key; move it to [links]",
+        ),
+        (
+            "[dropout]\ncanaries = 0.1",
+            "line 2, column 1: dropout.canaries: unknown key; move it above the first section",
+        ),
+        (
+            "[dropout]\nweather = 0.1",
+            "dropout.weather: unknown key; [dropout] has training, upload, back_after_s",
+        ),
+        (
+            "[partition]\nkind = \"dirchlet\"",
+            "line 2, column 8: partition.kind: \"dirchlet\" does not exist; did you mean \"dirichlet\"?",
+        ),
+        (
+            "[partition]\nalpha = 1.0",
+            "partition.alpha: kind = \"iid\" has no such key; remove it, or use kind = \"dirichlet\"",
+        ),
+        (
+            "[partition]\nparts = 3",
+            "partition.parts: is only there where parts are reused; add `reuse = true`",
+        ),
+        (
+            "[partition]\nkind = \"key\"",
+            "line 1, column 1: partition.column: is missing; add `column = \"user\"`",
+        ),
+        (
+            "[partition]\nkind = \"dirichlet\"\nalpha = 0",
+            "line 3, column 9: partition.alpha: 0 is out of range; use 0.000001 to",
+        ),
+        (
+            "[partition]\nkind = \"dirichlet\"\nmin = 0",
+            "line 3, column 7: partition.min: 0 is out of range; use 1 to",
+        ),
+        (
+            "[availability]\nkind = \"trace\"",
+            "availability.file: is missing; add `file = \"trace.csv\"`",
+        ),
+        (
+            "[availability]\nfile = \"a\"",
+            "availability.file: kind = \"always\" has no such key; remove it, or use kind = \"trace\"",
+        ),
+        (
+            "[availability]\nkind = \"diurnal\"\nat_peak = 0.2\nat_trough = 0.3",
+            "line 4, column 13: availability.at_trough: 0.3 is out of range; use 0 to 0.2",
+        ),
+        (
+            "[[devices]]\nshare = 0",
+            "line 2, column 9: devices[0].share: the shares sum to nothing; give at least one class a share above 0",
+        ),
+        (
+            "[[links]]\n[[links]]",
+            "line 2, column 1: links[1].name: \"broadband\" is there twice; give each class a name of its own",
+        ),
         ("[[links]]\nshare = -1", "line 2, column 9: links[0].share: -1 is out of range"),
-        ("[[devices]]\ngflops = inf", "line 2, column 10: devices[0].gflops: inf is not finite"),
+        (
+            "[[devices]]\ngflops = inf",
+            "line 2, column 10: devices[0].gflops: inf is not finite",
+        ),
         ("[[devices]]\ngflops = nan", "devices[0].gflops: NaN is not finite"),
-        ("[[devices]]\ngflops = \"3\"", "devices[0].gflops: has to be a number, not a text; write for instance `gflops = 8.0`"),
-        ("[[devices]]\ncores = 2.5", "devices[0].cores: has to be a whole number, not a number with a point"),
-        ("[[devices]]\ncores = -2", "devices[0].cores: -2 is not possible; use a whole number, 0 or more"),
-        ("[[devices]]\ncores = 0", "devices[0].cores: 0 is out of range; use 1 to 65536 (cores)"),
+        (
+            "[[devices]]\ngflops = \"3\"",
+            "devices[0].gflops: has to be a number, not a text; write for instance `gflops = 8.0`",
+        ),
+        (
+            "[[devices]]\ncores = 2.5",
+            "devices[0].cores: has to be a whole number, not a number with a point",
+        ),
+        (
+            "[[devices]]\ncores = -2",
+            "devices[0].cores: -2 is not possible; use a whole number, 0 or more",
+        ),
+        (
+            "[[devices]]\ncores = 0",
+            "devices[0].cores: 0 is out of range; use 1 to 65536 (cores)",
+        ),
         ("[[devices]]\nname = \" \"", "devices[0].name: is empty; write one line"),
-        ("[[links]]\nlatency_ms = 5", "links[0].latency_ms: has to be a list of two whole numbers, not a whole number"),
-        ("[[links]]\nlatency_ms = [5]", "links[0].latency_ms: has to be two numbers, from and to, not 1"),
-        ("[[links]]\nlatency_ms = [5, 4]", "links[0].latency_ms: 5 to 4 is no range; write the smaller first"),
+        (
+            "[[links]]\nlatency_ms = 5",
+            "links[0].latency_ms: has to be a list of two whole numbers, not a whole number",
+        ),
+        (
+            "[[links]]\nlatency_ms = [5]",
+            "links[0].latency_ms: has to be two numbers, from and to, not 1",
+        ),
+        (
+            "[[links]]\nlatency_ms = [5, 4]",
+            "links[0].latency_ms: 5 to 4 is no range; write the smaller first",
+        ),
         ("[[links]]\nloss = 0.6", "links[0].loss: 0.6 is out of range; use 0 to 0.5"),
-        ("[devices]\nname = \"a\"", "devices: has to be a list of tables, not a table; write [[devices]]"),
+        (
+            "[devices]\nname = \"a\"",
+            "devices: has to be a list of tables, not a table; write [[devices]]",
+        ),
         ("devices = []", "devices: 0 classes are not possible"),
-        ("devices = [1]", "line 1, column 12: devices[0]: has to be a table, not a whole number"),
+        (
+            "devices = [1]",
+            "line 1, column 12: devices[0]: has to be a table, not a whole number",
+        ),
         ("dropout = 1", "dropout: has to be a section, not a whole number; write [dropout]"),
         ("clock_skew_s = -1", "clock_skew_s: -1 is out of range"),
-        ("canaries = 0.6\n[byzantine]\nshare = 0.5", "line 3, column 9: byzantine.share: 0.5 and 0.6 of canaries are more than all clients"),
+        (
+            "canaries = 0.6\n[byzantine]\nshare = 0.5",
+            "line 3, column 9: byzantine.share: 0.5 and 0.6 of canaries are more than all clients",
+        ),
         ("[byzantine]\nkind = \"scale\"\nfactor = 0", "byzantine.factor: 0 sends nothing"),
-        ("[byzantine]\nfactor = 2", "byzantine.factor: kind = \"sign_flip\" has no such key; remove it, or use kind = \"scale\""),
+        (
+            "[byzantine]\nfactor = 2",
+            "byzantine.factor: kind = \"sign_flip\" has no such key; remove it, or use kind = \"scale\"",
+        ),
         ("a = [", "line 1, column 6: syntax:"),
     ];
     for (text, expected) in cases {
@@ -193,7 +289,10 @@ fn a_file_that_is_too_long_is_refused_unread() {
     assert_eq!(Population::parse(&text).expect_err("too long").field, "population");
     let many = "[[devices]]\n".repeat(MAX_CLASSES + 1);
     let error = Population::parse(&many).expect_err("too many");
-    assert_eq!((error.field.as_str(), error.problem.as_str()), ("devices", "65 classes are not possible"));
+    assert_eq!(
+        (error.field.as_str(), error.problem.as_str()),
+        ("devices", "65 classes are not possible")
+    );
 }
 
 proptest! {

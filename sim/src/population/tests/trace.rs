@@ -43,14 +43,38 @@ fn what_a_trace_tells_of_itself() {
 #[test]
 fn refusals_name_line_and_fix() {
     let cases: [(&[u8], u32, &str); 13] = [
-        (b"", 1, "trace, line 1: \"\" is not the header; begin with the line client,from_s,until_s"),
+        (
+            b"",
+            1,
+            "trace, line 1: \"\" is not the header; begin with the line client,from_s,until_s",
+        ),
         (b"client;from_s\n", 1, "line 1: \"client;from_s\" is not the header"),
-        (b"client,from_s,until_s\n", 1, "trace: client 0 has no line; give each client a line"),
+        (
+            b"client,from_s,until_s\n",
+            1,
+            "trace: client 0 has no line; give each client a line",
+        ),
         (b"client,from_s,until_s\n0,0,5\n2,0,5\n", 3, "client 1 has no line"),
-        (b"client,from_s,until_s\n0,0,5\n1,0,5\n", 1, "line 3: client 1 is beyond the 1 clients, which are numbered from 0; run more clients"),
-        (b"client,from_s,until_s\n0,5,5\n", 1, "line 2: the window ends at 5, but begins at 5; let until_s be larger"),
-        (b"client,from_s,until_s\n0,20,30\n0,0,10\n0,5,21\n", 1, "line 4: client 0 is there from 5 already, until 10; make one line"),
-        (b"client,from_s,until_s\n0,0,5.5\n", 1, "line 2: \"0,0,5.5\" is no window; write three whole numbers"),
+        (
+            b"client,from_s,until_s\n0,0,5\n1,0,5\n",
+            1,
+            "line 3: client 1 is beyond the 1 clients, which are numbered from 0; run more clients",
+        ),
+        (
+            b"client,from_s,until_s\n0,5,5\n",
+            1,
+            "line 2: the window ends at 5, but begins at 5; let until_s be larger",
+        ),
+        (
+            b"client,from_s,until_s\n0,20,30\n0,0,10\n0,5,21\n",
+            1,
+            "line 4: client 0 is there from 5 already, until 10; make one line",
+        ),
+        (
+            b"client,from_s,until_s\n0,0,5.5\n",
+            1,
+            "line 2: \"0,0,5.5\" is no window; write three whole numbers",
+        ),
         (b"client,from_s,until_s\n0,0\n", 1, "line 2: \"0,0\" is no window"),
         (b"client,from_s,until_s\n0,0,1,2\n", 1, "line 2: \"0,0,1,2\" is no window"),
         (b"client,from_s,until_s\n-1,0,1\n", 1, "line 2: \"-1,0,1\" is no window"),
