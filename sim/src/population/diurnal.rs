@@ -8,6 +8,8 @@
 use super::clients::{PHASE, THERE, Window, mixed_share};
 
 const DAY_MINUTES: usize = 1440;
+/// Of a day's slots, to look minutes up by.
+const PARTS: usize = 2048;
 const DAY_MS: u64 = 86_400_000;
 const ZONE_MS: u64 = 3_600_000;
 /// No slot is shorter than this share of the mean window: where nearly all are there, windows are longer than the mean.
@@ -26,6 +28,10 @@ pub(super) struct Days {
     zones: u32,
     /// At each minute of the day, slots since midnight; one more at the end.
     slots: Vec<f64>,
+    /// In which minute each of so many equal parts of a day's slots begins: where to look in `slots`.
+    minutes: Vec<usize>,
+    /// The share of a zone's clients that is there, at the middle of each minute.
+    shares: Vec<f64>,
 }
 
 impl Days {
@@ -36,13 +42,21 @@ impl Days {
             at_trough,
             zones: zones.max(1),
             slots: vec![0.0],
+            minutes: Vec::new(),
+            shares: Vec::new(),
         };
         let mut sum = 0.0;
         for minute in 0..DAY_MINUTES {
-            let away = 1.0 - days.share(minute as f64 + 0.5);
-            sum += 1.0 / (mean_minutes * away.max(LEAST_SLOT));
+            let there = days.share(minute as f64 + 0.5);
+            sum += 1.0 / (mean_minutes * (1.0 - there).max(LEAST_SLOT));
             days.slots.push(sum);
+            days.shares.push(there);
         }
+        let begins_in = |part: usize| {
+            let before = part as f64 / PARTS as f64 * sum;
+            days.slots.partition_point(|slots| *slots <= before).clamp(1, DAY_MINUTES) - 1
+        };
+        days.minutes = (0..=PARTS).map(begins_in).collect();
         days
     }
 
@@ -77,13 +91,25 @@ impl Days {
         (local_ms / DAY_MS) as f64 * self.slots_a_day() + before + (after - before) * (minute - at as f64)
     }
 
-    /// The local moment after so many slots: never falls where `slots` grows.
-    fn moment_of(&self, slots: f64) -> u64 {
-        let day = (slots / self.slots_a_day()).floor().max(0.0);
-        let rest = (slots - day * self.slots_a_day()).clamp(0.0, self.slots_a_day());
-        let at = self.slots.partition_point(|before| *before <= rest).clamp(1, DAY_MINUTES) - 1;
+    /// Day and minute of the local moment after so many slots: never falls where `slots` grows.
+    fn day_and_minute(&self, slots: f64) -> (f64, f64) {
+        let total = self.slots_a_day();
+        let day = (slots / total).floor().max(0.0);
+        let rest = (slots - day * total).clamp(0.0, total);
+        let mut at = self.minutes[(rest / total * PARTS as f64) as usize];
+        // By rounding the part may be the one after.
+        while at > 0 && self.slots[at] > rest {
+            at -= 1;
+        }
+        while at + 1 < DAY_MINUTES && self.slots[at + 1] <= rest {
+            at += 1;
+        }
         let (before, after) = (self.slots[at], self.slots[at + 1]);
-        let minute = at as f64 + (rest - before) / (after - before);
+        (day, at as f64 + (rest - before) / (after - before))
+    }
+
+    fn moment_of(&self, slots: f64) -> u64 {
+        let (day, minute) = self.day_and_minute(slots);
         day as u64 * DAY_MS + (minute * 60_000.0) as u64
     }
 
@@ -96,8 +122,8 @@ impl Days {
         let phase = mixed_share(seed, PHASE, client, 0);
         let begin = |slot: u64| self.moment_of(slot as f64 - phase);
         let is_there = |slot: u64| {
-            let middle = self.moment_of(slot as f64 - phase + 0.5);
-            mixed_share(seed, THERE, client, slot) < self.share((middle % DAY_MS) as f64 / 60_000.0)
+            let (_, middle) = self.day_and_minute(slot as f64 - phase + 0.5);
+            mixed_share(seed, THERE, client, slot) < self.shares[(middle as usize).min(DAY_MINUTES - 1)]
         };
         let local = at_ms + ahead;
         let mut slot = (self.slots_until(local) + phase) as u64;
