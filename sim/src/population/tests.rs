@@ -1,0 +1,4 @@
+mod clients;
+mod diurnal;
+mod file;
+mod trace;
