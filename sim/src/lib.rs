@@ -13,6 +13,8 @@
 mod chance;
 mod clock;
 mod fault;
+pub mod fleet;
+mod log;
 mod oracle;
 mod partition;
 pub mod population;
