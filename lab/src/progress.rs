@@ -117,7 +117,10 @@ mod tests {
     fn a_wide_line_says_everything() {
         let wanted = "━━━━━━━━━━━━──────────────────  run 3/12  round 40/100  accuracy 93.1 %  simulated 90 min  50 clients/s  12 s left";
         assert_eq!(progress().line(200), wanted);
-        assert_eq!(progress().plain(), "run 3/12, round 40/100, accuracy 93.1 %, simulated 90 min, 50 clients/s, 12 s left");
+        assert_eq!(
+            progress().plain(),
+            "run 3/12, round 40/100, accuracy 93.1 %, simulated 90 min, 50 clients/s, 12 s left"
+        );
     }
 
     #[test]
@@ -126,7 +129,10 @@ mod tests {
             let line = progress().line(width);
             assert!(line.chars().count() <= width, "{width}: {line}");
         }
-        assert_eq!(progress().line(64), "━━━━╸───────  run 3/12  round 40/100  accuracy 93.1 %  12 s left");
+        assert_eq!(
+            progress().line(64),
+            "━━━━╸───────  run 3/12  round 40/100  accuracy 93.1 %  12 s left"
+        );
         assert_eq!(progress().line(45), "round 40/100  accuracy 93.1 %  12 s left");
         assert_eq!(progress().line(30), "round 40/100  accuracy 93.1 %");
         assert_eq!(progress().line(5), "round");
@@ -134,10 +140,19 @@ mod tests {
 
     #[test]
     fn a_run_that_has_not_begun_has_no_pace() {
-        let start = Progress { of: 10, ..Progress::default() };
+        let start = Progress {
+            of: 10,
+            ..Progress::default()
+        };
         assert_eq!((start.left(), start.pace()), (None, None));
         assert_eq!(start.line(40), format!("{}  round 0/10  simulated 0 s", "─".repeat(13)));
-        let done = Progress { rounds: 10, of: 10, seconds: 5.0, clients: 100, ..Progress::default() };
+        let done = Progress {
+            rounds: 10,
+            of: 10,
+            seconds: 5.0,
+            clients: 100,
+            ..Progress::default()
+        };
         assert_eq!(done.plain(), "round 10/10, simulated 0 s, 20 clients/s");
         assert_eq!(bar(10, 10, 4), "━━━━");
         assert_eq!((bar(0, 0, 4), bar(11, 10, 4)), ("────".to_owned(), "━━━━".to_owned()));

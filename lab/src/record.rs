@@ -46,7 +46,10 @@ pub struct RoundRow {
 impl RoundRow {
     /// The row without wall times: two runs of one seed agree in it byte for byte.
     pub fn without_wall_time(&self) -> Self {
-        Self { seconds: 0.0, ..self.clone() }
+        Self {
+            seconds: 0.0,
+            ..self.clone()
+        }
     }
 }
 
@@ -195,16 +198,34 @@ mod tests {
         other.seconds = 9.0;
         assert_ne!(row(1, Some(0.5)), other);
         assert_eq!(row(1, Some(0.5)).without_wall_time(), other.without_wall_time());
-        let quick = Summary { job: "a".to_owned(), ..Summary::default() };
-        let slow = Summary { seconds: 3.0, start_seconds: 1.0, peak_memory_mib: Some(80.0), threads: 4, ..quick.clone() };
+        let quick = Summary {
+            job: "a".to_owned(),
+            ..Summary::default()
+        };
+        let slow = Summary {
+            seconds: 3.0,
+            start_seconds: 1.0,
+            peak_memory_mib: Some(80.0),
+            threads: 4,
+            ..quick.clone()
+        };
         assert_eq!(quick.without_wall_time(), slow.without_wall_time());
-        let another = Summary { virtual_seconds: 1.0, ..quick.clone() };
+        let another = Summary {
+            virtual_seconds: 1.0,
+            ..quick.clone()
+        };
         assert_ne!(quick.without_wall_time(), another.without_wall_time());
     }
 
     #[test]
     fn targets_are_met_once_at_the_first_round_that_has_them() {
-        let rows = [row(1, Some(0.3)), row(2, None), row(3, Some(0.8)), row(4, Some(0.7)), row(5, Some(0.9))];
+        let rows = [
+            row(1, Some(0.3)),
+            row(2, None),
+            row(3, Some(0.8)),
+            row(4, Some(0.7)),
+            row(5, Some(0.9)),
+        ];
         let found = reached(&rows, &[0.9, 0.5, 0.6, 0.95, 0.5]);
         let seen: Vec<(f64, u32, u64)> = found.iter().map(|r| (r.accuracy, r.round, r.bytes_up)).collect();
         assert_eq!(seen, [(0.5, 3, 300), (0.6, 3, 300), (0.9, 5, 500)]);

@@ -7,9 +7,9 @@ mod html;
 mod parquet;
 mod statistics;
 mod tensorboard;
-pub(crate) mod text;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 pub use csv::csv;
 pub use folder::{FolderError, Input, RoundLog, RunFolder, State, write_whole};

@@ -94,7 +94,10 @@ impl FromStr for Axis {
                 return Err(SweepError::Twice(format!("{key}={value}")));
             }
         }
-        Ok(Self { key: key.to_owned(), values })
+        Ok(Self {
+            key: key.to_owned(),
+            values,
+        })
     }
 }
 
@@ -201,7 +204,12 @@ pub fn grid(axes: &[Axis], seeds: &Seeds) -> Result<Vec<Setting>, SweepError> {
             })
             .collect();
     }
-    let with_seeds = |fields: BTreeMap<String, String>| seeds.0.iter().map(move |&seed| Setting { fields: fields.clone(), seed });
+    let with_seeds = |fields: BTreeMap<String, String>| {
+        seeds.0.iter().map(move |&seed| Setting {
+            fields: fields.clone(),
+            seed,
+        })
+    };
     Ok(settings.into_iter().flat_map(with_seeds).collect())
 }
 

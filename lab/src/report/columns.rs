@@ -53,7 +53,9 @@ mod tests {
         let row = serde_json::to_string(&RoundRow::default()).expect("a row is JSON");
         let mut from = 0;
         for column in COLUMNS {
-            let at = row[from..].find(&format!("\"{}\":", column.name)).expect("the columns are in the order of the fields");
+            let at = row[from..]
+                .find(&format!("\"{}\":", column.name))
+                .expect("the columns are in the order of the fields");
             from += at + 1;
         }
         assert_eq!(COLUMNS.len(), row.matches("\":").count());

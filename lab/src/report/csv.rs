@@ -28,7 +28,10 @@ fn shown(cell: &Cell<'_>) -> String {
 
 /// A number in the fewest digits that give the same float back; empty where there is none or it isn't finite.
 pub(crate) fn number(value: Option<f64>) -> String {
-    value.filter(|value| value.is_finite()).map(|value| value.to_string()).unwrap_or_default()
+    value
+        .filter(|value| value.is_finite())
+        .map(|value| value.to_string())
+        .unwrap_or_default()
 }
 
 /// Adds a line; fields with a comma, a quote or a line's end in them are quoted.
@@ -69,6 +72,9 @@ mod tests {
         let mut text = String::new();
         line(&mut text, &["a,b", "say \"x\"", "plain", "two\nlines", ""]);
         assert_eq!(text, "\"a,b\",\"say \"\"x\"\"\",plain,\"two\nlines\",\n");
-        assert_eq!((number(Some(0.1)), number(Some(f64::NAN)), number(None)), ("0.1".to_owned(), String::new(), String::new()));
+        assert_eq!(
+            (number(Some(0.1)), number(Some(f64::NAN)), number(None)),
+            ("0.1".to_owned(), String::new(), String::new())
+        );
     }
 }

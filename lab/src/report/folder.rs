@@ -130,7 +130,11 @@ pub enum FolderError {
 }
 
 fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {
-    move |error| FolderError::Io { what, path: path.to_owned(), error }
+    move |error| FolderError::Io {
+        what,
+        path: path.to_owned(),
+        error,
+    }
 }
 
 /// The folder of one run:
@@ -158,7 +162,10 @@ impl RunFolder {
             let found: InputRecord = serde_json::from_str(&text).map_err(|e| folder.broken(INPUT, e.line(), &e))?;
             if found != wanted {
                 let difference = found.difference(&wanted);
-                return Err(FolderError::OtherInput { path: path.to_owned(), difference });
+                return Err(FolderError::OtherInput {
+                    path: path.to_owned(),
+                    difference,
+                });
             }
             return Ok(if folder.summary()?.is_some() { State::Whole } else { State::Begun });
         }
@@ -172,7 +179,10 @@ impl RunFolder {
             let ours = [JOB, POPULATION, INPUT];
             if name == INPUT || !ours.iter().any(|ours| name == *ours || name == temporary(ours).as_str()) {
                 let found = name.to_string_lossy().into_owned();
-                return Err(FolderError::NotARun { path: path.to_owned(), found });
+                return Err(FolderError::NotARun {
+                    path: path.to_owned(),
+                    found,
+                });
             }
         }
         Ok(State::New)
@@ -209,7 +219,10 @@ impl RunFolder {
         let folder = Self { path: path.to_owned() };
         match folder.text(INPUT)? {
             Some(_) => Ok(folder),
-            None => Err(FolderError::NotARun { path: path.to_owned(), found: format!("there is no {INPUT}") }),
+            None => Err(FolderError::NotARun {
+                path: path.to_owned(),
+                found: format!("there is no {INPUT}"),
+            }),
         }
     }
 
@@ -292,9 +305,18 @@ impl RunFolder {
         self.write("rounds.csv", &csv(&rows))?;
         self.write("rounds.parquet", &parquet(&rows))?;
         self.write(EVENTS_FILE, &tensorboard(&rows))?;
-        let runs = [Run { name: String::new(), summary: summary.clone(), rows }];
+        let runs = [Run {
+            name: String::new(),
+            summary: summary.clone(),
+            rows,
+        }];
         let (job, population) = self.inputs()?;
-        let page = Page { title: &summary.job, job: job.as_deref(), population: population.as_deref(), runs: &runs };
+        let page = Page {
+            title: &summary.job,
+            job: job.as_deref(),
+            population: population.as_deref(),
+            runs: &runs,
+        };
         self.write("report.html", html(&page).as_bytes())
     }
 
@@ -340,7 +362,11 @@ impl RunFolder {
     }
 
     fn broken(&self, name: &str, line: usize, problem: &dyn std::fmt::Display) -> FolderError {
-        FolderError::Broken { path: self.path.join(name), line: line.max(1), problem: problem.to_string() }
+        FolderError::Broken {
+            path: self.path.join(name),
+            line: line.max(1),
+            problem: problem.to_string(),
+        }
     }
 }
 

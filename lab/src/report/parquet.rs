@@ -156,7 +156,11 @@ fn metadata(chunks: &[Chunk], rows: usize) -> Vec<u8> {
         .map(|chunk| {
             let mut data = Struct::new();
             data.i32(1, chunk.kind);
-            data.list(2, Kind::I32, &[thrift::zigzag(ENCODING_PLAIN.into()), thrift::zigzag(ENCODING_RLE.into())]);
+            data.list(
+                2,
+                Kind::I32,
+                &[thrift::zigzag(ENCODING_PLAIN.into()), thrift::zigzag(ENCODING_RLE.into())],
+            );
             data.list(3, Kind::Binary, &[thrift::binary(chunk.name)]);
             data.i32(4, 0); // no compression
             data.i64(5, rows as i64);

@@ -49,7 +49,15 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_tables() {
-        for (freedom, wanted) in [(1, 12.706), (4, 2.776), (30, 2.042), (31, 2.0395), (40, 2.0211), (120, 1.9799), (10_000, 1.9602)] {
+        for (freedom, wanted) in [
+            (1, 12.706),
+            (4, 2.776),
+            (30, 2.042),
+            (31, 2.0395),
+            (40, 2.0211),
+            (120, 1.9799),
+            (10_000, 1.9602),
+        ] {
             assert!((t_quantile(freedom) - wanted).abs() < 6e-4, "{freedom}: {}", t_quantile(freedom));
         }
         // The table and the expansion meet, and both fall.

@@ -44,7 +44,9 @@ pub fn tensorboard(rows: &[RoundRow]) -> Vec<u8> {
     for row in rows {
         let mut summary = Vec::new();
         for (tag, value) in SCALARS {
-            let Some(value) = value(row).filter(|value| value.is_finite()) else { continue };
+            let Some(value) = value(row).filter(|value| value.is_finite()) else {
+                continue;
+            };
             let mut entry = Vec::new();
             bytes(&mut entry, 1, tag.as_bytes());
             float(&mut entry, 2, value as f32);

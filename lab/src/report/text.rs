@@ -46,7 +46,13 @@ impl Quantity {
                 (999.5e9, 1e12, "TB"),
             ]),
             Self::Joules if m == 0.0 => (1.0, "J"),
-            Self::Joules => largest(&[(0.0, 1e-3, "mJ"), (0.995, 1.0, "J"), (999.5, 1e3, "kJ"), (999.5e3, 1e6, "MJ"), (999.5e6, 1e9, "GJ")]),
+            Self::Joules => largest(&[
+                (0.0, 1e-3, "mJ"),
+                (0.995, 1.0, "J"),
+                (999.5, 1e3, "kJ"),
+                (999.5e3, 1e6, "MJ"),
+                (999.5e6, 1e9, "GJ"),
+            ]),
         }
     }
 
@@ -64,17 +70,24 @@ impl Quantity {
 
     /// A mean with its unit, and how far it may be off.
     pub(crate) fn estimate(self, estimate: &Estimate) -> String {
-        let Some(half) = estimate.half else { return self.shown(estimate.mean) };
+        let Some(half) = estimate.half else {
+            return self.shown(estimate.mean);
+        };
         let (divisor, unit) = self.unit(estimate.mean.abs().max(half));
         let (mean, half) = (estimate.mean / divisor, half / divisor);
         let sign = if self == Self::Points && mean > 0.0 { "+" } else { "" };
-        if half == 0.0 {
+        // Nothing but rounding.
+        if half <= 1e-9 * mean.abs() {
             return self.shown(estimate.mean);
         }
         // Both with the digits that fit the larger one, and as many as show the smaller one.
         let size = mean.abs().max(half);
         let whole = mean.fract() == 0.0 && half.fract() == 0.0;
-        let least = if half < 1.0 { (-half.log10()).ceil().clamp(0.0, 4.0) as usize } else { 0 };
+        let least = if half < 1.0 {
+            (-half.log10()).ceil().clamp(0.0, 4.0) as usize
+        } else {
+            0
+        };
         let (mean, half) = match self.decimals(size, whole).map(|decimals| decimals.max(least)) {
             Some(decimals) => (format!("{mean:.decimals$}"), format!("{half:.decimals$}")),
             None => (format!("{mean:.2e}"), format!("{half:.2e}")),
@@ -100,7 +113,11 @@ impl Quantity {
 }
 
 fn with_unit(number: &str, unit: &str) -> String {
-    if unit.is_empty() { number.to_owned() } else { format!("{number} {unit}") }
+    if unit.is_empty() {
+        number.to_owned()
+    } else {
+        format!("{number} {unit}")
+    }
 }
 
 /// A time in few digits: `0.42 s`, `12 s`, `3.5 min`, `1.5 h`, `2.3 days`.
@@ -171,12 +188,22 @@ mod tests {
 
     #[test]
     fn durations_are_short() {
-        let shown: Vec<String> = [0.0, f64::NAN, 0.05, 0.42, 12.3, 119.0, 210.0, 5400.0, 9000.0, 200_000.0].map(duration).into();
-        assert_eq!(shown, ["0 s", "0 s", "50 ms", "0.4 s", "12 s", "119 s", "3.5 min", "90 min", "2.5 h", "2.3 days"]);
+        let shown: Vec<String> = [0.0, f64::NAN, 0.05, 0.42, 12.3, 119.0, 210.0, 5400.0, 9000.0, 200_000.0]
+            .map(duration)
+            .into();
+        assert_eq!(
+            shown,
+            [
+                "0 s", "0 s", "50 ms", "0.4 s", "12 s", "119 s", "3.5 min", "90 min", "2.5 h", "2.3 days"
+            ]
+        );
     }
 
     #[test]
     fn nothing_of_a_file_becomes_markup() {
-        assert_eq!(escape("<script>\"a\" & 'b'\u{0}\u{1b}\n"), "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;\n");
+        assert_eq!(
+            escape("<script>\"a\" & 'b'\u{0}\u{1b}\n"),
+            "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;\n"
+        );
     }
 }

@@ -30,7 +30,11 @@ pub fn combine(root: &Path, title: &str, job: Option<&str>, population: Option<&
         }
         let folder = RunFolder::open(&path)?;
         if let Some(summary) = folder.summary()? {
-            runs.push(Run { name: name.clone(), summary, rows: Vec::new() });
+            runs.push(Run {
+                name: name.clone(),
+                summary,
+                rows: Vec::new(),
+            });
         }
     }
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
@@ -38,9 +42,17 @@ pub fn combine(root: &Path, title: &str, job: Option<&str>, population: Option<&
         runs[i].rows = RunFolder::open(&root.join(&runs[i].name))?.rounds()?;
     }
     write_whole(&root.join("runs.csv"), &runs_csv(&runs), false)?;
-    let page = Page { title, job, population, runs: &runs };
+    let page = Page {
+        title,
+        job,
+        population,
+        runs: &runs,
+    };
     write_whole(&root.join("report.html"), html(&page).as_bytes(), false)?;
-    Ok(Combined { runs: runs.len(), missing: names.len() - runs.len() })
+    Ok(Combined {
+        runs: runs.len(),
+        missing: names.len() - runs.len(),
+    })
 }
 
 /// A line a run: its folder, what was set, its seed, the fields of its summary, and when each target was met.

@@ -12,7 +12,9 @@ use super::SweepError;
 /// # Errors
 /// [`SweepError::UnknownKey`] for a key that is neither in the text nor known, [`SweepError::NoSection`], [`SweepError::Toml`].
 pub fn apply(text: &str, fields: &BTreeMap<String, String>, known: &[String]) -> Result<String, SweepError> {
-    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| SweepError::Toml(e.to_string().trim().to_owned()))?;
+    let mut document: DocumentMut = text
+        .parse()
+        .map_err(|e: toml_edit::TomlError| SweepError::Toml(e.to_string().trim().to_owned()))?;
     for (key, written) in fields {
         let parts: Vec<&str> = key.split('.').collect();
         let Some((last, sections)) = parts.split_last() else { continue };
@@ -91,7 +93,10 @@ fn set(table: &mut dyn TableLike, key: &str, mut new: Value) {
 
 /// A value as it was written: TOML, or else text without quotes.
 pub(super) fn value(key: &str, written: &str) -> Result<Value, SweepError> {
-    let refused = || SweepError::NoValue { key: key.to_owned(), value: written.to_owned() };
+    let refused = || SweepError::NoValue {
+        key: key.to_owned(),
+        value: written.to_owned(),
+    };
     if let Ok(mut value) = written.parse::<Value>() {
         value.decor_mut().clear();
         return Ok(value);

@@ -26,12 +26,18 @@ fn values_part_at_commas_outside_of_quotes_and_brackets() {
 fn what_is_no_axis_is_refused_with_its_name() {
     let refused = |text: &str| text.parse::<Axis>().expect_err("no axis").to_string();
     for text in ["train.lr", "lr=1", "=1", "train..lr=1", "train.l r=1", ""] {
-        assert!(refused(text).starts_with(&format!("--sweep {text}: write a key of the job file")), "{text}");
+        assert!(
+            refused(text).starts_with(&format!("--sweep {text}: write a key of the job file")),
+            "{text}"
+        );
     }
     for text in ["train.lr=", "train.lr=0.1,,0.2", "train.lr=[1,2"] {
         assert!(refused(text).contains("is no value"), "{text}");
     }
-    assert_eq!(refused("train.lr=0.1,0.10"), "--sweep train.lr=0.10: given twice: name each key and each of its values once");
+    assert_eq!(
+        refused("train.lr=0.1,0.10"),
+        "--sweep train.lr=0.10: given twice: name each key and each of its values once"
+    );
     assert!(refused("job.seed=1,2").contains("seeds are for --seeds"));
 }
 
@@ -63,17 +69,42 @@ fn the_grid_has_a_fixed_order_and_a_bound() {
     ];
     assert_eq!(names, wanted);
     assert_eq!(grid(&[], &seeds("3")).expect("one run")[0].folder_name(), "seed=3");
-    assert_eq!(grid(&[axis("a.b=1"), axis("a.b=2")], &seeds("1")), Err(SweepError::Twice("a.b".to_owned())));
-    assert_eq!(grid(&[axis("a.b=1,2")], &seeds("0..5000")).expect("as many as may be").len(), MAX_RUNS);
+    assert_eq!(
+        grid(&[axis("a.b=1"), axis("a.b=2")], &seeds("1")),
+        Err(SweepError::Twice("a.b".to_owned()))
+    );
+    assert_eq!(
+        grid(&[axis("a.b=1,2")], &seeds("0..5000")).expect("as many as may be").len(),
+        MAX_RUNS
+    );
     assert_eq!(grid(&[axis("a.b=1,2")], &seeds("0..5001")), Err(SweepError::TooMany));
 }
 
 #[test]
 fn folder_names_are_safe_bounded_and_distinct() {
-    let name = |value: &str| Setting { fields: fields(&[("model.path", value)]), seed: u64::MAX }.folder_name();
+    let name = |value: &str| {
+        Setting {
+            fields: fields(&[("model.path", value)]),
+            seed: u64::MAX,
+        }
+        .folder_name()
+    };
     let long = "x".repeat(500);
     let (other, nested) = (format!("{long}y"), format!("[{}]", "\"ä\",".repeat(90)));
-    let values = ["../../etc/passwd", "..\\..", "a b", "a_b", "A_B", "ü", "con", "a:b", "a\nb", &long, &other, &nested];
+    let values = [
+        "../../etc/passwd",
+        "..\\..",
+        "a b",
+        "a_b",
+        "A_B",
+        "ü",
+        "con",
+        "a:b",
+        "a\nb",
+        &long,
+        &other,
+        &nested,
+    ];
     let names: BTreeSet<String> = values.iter().map(|value| name(value).to_lowercase()).collect();
     assert_eq!(names.len(), values.len(), "two settings never share a folder");
     for name in &names {
@@ -88,9 +119,17 @@ const JOB: &str = "# A job.\n[job]\nname = \"digits\"  # its name\n\n[train]\nlr
     [[train.heads]]\nweight = 1.0\n\n[[train.heads]]\nweight = 2.0\n\n[round]\nmax_time = \"10m\"\n";
 
 fn known() -> Vec<String> {
-    ["train.lr", "train.batch", "train.heads.weight", "train.schedule.gamma", "update.bits", "round.max_time", "job.name"]
-        .map(str::to_owned)
-        .into()
+    [
+        "train.lr",
+        "train.batch",
+        "train.heads.weight",
+        "train.schedule.gamma",
+        "update.bits",
+        "round.max_time",
+        "job.name",
+    ]
+    .map(str::to_owned)
+    .into()
 }
 
 #[test]
@@ -103,15 +142,51 @@ fn setting_fields_keeps_the_rest_of_the_text() {
     assert_eq!(set(&[("job.name", "5")]), JOB.replace("\"digits\"  #", "\"5\"  #"));
     assert_eq!(set(&[("train.epochs", "5")]), JOB.replace("epochs = 1", "epochs = 5"));
     assert_eq!(set(&[("train.heads.1.weight", "0.5")]), JOB.replace("weight = 2.0", "weight = 0.5"));
-    assert_eq!(set(&[("train.batch", "64")]), JOB.replace("every = 3 }\n", "every = 3 }\nbatch = 64\n"));
-    assert_eq!(set(&[("train.schedule.gamma", "0.5")]), JOB.replace("every = 3 }", "every = 3 , gamma = 0.5 }"));
+    assert_eq!(
+        set(&[("train.batch", "64")]),
+        JOB.replace("every = 3 }\n", "every = 3 }\nbatch = 64\n")
+    );
+    assert_eq!(
+        set(&[("train.schedule.gamma", "0.5")]),
+        JOB.replace("every = 3 }", "every = 3 , gamma = 0.5 }")
+    );
     assert_eq!(set(&[("update.bits", "8")]), format!("{JOB}\n[update]\nbits = 8\n"));
+}
+
+#[test]
+fn what_is_set_is_what_the_job_file_says() {
+    let known: Vec<String> = aimass_protocol::job::job_file_keys().collect();
+    let text = include_str!("../../../protocol/testdata/job.example.toml");
+    let set = [
+        ("train.lr", "0.05"),
+        ("train.clip_norm", "1"),
+        ("strategy.server_lr", "1"),
+        ("update.bits", "8"),
+        ("round.max_time", "20m"),
+        ("round.mode", "semi_sync"),
+    ];
+    let text = apply(text, &fields(&set), &known).expect("known keys");
+    let job = aimass_protocol::job::JobFile::parse(&text).expect("it is a job file still");
+    let seen = format!("{job:?}");
+    for wanted in [
+        "lr: 0.05",
+        "server_lr: 1.0",
+        "bits: 8",
+        "max_time: 1200s",
+        "mode: SemiSync",
+        "clip_norm: Some(1.0)",
+    ] {
+        assert!(seen.contains(wanted), "{wanted} is not in {seen}");
+    }
 }
 
 #[test]
 fn keys_that_job_files_do_not_have_are_refused_by_name() {
     let refused = |key: &str| apply(JOB, &fields(&[(key, "1")]), &known()).expect_err("unknown").to_string();
-    assert_eq!(refused("train.ll"), "--sweep train.ll: the job file has no such key: did you mean train.lr?");
+    assert_eq!(
+        refused("train.ll"),
+        "--sweep train.ll: the job file has no such key: did you mean train.lr?"
+    );
     assert_eq!(refused("weather.rain"), "--sweep weather.rain: the job file has no such key");
     assert!(refused("train.heads.2.weight").contains("train.heads.2 is no section of this job file"));
     assert!(refused("train.lr.0.x").contains("no such key"));
@@ -128,14 +203,28 @@ fn a_sweep_is_resumed_and_combined() {
     let claim = |setting: &Setting| {
         let job = apply(JOB, &setting.fields, &known()).expect("known keys");
         let options = fields(&[("seed", &setting.seed.to_string())]);
-        let input = Input { job: job.as_bytes(), population: None, options: &options };
+        let input = Input {
+            job: job.as_bytes(),
+            population: None,
+            options: &options,
+        };
         RunFolder::claim(&dir.path().join(setting.folder_name()), &input).expect("a run's folder")
     };
     for setting in &settings[..5] {
         let (folder, _) = claim(setting);
         let mut log = folder.log(0).expect("a log");
-        log.push(&RoundRow { round: 1, test_accuracy: Some(0.5), ..RoundRow::default() }).expect("written");
-        let met = Reached { accuracy: 0.5, round: 1, virtual_seconds: 2.5, bytes_up: 7 };
+        log.push(&RoundRow {
+            round: 1,
+            test_accuracy: Some(0.5),
+            ..RoundRow::default()
+        })
+        .expect("written");
+        let met = Reached {
+            accuracy: 0.5,
+            round: 1,
+            virtual_seconds: 2.5,
+            bytes_up: 7,
+        };
         let summary = Summary {
             fields: setting.fields.clone(),
             seed: setting.seed,
@@ -147,18 +236,35 @@ fn a_sweep_is_resumed_and_combined() {
         folder.finish(&summary).expect("written");
     }
     let states: Vec<State> = settings.iter().map(|setting| claim(setting).1).collect();
-    assert_eq!(states, [State::Whole, State::Whole, State::Whole, State::Whole, State::Whole, State::New]);
+    assert_eq!(
+        states,
+        [State::Whole, State::Whole, State::Whole, State::Whole, State::Whole, State::New]
+    );
     let combined = combine(dir.path(), "digits", Some(JOB), None, &names).expect("combined");
     assert_eq!(combined, Combined { runs: 5, missing: 1 });
     let table = std::fs::read_to_string(dir.path().join("runs.csv")).expect("a table");
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[0].starts_with("folder,train.lr,seed,end,") && lines[0].ends_with(",rounds_to_0.5,virtual_seconds_to_0.5,bytes_up_to_0.5"));
-    assert!(lines[1].starts_with("\"train.lr=0.05,seed=1\",0.05,1,\"all rounds, as asked\","), "{}", lines[1]);
+    assert!(
+        lines[0].starts_with("folder,train.lr,seed,end,") && lines[0].ends_with(",rounds_to_0.5,virtual_seconds_to_0.5,bytes_up_to_0.5")
+    );
+    assert!(
+        lines[1].starts_with("\"train.lr=0.05,seed=1\",0.05,1,\"all rounds, as asked\","),
+        "{}",
+        lines[1]
+    );
     assert!(lines[1].ends_with(",1,2.5,7") && lines[2].ends_with(",,,") && lines.len() == 6);
     let page = std::fs::read(dir.path().join("report.html")).expect("a report");
     combine(dir.path(), "digits", Some(JOB), None, &names).expect("combined again");
-    assert_eq!(page, std::fs::read(dir.path().join("report.html")).expect("a report"), "the same bytes");
+    assert_eq!(
+        page,
+        std::fs::read(dir.path().join("report.html")).expect("a report"),
+        "the same bytes"
+    );
     // Other input in one of the folders is refused before it is touched.
-    let input = Input { job: b"other", population: None, options: &none };
+    let input = Input {
+        job: b"other",
+        population: None,
+        options: &none,
+    };
     assert!(RunFolder::look(&dir.path().join(&names[0]), &input).is_err());
 }

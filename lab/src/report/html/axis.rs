@@ -34,15 +34,29 @@ impl Axis {
             step = step.max(1.0);
         }
         let (first, last) = ((from / step).floor(), (to / step).ceil());
-        let decimals = if step >= 1.0 { 0 } else { (-step.log10()).ceil().clamp(0.0, 12.0) as usize };
+        let decimals = if step >= 1.0 {
+            0
+        } else {
+            (-step.log10()).ceil().clamp(0.0, 12.0) as usize
+        };
         let ticks = (0..=((last - first) as usize).min(100))
             .map(|i| {
                 let value = (first + i as f64) * step;
-                let text = if value.abs() >= 1e6 || (step < 1e-6) { format!("{value:.1e}") } else { format!("{value:.decimals$}") };
+                let text = if value.abs() >= 1e6 || (step < 1e-6) {
+                    format!("{value:.1e}")
+                } else {
+                    format!("{value:.decimals$}")
+                };
                 (value * divisor, text)
             })
             .collect();
-        Some(Self { low: first * step * divisor, high: last * step * divisor, log: false, ticks, unit })
+        Some(Self {
+            low: first * step * divisor,
+            high: last * step * divisor,
+            log: false,
+            ticks,
+            unit,
+        })
     }
 
     /// A logarithmic axis where the values are positive and far apart, otherwise a plain one.
@@ -57,11 +71,21 @@ impl Axis {
             .filter(|decade| (decade - first) % every == 0)
             .map(|decade| {
                 let value = 10f64.powi(decade);
-                let text = if (-3..5).contains(&decade) { value.to_string() } else { format!("1e{decade}") };
+                let text = if (-3..5).contains(&decade) {
+                    value.to_string()
+                } else {
+                    format!("1e{decade}")
+                };
                 (value, text)
             })
             .collect();
-        Some(Self { low: 10f64.powi(first), high: 10f64.powi(last), log: true, ticks, unit: "" })
+        Some(Self {
+            low: 10f64.powi(first),
+            high: 10f64.powi(last),
+            log: true,
+            ticks,
+            unit: "",
+        })
     }
 
     /// An axis of which no values lie beyond its ends: ticks that do are left out.
@@ -120,7 +144,14 @@ mod tests {
 
     #[test]
     fn flat_and_strange_ranges_have_an_axis_or_none() {
-        for (low, high) in [(0.0, 0.0), (5.0, 5.0), (-2.0, -2.0), (1e300, 1e300), (1e-300, 1e-300), (1.0, 1.0 + 1e-15)] {
+        for (low, high) in [
+            (0.0, 0.0),
+            (5.0, 5.0),
+            (-2.0, -2.0),
+            (1e300, 1e300),
+            (1e-300, 1e-300),
+            (1.0, 1.0 + 1e-15),
+        ] {
             let axis = Axis::over(Quantity::Number, low, high, 5).expect("a range");
             assert!(axis.ticks.len() >= 2 && axis.ticks.len() < 20, "{low} {high}: {}", axis.ticks.len());
             assert!((0.0..=1.0).contains(&axis.place(low)));

@@ -51,13 +51,18 @@ pub(super) fn class(style: usize) -> String {
 
 /// A short line as in the pictures, for legends.
 pub(super) fn swatch(style: usize) -> String {
-    format!("<svg viewBox=\"0 0 26 10\" aria-hidden=\"true\"><path class=\"l {}\" d=\"M2 5H24\"/></svg>", class(style))
+    format!(
+        "<svg viewBox=\"0 0 26 10\" aria-hidden=\"true\"><path class=\"l {}\" d=\"M2 5H24\"/></svg>",
+        class(style)
+    )
 }
 
 impl Chart<'_> {
     /// A figure with the picture; nothing where no line has a point.
     pub(super) fn draw(&self, out: &mut String) {
-        let (Some(x), Some(y)) = (self.x_axis(), self.y_axis()) else { return };
+        let (Some(x), Some(y)) = (self.x_axis(), self.y_axis()) else {
+            return;
+        };
         let widest = y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(1);
         let left = widest as f64 * DIGIT + 12.0;
         let px = |value: f64| left + x.place(value) * (WIDTH - left - RIGHT);
@@ -69,8 +74,16 @@ impl Chart<'_> {
         if y.is_log() {
             notes.push("logarithmic");
         }
-        let notes = if notes.is_empty() { String::new() } else { format!(" <small>({})</small>", notes.join(", ")) };
-        let below = if x.unit.is_empty() { self.x_name.to_owned() } else { format!("{} ({})", self.x_name, x.unit) };
+        let notes = if notes.is_empty() {
+            String::new()
+        } else {
+            format!(" <small>({})</small>", notes.join(", "))
+        };
+        let below = if x.unit.is_empty() {
+            self.x_name.to_owned()
+        } else {
+            format!("{} ({})", self.x_name, x.unit)
+        };
         let title = escape(self.title);
         let _ = write!(
             out,
@@ -108,11 +121,20 @@ impl Chart<'_> {
         for line in self.lines.iter().filter(|line| !line.band.is_empty()) {
             let upper = line.band.iter().map(|&(x, _, high)| (x, high));
             let lower = line.band.iter().rev().map(|&(x, low, _)| (x, low));
-            let _ = write!(out, "<path class=\"b s{}\" d=\"{}Z\"/>", line.style % COLOURS, path(upper.chain(lower), px, py));
+            let _ = write!(
+                out,
+                "<path class=\"b s{}\" d=\"{}Z\"/>",
+                line.style % COLOURS,
+                path(upper.chain(lower), px, py)
+            );
         }
         for line in self.lines.iter().filter(|line| !line.points.is_empty()) {
             let class = class(line.style);
-            let _ = write!(out, "<path class=\"l {class}\" d=\"{}\"/>", path(line.points.iter().copied(), px, py));
+            let _ = write!(
+                out,
+                "<path class=\"l {class}\" d=\"{}\"/>",
+                path(line.points.iter().copied(), px, py)
+            );
             if line.points.len() <= MOST_DOTS {
                 for &(vx, vy) in &line.points {
                     let _ = write!(
@@ -141,7 +163,9 @@ impl Chart<'_> {
     fn y_axis(&self) -> Option<Axis> {
         let points = self.lines.iter().flat_map(|line| line.points.iter().map(|p| p.1));
         let bands = self.lines.iter().flat_map(|line| line.band.iter().flat_map(|b| [b.1, b.2]));
-        let (mut low, mut high) = points.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), y| (l.min(y), h.max(y)));
+        let (mut low, mut high) = points
+            .clone()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), y| (l.min(y), h.max(y)));
         for y in bands {
             // An interval may reach beyond what there can be, and no interval may hide the lines.
             let room = (high - low).max(high.abs() * 0.05);
@@ -154,7 +178,11 @@ impl Chart<'_> {
             low = low.min(0.0);
         }
         let smallest = points.fold(f64::INFINITY, f64::min);
-        let axis = if self.from_zero { Axis::over(self.y, low, high, TICKS) } else { Axis::fitting(self.y, low.max(smallest * 0.5), high, TICKS) };
+        let axis = if self.from_zero {
+            Axis::over(self.y, low, high, TICKS)
+        } else {
+            Axis::fitting(self.y, low.max(smallest * 0.5), high, TICKS)
+        };
         axis.map(|axis| if self.y == Quantity::Share { axis.cut(0.0, 1.0) } else { axis })
     }
 }

@@ -41,7 +41,11 @@ pub(super) fn groups(runs: &[Run]) -> Vec<Group<'_>> {
     for (i, run) in runs.iter().enumerate() {
         let at = *known.entry(&run.summary.fields).or_insert_with(|| {
             let style = if drawn.contains(&i) { styles.next() } else { None };
-            groups.push(Group { fields: &run.summary.fields, runs: Vec::new(), style });
+            groups.push(Group {
+                fields: &run.summary.fields,
+                runs: Vec::new(),
+                style,
+            });
             groups.len() - 1
         });
         groups[at].runs.push(run);
@@ -57,7 +61,11 @@ pub fn drawn(summaries: &[&Summary]) -> Vec<usize> {
         settings.entry(&summary.fields).or_default().push(i);
     }
     let mean = |places: &[usize]| {
-        let found: Vec<f64> = places.iter().filter_map(|&i| summaries[i].test_accuracy).filter(|a| a.is_finite()).collect();
+        let found: Vec<f64> = places
+            .iter()
+            .filter_map(|&i| summaries[i].test_accuracy)
+            .filter(|a| a.is_finite())
+            .collect();
         estimate(&found).map_or(f64::NEG_INFINITY, |e| e.mean)
     };
     let mut ranked: Vec<(f64, Vec<usize>)> = settings.into_values().map(|places| (mean(&places), places)).collect();
@@ -71,22 +79,40 @@ impl Group<'_> {
     /// `train.lr = 0.1, update.bits = 8`
     pub(super) fn label(&self) -> String {
         let fields: Vec<String> = self.fields.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        if fields.is_empty() { "as the job says".to_owned() } else { fields.join(", ") }
+        if fields.is_empty() {
+            "as the job says".to_owned()
+        } else {
+            fields.join(", ")
+        }
     }
 
     /// The mean of a figure over the runs that have it.
     pub(super) fn mean(&self, figure: impl Fn(&Summary) -> Option<f64>) -> Option<Estimate> {
-        let found: Vec<f64> = self.runs.iter().filter_map(|run| figure(&run.summary)).filter(|v| v.is_finite()).collect();
+        let found: Vec<f64> = self
+            .runs
+            .iter()
+            .filter_map(|run| figure(&run.summary))
+            .filter(|v| v.is_finite())
+            .collect();
         estimate(&found)
     }
 
     /// The line of a value: of one run as it is; of several the mean with its band, over the part that all of them have.
     pub(super) fn line(&self, over: Over, value: Value) -> Option<Line> {
         let style = self.style?;
-        let curves: Vec<Vec<(f64, f64)>> = self.runs.iter().map(|run| points(&run.rows, over, value)).filter(|c| !c.is_empty()).collect();
+        let curves: Vec<Vec<(f64, f64)>> = self
+            .runs
+            .iter()
+            .map(|run| points(&run.rows, over, value))
+            .filter(|c| !c.is_empty())
+            .collect();
         match &curves[..] {
             [] => None,
-            [only] => Some(Line { style, points: thinned(only), band: Vec::new() }),
+            [only] => Some(Line {
+                style,
+                points: thinned(only),
+                band: Vec::new(),
+            }),
             several => Some(mean_line(style, several)),
         }
     }
@@ -109,7 +135,11 @@ fn points(rows: &[RoundRow], over: Over, value: Value) -> Vec<(f64, f64)> {
 
 /// Between two measurements a curve is straight.
 fn mean_line(style: usize, curves: &[Vec<(f64, f64)>]) -> Line {
-    let from = curves.iter().filter_map(|c| c.first()).map(|p| p.0).fold(f64::NEG_INFINITY, f64::max);
+    let from = curves
+        .iter()
+        .filter_map(|c| c.first())
+        .map(|p| p.0)
+        .fold(f64::NEG_INFINITY, f64::max);
     let to = curves.iter().filter_map(|c| c.last()).map(|p| p.0).fold(f64::INFINITY, f64::min);
     let mut xs: Vec<f64> = curves.iter().flatten().map(|p| p.0).filter(|x| (from..=to).contains(x)).collect();
     xs.sort_by(f64::total_cmp);

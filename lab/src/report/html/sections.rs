@@ -19,7 +19,12 @@ pub(super) fn what_ran(out: &mut String, runs: &[Run], groups: &[Group<'_>]) {
         return;
     }
     let of = |shown: fn(&Summary) -> String| named(runs, shown);
-    let mut text = format!("Simulated: job {}, {} clients, {} asked a round, ", of(|s| s.job.clone()), of(|s| s.clients.to_string()), of(|s| s.cohort.to_string()));
+    let mut text = format!(
+        "Simulated: job {}, {} clients, {} asked a round, ",
+        of(|s| s.job.clone()),
+        of(|s| s.clients.to_string()),
+        of(|s| s.cohort.to_string())
+    );
     let modes = of(|s| match s.mode.as_str() {
         "sync" => "synchronous rounds".to_owned(),
         "semi_sync" => "semi-synchronous rounds".to_owned(),
@@ -28,14 +33,31 @@ pub(super) fn what_ran(out: &mut String, runs: &[Run], groups: &[Group<'_>]) {
     });
     let seeds: BTreeSet<u64> = runs.iter().map(|run| run.summary.seed).collect();
     let _ = write!(text, "{modes}, {} aggregation", of(|s| s.aggregation.clone()));
-    let _ = write!(text, ", {} {}.", if seeds.len() == 1 { "seed" } else { "seeds" }, of(|s| s.seed.to_string()));
+    let _ = write!(
+        text,
+        ", {} {}.",
+        if seeds.len() == 1 { "seed" } else { "seeds" },
+        of(|s| s.seed.to_string())
+    );
     if runs.len() > 1 {
-        let settings = if groups.len() == 1 { String::new() } else { format!(" of {} settings", groups.len()) };
+        let settings = if groups.len() == 1 {
+            String::new()
+        } else {
+            format!(" of {} settings", groups.len())
+        };
         let _ = write!(text, " {} runs{settings}.", runs.len());
     }
     let ends = of(|s| s.end.clone());
-    let _ = writeln!(out, "<p>{}</p>\n<p class=\"soft\">Ended: {}.</p>", escape(&text), escape(ends.trim_end_matches('.')));
-    let shortcuts: BTreeSet<&str> = runs.iter().flat_map(|run| run.summary.shortcuts.iter().map(String::as_str)).collect();
+    let _ = writeln!(
+        out,
+        "<p>{}</p>\n<p class=\"soft\">Ended: {}.</p>",
+        escape(&text),
+        escape(ends.trim_end_matches('.'))
+    );
+    let shortcuts: BTreeSet<&str> = runs
+        .iter()
+        .flat_map(|run| run.summary.shortcuts.iter().map(String::as_str))
+        .collect();
     if shortcuts.is_empty() {
         out.push_str("<p class=\"soft\">No shortcuts: all that the job says ran as it does in production.</p>\n");
     } else {
@@ -70,15 +92,19 @@ pub(super) fn curves(out: &mut String, groups: &[Group<'_>]) {
     let devices: Value = |rows, i| rows[i].device_accuracy;
     let (loss, training): (Value, Value) = (|rows, i| rows[i].test_loss, |rows, i| rows[i].train_loss);
     let mut rows: Vec<(&str, Quantity, Vec<Value>)> = Vec::new();
-    match (has(test), has(devices)) {
-        (true, both) => rows.push(("Test accuracy", Quantity::Share, if both { vec![test, devices] } else { vec![test] })),
-        (false, true) => rows.push(("Accuracy on the devices", Quantity::Share, vec![devices])),
-        (false, false) => {}
+    // With one setting there are colours left for what belongs together.
+    let alone = groups.len() == 1;
+    match (has(test), alone && has(devices)) {
+        (true, true) => rows.push(("Accuracy", Quantity::Share, vec![test, devices])),
+        (true, false) => rows.push(("Test accuracy", Quantity::Share, vec![test])),
+        (false, _) if has(devices) => rows.push(("Accuracy on the devices", Quantity::Share, vec![devices])),
+        (false, _) => {}
     }
-    match (has(loss), has(training)) {
-        (true, both) => rows.push(("Test loss", Quantity::Number, if both { vec![loss, training] } else { vec![loss] })),
-        (false, true) => rows.push(("Training loss", Quantity::Number, vec![training])),
-        (false, false) => {}
+    match (has(loss), alone && has(training)) {
+        (true, true) => rows.push(("Loss", Quantity::Number, vec![loss, training])),
+        (true, false) => rows.push(("Test loss", Quantity::Number, vec![loss])),
+        (false, _) if has(training) => rows.push(("Training loss", Quantity::Number, vec![training])),
+        (false, _) => {}
     }
     if rows.is_empty() {
         if !groups.is_empty() {
@@ -86,11 +112,8 @@ pub(super) fn curves(out: &mut String, groups: &[Group<'_>]) {
         }
         return;
     }
-    // With one setting there are colours left for what belongs together.
-    let alone = groups.len() == 1;
     out.push_str("<h2>Learning</h2>\n");
-    let seconds = alone && rows.iter().any(|(_, _, values)| values.len() > 1);
-    if seconds {
+    if rows.iter().any(|(_, _, values)| values.len() > 1) {
         let _ = writeln!(
             out,
             "<ul class=\"legend\"><li>{}the server's test data</li><li>{}the devices: accuracy on what they hold back, loss in training</li></ul>",
@@ -108,14 +131,22 @@ pub(super) fn curves(out: &mut String, groups: &[Group<'_>]) {
             (Over::BytesUp, "sent to the server", Quantity::Bytes),
         ] {
             let mut lines: Vec<Line> = groups.iter().filter_map(|group| group.line(over, values[0])).collect();
-            if let (true, Some(second)) = (alone, values.get(1)) {
-                lines.extend(groups[0].line(over, *second).map(|line| Line { style: 1, ..line }));
+            if let (Some(second), [group]) = (values.get(1), groups) {
+                lines.extend(group.line(over, *second).map(|line| Line { style: 1, ..line }));
             }
             // Where nothing passes, there is nothing to see over it.
             if over != Over::Rounds && !lines.iter().any(|line| line.points.iter().any(|p| p.0 > 0.0)) {
                 continue;
             }
-            Chart { title, x_name: name, x, y: quantity, from_zero: false, lines }.draw(out);
+            Chart {
+                title,
+                x_name: name,
+                x,
+                y: quantity,
+                from_zero: false,
+                lines,
+            }
+            .draw(out);
         }
     }
     out.push_str("</div>\n");
@@ -130,10 +161,30 @@ const FIGURES: &[Figure] = &[
     ("Energy of the devices", Quantity::Joules, |rows, i| Some(rows[i].energy_j), false),
     ("Simulated time", Quantity::Seconds, simulated, false),
     ("Wall time", Quantity::Seconds, |rows, i| Some(rows[i].seconds), false),
-    ("Updates in the sum", Quantity::Count, |rows, i| Some(rows[i].contributions.into()), true),
-    ("Members that dropped out", Quantity::Count, |rows, i| Some(rows[i].dropped.into()), false),
-    ("Updates whose norm was cut", Quantity::Count, |rows, i| Some(rows[i].clipped.into()), false),
-    ("Mean staleness, steps", Quantity::Number, |rows, i| Some(rows[i].mean_staleness), false),
+    (
+        "Updates in the sum",
+        Quantity::Count,
+        |rows, i| Some(rows[i].contributions.into()),
+        true,
+    ),
+    (
+        "Members that dropped out",
+        Quantity::Count,
+        |rows, i| Some(rows[i].dropped.into()),
+        false,
+    ),
+    (
+        "Updates whose norm was cut",
+        Quantity::Count,
+        |rows, i| Some(rows[i].clipped.into()),
+        false,
+    ),
+    (
+        "Mean staleness, steps",
+        Quantity::Number,
+        |rows, i| Some(rows[i].mean_staleness),
+        false,
+    ),
 ];
 
 fn simulated(rows: &[RoundRow], i: usize) -> Option<f64> {
@@ -153,7 +204,15 @@ pub(super) fn each_round(out: &mut String, groups: &[Group<'_>]) {
     for (title, quantity, value, always) in FIGURES {
         let lines: Vec<Line> = groups.iter().filter_map(|group| group.line(Over::Rounds, *value)).collect();
         if *always || lines.iter().any(|line| line.points.iter().any(|p| p.1 != 0.0)) {
-            Chart { title, x_name: "round", x: Quantity::Count, y: *quantity, from_zero: true, lines }.draw(out);
+            Chart {
+                title,
+                x_name: "round",
+                x: Quantity::Count,
+                y: *quantity,
+                from_zero: true,
+                lines,
+            }
+            .draw(out);
         }
     }
     out.push_str("</div>\n");

@@ -24,19 +24,23 @@ const FIGURES: &[Figure] = &[
     ("Simulated time", Quantity::Seconds, |s| Some(s.virtual_seconds)),
     ("Sent to the server", Quantity::Bytes, |s| Some(s.bytes_up as f64)),
     ("Sent to clients", Quantity::Bytes, |s| Some(s.bytes_down as f64)),
-    ("Energy of the devices", Quantity::Joules, |s| (s.energy_j > 0.0).then_some(s.energy_j)),
+    ("Energy of the devices", Quantity::Joules, |s| {
+        (s.energy_j > 0.0).then_some(s.energy_j)
+    }),
     ("Updates in sums", Quantity::Count, |s| Some(s.contributions as f64)),
     ("Trainings", Quantity::Count, |s| (s.trainings > 0).then_some(s.trainings as f64)),
     ("Dropped out", Quantity::Count, |s| (s.dropped > 0).then_some(s.dropped as f64)),
     ("Canaries' cosine", Quantity::Number, |s| s.canary_cosine),
     ("Wall time", Quantity::Seconds, |s| Some(s.seconds)),
     ("Until the first round", Quantity::Seconds, |s| Some(s.start_seconds)),
-    ("Memory at most", Quantity::Bytes, |s| s.peak_memory_mib.map(|mib| mib * 1_048_576.0)),
+    ("Memory at most", Quantity::Bytes, |s| {
+        s.peak_memory_mib.map(|mib| mib * 1_048_576.0)
+    }),
     ("Threads", Quantity::Count, |s| Some(s.threads.into())),
 ];
 
 /// Figures that a table of settings leaves out.
-const ALONE: [&str; 4] = ["Updates in sums", "Trainings", "Until the first round", "Threads"];
+const ALONE: [&str; 5] = ["Updates in sums", "Trainings", "Until the first round", "Memory at most", "Threads"];
 
 /// The figures of the summaries: one setting's as a list, several settings' as a table.
 pub(super) fn figures(out: &mut String, groups: &[Group<'_>]) {
@@ -52,13 +56,19 @@ pub(super) fn figures(out: &mut String, groups: &[Group<'_>]) {
             }
             out.push_str("</dl>\n");
             if let [run] = &group.runs[..] {
-                let _ = writeln!(out, "<p class=\"soft\">SHA-256 of the last model: {}</p>", escape(&run.summary.model));
+                let _ = writeln!(
+                    out,
+                    "<p class=\"soft\">SHA-256 of the last model: {}</p>",
+                    escape(&run.summary.model)
+                );
             }
         }
         _ => {
             out.push_str("<h2>Settings</h2>\n");
             let wanted = FIGURES.iter().filter(|figure| !ALONE.contains(&figure.0));
-            let there: Vec<&Figure> = wanted.filter(|figure| groups.iter().any(|group| of(group, figure).is_some())).collect();
+            let there: Vec<&Figure> = wanted
+                .filter(|figure| groups.iter().any(|group| of(group, figure).is_some()))
+                .collect();
             let mut header = vec!["Setting", "Runs"];
             header.extend(there.iter().map(|figure| figure.0));
             let rows = groups.iter().map(|group| {
@@ -77,7 +87,10 @@ pub(super) fn figures(out: &mut String, groups: &[Group<'_>]) {
 /// When targets were met.
 pub(super) fn targets(out: &mut String, groups: &[Group<'_>]) {
     let all = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.summary.reached);
-    let mut targets: Vec<f64> = all.map(|reached| reached.accuracy).filter(|accuracy| accuracy.is_finite()).collect();
+    let mut targets: Vec<f64> = all
+        .map(|reached| reached.accuracy)
+        .filter(|accuracy| accuracy.is_finite())
+        .collect();
     targets.sort_by(f64::total_cmp);
     targets.dedup();
     let targets = &targets[targets.len().saturating_sub(MOST_TARGETS)..];
@@ -88,26 +101,31 @@ pub(super) fn targets(out: &mut String, groups: &[Group<'_>]) {
     let several = groups.len() > 1;
     let mut header = if several { vec!["Setting", "Accuracy"] } else { vec!["Accuracy"] };
     header.extend(["Runs that met it", "Round", "Simulated time", "Sent to the server"]);
-    let rows = groups.iter().flat_map(|group| targets.iter().map(move |target| (group, *target))).map(|(group, target)| {
-        let met: Vec<&Reached> = group.runs.iter().filter_map(|run| when(&run.summary, target)).collect();
-        let mut row = if several { vec![named(group)] } else { Vec::new() };
-        row.push(Quantity::Share.shown(target));
-        row.push(format!("{} of {}", met.len(), group.runs.len()));
-        row.extend(REACHED.iter().map(|(quantity, figure)| {
-            let values: Vec<f64> = met.iter().map(|reached| figure(reached)).collect();
-            estimate(&values).map_or_else(none, |mean| quantity.estimate(&mean))
-        }));
-        row
-    });
+    let rows = groups
+        .iter()
+        .flat_map(|group| targets.iter().map(move |target| (group, *target)))
+        .map(|(group, target)| {
+            let met: Vec<&Reached> = group.runs.iter().filter_map(|run| when(&run.summary, target)).collect();
+            let mut row = if several { vec![named(group)] } else { Vec::new() };
+            row.push(Quantity::Share.shown(target));
+            row.push(format!("{} of {}", met.len(), group.runs.len()));
+            row.extend(REACHED.iter().map(|(quantity, figure)| {
+                let values: Vec<f64> = met.iter().map(|reached| figure(reached)).collect();
+                estimate(&values).map_or_else(none, |mean| quantity.estimate(&mean))
+            }));
+            row
+        });
     table(out, &header, rows);
     if groups.iter().any(|group| group.runs.len() > 1) {
         out.push_str("<p class=\"soft\">Means over the runs that met it.</p>\n");
     }
 }
 
-/// Figures of a target that was met.
-const REACHED: [(Quantity, fn(&Reached) -> f64); 3] = [
-    (Quantity::Count, |r| r.round as f64),
+/// A figure of a target that was met.
+type When = (Quantity, fn(&Reached) -> f64);
+
+const REACHED: &[When] = &[
+    (Quantity::Count, |r| f64::from(r.round)),
     (Quantity::Seconds, |r| r.virtual_seconds),
     (Quantity::Bytes, |r| r.bytes_up as f64),
 ];
@@ -118,19 +136,30 @@ fn when(summary: &Summary, target: f64) -> Option<&Reached> {
 
 /// How each setting differs from the first, seed by seed.
 pub(super) fn differences(out: &mut String, groups: &[Group<'_>]) {
-    let Some((first, others)) = groups.split_first().filter(|(_, others)| !others.is_empty()) else { return };
+    let Some((first, others)) = groups.split_first().filter(|(_, others)| !others.is_empty()) else {
+        return;
+    };
     let pairs: Vec<Vec<(&Summary, &Summary)>> = others
         .iter()
         .map(|group| {
             let other = |seed| group.runs.iter().find(|run| run.summary.seed == seed);
-            first.runs.iter().filter_map(|run| Some((&run.summary, &other(run.summary.seed)?.summary))).collect()
+            first
+                .runs
+                .iter()
+                .filter_map(|run| Some((&run.summary, &other(run.summary.seed)?.summary)))
+                .collect()
         })
         .collect();
     if pairs.iter().all(Vec::is_empty) {
         return;
     }
     // The highest target that every run met.
-    let every = |target: f64| groups.iter().flat_map(|group| &group.runs).all(|run| when(&run.summary, target).is_some());
+    let every = |target: f64| {
+        groups
+            .iter()
+            .flat_map(|group| &group.runs)
+            .all(|run| when(&run.summary, target).is_some())
+    };
     let first_run = first.runs.first();
     let common = first_run.and_then(|run| run.summary.reached.iter().map(|r| r.accuracy).rfind(|target| every(*target)));
     let mut header = vec!["Setting".to_owned(), "Seeds".to_owned(), "Accuracy at the end".to_owned()];
@@ -142,12 +171,24 @@ pub(super) fn differences(out: &mut String, groups: &[Group<'_>]) {
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let rows = others.iter().zip(&pairs).map(|(group, pairs)| {
         let difference = |quantity: Quantity, figure: &dyn Fn(&Summary) -> Option<f64>| {
-            let values: Vec<f64> = pairs.iter().filter_map(|(a, b)| Some(figure(b)? - figure(a)?)).filter(|d| d.is_finite()).collect();
+            let values: Vec<f64> = pairs
+                .iter()
+                .filter_map(|(a, b)| Some(figure(b)? - figure(a)?))
+                .filter(|d| d.is_finite())
+                .collect();
             estimate(&values).map_or_else(none, |mean| signed(quantity, &mean))
         };
-        let mut row = vec![named(group), pairs.len().to_string(), difference(Quantity::Points, &|s| s.test_accuracy)];
+        let mut row = vec![
+            named(group),
+            pairs.len().to_string(),
+            difference(Quantity::Points, &|s| s.test_accuracy),
+        ];
         if let Some(target) = common {
-            row.extend(REACHED.iter().map(|(quantity, figure)| difference(*quantity, &|s| when(s, target).map(figure))));
+            row.extend(
+                REACHED
+                    .iter()
+                    .map(|(quantity, figure)| difference(*quantity, &|s| when(s, target).map(figure))),
+            );
         }
         row
     });
@@ -160,7 +201,11 @@ pub(super) fn differences(out: &mut String, groups: &[Group<'_>]) {
 
 fn signed(quantity: Quantity, difference: &Estimate) -> String {
     let shown = quantity.estimate(difference);
-    if difference.mean > 0.0 && !shown.starts_with('+') { format!("+{shown}") } else { shown.replacen('-', "−", 1) }
+    if difference.mean > 0.0 && !shown.starts_with('+') {
+        format!("+{shown}")
+    } else {
+        shown.replacen('-', "−", 1)
+    }
 }
 
 /// Every run, where there are several.
@@ -217,6 +262,9 @@ fn table(out: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<Strin
     }
     out.push_str("</table></div>\n");
     if left_out > 0 {
-        let _ = writeln!(out, "<p class=\"soft\">{left_out} more rows are left out here; runs.csv has every run.</p>");
+        let _ = writeln!(
+            out,
+            "<p class=\"soft\">{left_out} more rows are left out here; runs.csv has every run.</p>"
+        );
     }
 }

@@ -13,13 +13,23 @@ fn the_bytes_are_those_that_pyarrow_read() {
 /// The values that are there, of one page that starts at `offset` and has no missing ones.
 fn plain_values(file: &[u8], offset: usize, rows: usize, width: usize) -> &[u8] {
     // The header ends with the two zero bytes that end its two structs.
-    let end = file[offset..].windows(2).position(|pair| pair == [0, 0]).expect("a header has an end") + offset + 2;
+    let end = file[offset..]
+        .windows(2)
+        .position(|pair| pair == [0, 0])
+        .expect("a header has an end")
+        + offset
+        + 2;
     &file[end..end + rows * width]
 }
 
 #[test]
 fn long_tables_have_several_pages_and_every_row() {
-    let many: Vec<RoundRow> = (1..=PAGE_ROWS as u32 + 3).map(|round| RoundRow { round, ..RoundRow::default() }).collect();
+    let many: Vec<RoundRow> = (1..=PAGE_ROWS as u32 + 3)
+        .map(|round| RoundRow {
+            round,
+            ..RoundRow::default()
+        })
+        .collect();
     let bytes = parquet(&many);
     let second = parquet(&many[..PAGE_ROWS]);
     // Rounds are the first column, so its first page lies at the same place in both.
@@ -46,6 +56,9 @@ fn missing_values_are_runs_of_levels() {
     end_run(&mut levels, Some((false, 100)));
     assert_eq!(levels, [6, 1, 0xc8, 0x01, 0]);
     // No finite number is missing too, as it is in JSON.
-    let row = |accuracy| RoundRow { test_accuracy: accuracy, ..RoundRow::default() };
+    let row = |accuracy| RoundRow {
+        test_accuracy: accuracy,
+        ..RoundRow::default()
+    };
     assert_eq!(parquet(&[row(Some(f64::NAN))]), parquet(&[row(None)]));
 }

@@ -19,7 +19,10 @@ pub(super) struct Struct {
 
 impl Struct {
     pub(super) fn new() -> Self {
-        Self { bytes: Vec::new(), last: 0 }
+        Self {
+            bytes: Vec::new(),
+            last: 0,
+        }
     }
 
     /// Ids are less than 15 apart, which is all that Parquet's need.
