@@ -22,7 +22,7 @@ macro_rules! for_width {
     };
     (@ $width:expr, $f:ident, $arguments:tt, $($w:literal)*) => {
         match $width {
-            $($w => $f::<$w, _> $arguments,)*
+            $($w => $f::<$w> $arguments,)*
             width => panic!("widths are 1 to {MAX_WIDTH}, got {width}"),
         }
     };
@@ -55,24 +55,24 @@ pub fn unpack(packed: &[u8], width: u8, values: &mut [u64]) {
 }
 
 /// `out` has [`SLACK`] bytes more than the values take.
-fn pack_groups<const W: usize, T: Residue>(values: &[T], out: &mut [u8]) {
+fn pack_groups<const W: usize>(values: &[impl Residue], out: &mut [u8]) {
     let (groups, rest) = values.as_chunks::<8>();
     let mut start = 0;
     for group in groups {
-        pack_group::<W, T>(group, &mut out[start..][..W.next_multiple_of(8)]);
+        pack_group::<W>(group, &mut out[start..][..W.next_multiple_of(8)]);
         start += W;
     }
     if !rest.is_empty() {
-        let mut last = [T::default(); 8];
+        let mut last = [Default::default(); 8];
         last[..rest.len()].copy_from_slice(rest);
-        pack_group::<W, T>(&last, &mut out[start..][..W.next_multiple_of(8)]);
+        pack_group::<W>(&last, &mut out[start..][..W.next_multiple_of(8)]);
     }
 }
 
 /// Eight values of `W` bits to `W` bytes, and zeros up to a whole number of words. `W` is known when this is compiled, so every
 /// shift is a constant.
 #[inline(always)]
-fn pack_group<const W: usize, T: Residue>(values: &[T; 8], out: &mut [u8]) {
+fn pack_group<const W: usize>(values: &[impl Residue; 8], out: &mut [u8]) {
     let mut words = [0u64; 8];
     for i in 0..8 {
         let value: u64 = values[i].into();
@@ -87,14 +87,14 @@ fn pack_group<const W: usize, T: Residue>(values: &[T; 8], out: &mut [u8]) {
     }
 }
 
-fn unpack_groups<const W: usize, T: From<u64> + Copy>(packed: &[u8], values: &mut [T]) {
+fn unpack_groups<const W: usize>(packed: &[u8], values: &mut [u64]) {
     let (groups, rest) = values.as_chunks_mut::<8>();
     let n_groups = groups.len();
     for (i, group) in groups.iter_mut().enumerate() {
-        *group = unpack_at::<W>(&packed[i * W..]).map(T::from);
+        *group = unpack_at::<W>(&packed[i * W..]);
     }
     if !rest.is_empty() {
-        rest.copy_from_slice(&unpack_at::<W>(&packed[n_groups * W..]).map(T::from)[..rest.len()]);
+        rest.copy_from_slice(&unpack_at::<W>(&packed[n_groups * W..])[..rest.len()]);
     }
 }
 
@@ -117,13 +117,13 @@ fn unpack_group<const W: usize>(packed: &[u8]) -> [u64; 8] {
         *word = u64::from_le_bytes(*bytes);
     }
     let mut values = [0; 8];
-    for (i, value) in values.iter_mut().enumerate() {
+    for i in 0..8 {
         let (word, shift) = (i * W / 64, i * W % 64);
-        *value = words[word] >> shift;
+        let mut value = words[word] >> shift;
         if shift + W > 64 {
-            *value |= words[word + 1] << (64 - shift);
+            value |= words[word + 1] << (64 - shift);
         }
-        *value &= (1 << W) - 1;
+        values[i] = value & ((1 << W) - 1);
     }
     values
 }
