@@ -1,6 +1,6 @@
 //! The arithmetic of training on the CPU.
 //!
-//! Kernels work on slices of `f32` and on nothing else: no threads, no allocation beyond what a caller hands in, no knowledge of graphs.
+//! Kernels work on slices of `f32`, those of [`integers`] on whole numbers too, and on nothing else: no threads, no allocation beyond what a caller hands in, no knowledge of graphs.
 //! Each is written once over a vector of lanes ([`Isa`] says of how many) and compiled for every instruction set that the processor may
 //! have; which one runs is decided at run time. Results of one instruction set don't depend on the number of threads, because kernels
 //! have none: who calls them splits the work where it is not summed.
@@ -13,6 +13,7 @@ mod buffer;
 pub mod conv;
 pub mod dense;
 pub mod elementwise;
+pub mod integers;
 mod isa;
 mod layout;
 mod math;
