@@ -28,7 +28,7 @@ pub enum Partition {
         /// Shards of each client: with two and ten balanced labels, "two-digit clients".
         per_client: u32,
     },
-    /// One client a value of a column, for instance a user or a site.
+    /// One client a value of a column, for instance a user or a site; clients are in the order of their values.
     Key {
         /// Its name.
         column: String,

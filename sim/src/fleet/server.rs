@@ -201,10 +201,11 @@ impl<W: Workshop> Fleet<W> {
         };
         let position = open.terms.bases.iter().position(|base| *base == trained.base);
         let staleness = position.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        let members = open.terms.members;
+        let (members, round) = (open.terms.members, open.terms.round);
         let rotation = self.rotation(&open.terms);
         let masks = self.active.get_mut(&client).and_then(|active| active.kept.masks.take());
         let work = Work {
+            round,
             cohort,
             client,
             role: self.clients.role(client),

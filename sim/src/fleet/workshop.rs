@@ -18,6 +18,8 @@ pub struct Effort {
 /// A contribution that goes into a cohort's sum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
+    /// The round.
+    pub round: u32,
     /// The cohort.
     pub cohort: CohortId,
     /// Whose data.

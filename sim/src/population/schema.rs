@@ -36,6 +36,12 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("byzantine", &["share", "kind", "factor", "sigma"]),
 ];
 
+/// Every key of every section.
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    TOP.iter().chain(SECTIONS.iter().flat_map(|(_, keys)| *keys)).copied()
+}
+
 /// Refuses what no population has, and notes where everything stands.
 pub(super) fn check(root: &DeTable<'_>, locator: &mut Locator<'_>) -> Result<(), PopulationError> {
     for (key, value) in root {

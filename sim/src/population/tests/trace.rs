@@ -38,6 +38,9 @@ fn windows_are_those_of_the_file_and_repeat_with_its_length() {
 fn what_a_trace_tells_of_itself() {
     let trace = Trace::parse(TRACE, 3).expect("a trace");
     assert_eq!((trace.clients(), trace.length_s(), trace.most_at_once()), (3, 100, 2));
+    // Who comes when another leaves is not there with it.
+    let turns = Trace::parse(b"client,from_s,until_s\n0,0,10\n1,10,20\n", 2).expect("a trace");
+    assert_eq!(turns.most_at_once(), 1);
 }
 
 #[test]
@@ -103,8 +106,8 @@ proptest! {
         windows in proptest::collection::vec((0..3_u32, 1..20_u32, 1..20_u32), 1..30), at in 0..2000_u64,
     ) {
         // Made without overlaps: each line begins so many seconds after the last of its client.
-        let mut ends = [0; 3];
-        let mut lines = vec![(0, 0, 1), (1, 0, 1), (2, 0, 1)];
+        let mut ends = [1, 2, 3];
+        let mut lines = vec![(0, 0, 1), (1, 1, 2), (2, 2, 3)];
         for (client, after, long) in windows {
             let end = &mut ends[client as usize];
             lines.push((client, *end + after, *end + after + long));
