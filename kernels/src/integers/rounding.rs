@@ -64,7 +64,7 @@ impl Rounding {
         assert_eq!(random.len(), random_words(residues.len()), "there are words for all values");
         let high = self.residue(0.0, i32::MAX & !0xffff);
         let step = high - self.residue(0.0, i32::MIN);
-        // SAFETY: it indexes slices.
+        // SAFETY: it reads and writes whole groups, which are arrays.
         unsafe {
             dispatch(
                 isa,
@@ -74,7 +74,7 @@ impl Rounding {
                     random,
                     residues,
                 },
-            )
+            );
         }
     }
 
