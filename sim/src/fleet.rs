@@ -264,6 +264,10 @@ pub struct Fleet<W> {
     kept: BTreeMap<u32, Kept>,
     /// Clients that were drawn and are not done.
     engaged: BTreeSet<u32>,
+    /// Of those, clients that still have to do with the round before.
+    again: BTreeSet<u32>,
+    /// Of who is drawn.
+    draws: Chance,
     lives: u32,
     requests: u64,
     server_tick: Option<u64>,
@@ -308,6 +312,8 @@ impl<W: Workshop> Fleet<W> {
             active: BTreeMap::new(),
             kept: BTreeMap::new(),
             engaged: BTreeSet::new(),
+            again: BTreeSet::new(),
+            draws: Chance::new(setup.seed, "round 1"),
             lives: 0,
             requests: 0,
             server_tick: None,

@@ -33,6 +33,8 @@ pub(super) struct Kept {
     pub(super) progress: Option<(Digest, u64)>,
     /// The model on its disk.
     pub(super) fetched: Option<Digest>,
+    /// Times that its process was started.
+    pub(super) starts: u32,
     /// Residues on its disk are under these.
     pub(super) masks: Option<(ContributionId, CohortId, Masks)>,
 }
@@ -66,6 +68,8 @@ pub(super) struct Active {
     pub(super) kept: Kept,
     pub(super) clock: Clock,
     chance: Chance,
+    /// Of its link, and of what becomes of it. Its own, so that what others do, and masks, change nothing for it.
+    luck: Chance,
     /// The newest request of each kind, as the client knows it.
     pub(super) latest: BTreeMap<RequestKind, u64>,
     /// Requests that the server has not answered.
@@ -110,7 +114,8 @@ impl<W: Workshop> Fleet<W> {
         let agent = self.names.agent(client, &mut self.trust);
         // Fills in its keys, where there are any.
         self.names.identity(client, &mut self.trust);
-        let kept = self.kept.remove(&client).unwrap_or_default();
+        let mut kept = self.kept.remove(&client).unwrap_or_default();
+        kept.starts += 1;
         let policy = Policy {
             allow_plain: true,
             min_profile: self.setup.job.aggregation.profile,
@@ -124,16 +129,17 @@ impl<W: Workshop> Fleet<W> {
             life,
             session: Session::new(config, kept.snapshot.clone()),
             worked: kept.has_work(),
-            kept,
             clock: Clock {
                 ahead_ms: self.clients.skew_ms(client),
             },
-            chance: Chance::new(self.setup.seed, &format!("client {client} {life}")),
+            chance: Chance::new(self.setup.seed, &format!("c {client} {}", kept.starts)),
+            luck: Chance::new(self.setup.seed, &format!("l {client} {}", kept.starts)),
             latest: BTreeMap::new(),
             open: BTreeMap::new(),
             training: None,
             spent_j: 0.0,
             answer,
+            kept,
             tick: None,
         };
         self.active.insert(client, Box::new(active));
@@ -154,18 +160,34 @@ impl<W: Workshop> Fleet<W> {
 
     /// A message's way, in milliseconds. One that is lost is sent again after a pause that doubles (RFC 9002, section 6.2).
     pub(super) fn latency(&mut self, client: u32) -> u64 {
+        const MOST_LOST: u32 = 10;
         let link = self.clients.link(client);
         let (range, loss) = (link.latency_ms, link.loss);
-        let mut ms = self.chance.within(range);
+        let Some(active) = self.active.get_mut(&client) else {
+            return range.1;
+        };
+        let mut ms = active.luck.within(range);
         let mut pause = 3 * range.1.max(10);
-        for _ in 0..10 {
-            if !self.chance.per_mille((loss * 1000.0) as u64) {
+        for _ in 0..MOST_LOST {
+            if !happens(&mut active.luck, loss) {
                 break;
             }
             ms += pause;
             pause *= 2;
         }
         ms
+    }
+
+    /// Draws, for this client, whether something happens that has this probability.
+    pub(super) fn strikes(&mut self, client: u32, probability: f64) -> bool {
+        self.active
+            .get_mut(&client)
+            .is_some_and(|active| happens(&mut active.luck, probability))
+    }
+
+    /// Draws a number below `below` for this client.
+    pub(super) fn draw(&mut self, client: u32, below: u64) -> u64 {
+        self.active.get_mut(&client).map_or(0, |active| active.luck.below(below))
     }
 
     pub(super) fn client_tick(&mut self, client: u32, life: u32) {
@@ -256,7 +278,7 @@ impl<W: Workshop> Fleet<W> {
                 if let Some(active) = self.active.get_mut(&client) {
                     active.kept.masks = masks.map(|masks| (contribution, cohort, masks));
                 }
-                let ms = ENCODING_MS + self.chance.below(ENCODING_MS);
+                let ms = ENCODING_MS + self.draw(client, ENCODING_MS);
                 self.after(
                     ms,
                     Happening::News(Box::new((client, life, News::Encoded { contribution, cohort }))),
@@ -334,9 +356,7 @@ impl<W: Workshop> Fleet<W> {
     pub(super) fn retire(&mut self, client: u32) {
         let Some(active) = self.active.remove(&client) else { return };
         let kept = active.kept;
-        if kept.has_work() || kept.trained.is_some() || kept.snapshot != Snapshot::default() {
-            self.kept.insert(client, kept);
-        }
+        self.kept.insert(client, kept);
     }
 
     /// Sends a client's request.
@@ -382,6 +402,11 @@ impl<W: Workshop> Fleet<W> {
         };
         kept.trained.filter(|trained| trained.contribution == contribution)
     }
+}
+
+fn happens(chance: &mut Chance, probability: f64) -> bool {
+    const PARTS: u64 = 1_000_000;
+    (chance.below(PARTS) as f64) < probability * PARTS as f64
 }
 
 fn spent_of(snapshot: &Snapshot) -> Vec<aimass_protocol::message::agent::Held> {

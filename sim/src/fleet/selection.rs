@@ -4,6 +4,7 @@ use aimass_federation::coordinator::{Event, PhaseName};
 use aimass_protocol::job::RoundMode;
 
 use super::{Fleet, Happening, Selection, Workshop};
+use crate::chance::Chance;
 
 /// Places that are free are looked at so often.
 pub(super) const LOOK_AGAIN_MS: u64 = 5_000;
@@ -39,6 +40,20 @@ impl<W: Workshop> Fleet<W> {
         u32::try_from(self.clients.len()).unwrap_or(u32::MAX)
     }
 
+    /// A round begins: who works for it is drawn. Where all wait for it, that is a matter of the round and of who is there alone, not of what is left of
+    /// the round before.
+    pub(super) fn begin_round(&mut self) {
+        if self.setup.selection != Selection::Uniform {
+            return;
+        }
+        if self.setup.job.round.mode != RoundMode::Async {
+            self.engaged.clear();
+            self.again.clear();
+            self.draws = Chance::new(self.setup.seed, &format!("round {}", self.round + 1));
+        }
+        self.select();
+    }
+
     /// Draws clients for free places.
     pub(super) fn select(&mut self) {
         if self.setup.selection != Selection::Uniform {
@@ -61,19 +76,23 @@ impl<W: Workshop> Fleet<W> {
         let n = u64::from(self.n_clients());
         while self.engaged.len() < max {
             let drawn = (0..DRAWS).find_map(|_| {
-                let client = u32::try_from(self.chance.below(n)).unwrap_or(0);
-                let is_free = !self.engaged.contains(&client) && !self.active.contains_key(&client) && !self.is_waiting(client);
+                let client = u32::try_from(self.draws.below(n)).unwrap_or(0);
                 let is_there = || {
                     self.clients
                         .window(client, self.now)
                         .is_some_and(|window| window.from_ms <= self.now)
                 };
-                (is_free && is_there()).then_some(client)
+                (!self.engaged.contains(&client) && is_there()).then_some(client)
             });
             let Some(client) = drawn else { return };
             self.engaged.insert(client);
-            let ms = self.chance.below(WAKES_WITHIN_MS);
-            self.after(ms, Happening::Wake { client });
+            if self.active.contains_key(&client) {
+                // It is told first what became of its last contribution.
+                self.again.insert(client);
+            } else {
+                let ms = self.draws.below(WAKES_WITHIN_MS);
+                self.after(ms, Happening::Wake { client });
+            }
         }
     }
 
@@ -108,6 +127,9 @@ impl<W: Workshop> Fleet<W> {
 
     /// A client that was drawn is done, or gone.
     pub(super) fn disengage(&mut self, client: u32) {
+        if self.again.remove(&client) {
+            return self.after(1, Happening::Wake { client });
+        }
         if self.engaged.remove(&client) {
             self.select();
         }

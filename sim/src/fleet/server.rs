@@ -327,8 +327,11 @@ impl<W: Workshop> Fleet<W> {
     }
 
     pub(super) fn announced(&mut self, event: Event) {
+        let is_published = matches!(event, Event::Published { .. });
         self.tell_server(event);
-        self.select();
+        if is_published {
+            self.begin_round();
+        }
     }
 
     /// An allowed upload begins.

@@ -183,6 +183,20 @@ fn masks_come_off_also_where_clients_are_lost() {
 }
 
 #[test]
+fn masks_change_nothing_of_who_takes_part() {
+    let run = |mode| {
+        let mut setup = setup(RoundMode::Sync, 4, 9, 12);
+        setup.job.aggregation.mode = mode;
+        setup.job.aggregation.floor = 5;
+        setup.job.round.min = 5;
+        setup.dropout.training = 0.1;
+        let rounds = all(&mut fleet(setup, &Population::default(), 60, 10.0));
+        rounds.into_iter().map(|round| round.published.model).collect::<Vec<_>>()
+    };
+    assert_eq!(run(AggregationMode::Secure), run(AggregationMode::Plain));
+}
+
+#[test]
 fn asynchronous_rounds_have_stale_contributions_and_short_ones_partial_work() {
     let mut slow = Population::default();
     slow.devices[0].spread = 0.8;

@@ -21,7 +21,7 @@ impl<W: Workshop> Fleet<W> {
         let whole_ms = PREPARES_MS + (1000.0 * effort.gflop / self.clients.gflops(client).max(1e-6)) as u64;
         self.counts.trainings += 1;
         let now = self.now;
-        let drops_out = self.happens(self.setup.dropout.training);
+        let drops_out = self.strikes(client, self.setup.dropout.training);
         let Some(active) = self.active.get_mut(&client) else { return };
         let before_ms = active.kept.progress.filter(|(of, _)| *of == base).map_or(0, |(_, done)| done);
         let left_ms = whole_ms.saturating_sub(before_ms).max(1);
@@ -35,7 +35,7 @@ impl<W: Workshop> Fleet<W> {
             all_ms: before_ms + left_ms,
         });
         if drops_out {
-            let at = now + self.chance.below((ends - now).max(1));
+            let at = now + self.draw(client, (ends - now).max(1));
             self.at(
                 at,
                 Happening::Leave {
@@ -94,12 +94,6 @@ impl<W: Workshop> Fleet<W> {
         self.tell_client(client, news);
     }
 
-    /// Draws with this probability.
-    fn happens(&mut self, probability: f64) -> bool {
-        const PARTS: u64 = 1_000_000;
-        (self.chance.below(PARTS) as f64) < probability * PARTS as f64
-    }
-
     /// Counts energy.
     pub(super) fn spend(&mut self, client: u32, train_ms: u64, bytes: u64) {
         let joules = self.clients.energy_j(client, train_ms, bytes);
@@ -111,7 +105,7 @@ impl<W: Workshop> Fleet<W> {
 
     /// Whether the client is lost as it begins to upload.
     pub(super) fn drops_out_of_upload(&mut self, client: u32, life: u32) -> bool {
-        let drops_out = self.happens(self.setup.dropout.upload);
+        let drops_out = self.strikes(client, self.setup.dropout.upload);
         if drops_out {
             self.leave(client, life, true);
         }
@@ -129,6 +123,8 @@ impl<W: Workshop> Fleet<W> {
             active.kept.progress = Some((running.base, running.before_ms + now - running.since));
         }
         let had_work = active.kept.has_work();
+        let (from, to) = self.setup.dropout.back_after_s;
+        let away_ms = 1000 * (from + self.draw(client, to.saturating_sub(from) + 1));
         if let Some(running) = running {
             self.spend(client, now - running.since, 0);
         }
@@ -137,11 +133,7 @@ impl<W: Workshop> Fleet<W> {
         // A process that ends says so; one that drops out does not.
         let ms = if drops_out { IDLE_MS } else { 0 };
         self.after(ms, Happening::Gone { client, life });
-        let back_at = if drops_out {
-            now + 1000 * self.chance.within(self.setup.dropout.back_after_s)
-        } else {
-            now + 1
-        };
+        let back_at = if drops_out { now + away_ms } else { now + 1 };
         if (had_work || self.setup.selection == Selection::Arrival)
             && let Some(window) = self.clients.window(client, back_at)
         {

@@ -336,11 +336,11 @@ pub(super) fn text(summary: &Summary, folder: Option<&Path>) -> String {
         crate::output::bytes(summary.bytes_down)
     ));
     lines.push(format!(
-        "work      {} trainings, {} contributions, {} lost clients, {:.0} kJ",
+        "work      {} trainings, {} contributions, {} lost clients, {}",
         summary.trainings,
         summary.contributions,
         summary.dropped,
-        summary.energy_j / 1000.0
+        joules(summary.energy_j)
     ));
     if let Some(cosine) = summary.canary_cosine {
         lines.push(format!("canaries  {cosine:.4}, mean cosine with the steps that they were in"));
@@ -350,6 +350,14 @@ pub(super) fn text(summary: &Summary, folder: Option<&Path>) -> String {
         lines.push(format!("report    {}", folder.join("report.html").display()));
     }
     lines.join("\n")
+}
+
+fn joules(n: f64) -> String {
+    if n < 10_000.0 {
+        format!("{n:.0} J")
+    } else {
+        format!("{:.0} kJ", n / 1000.0)
+    }
 }
 
 /// Whether runs go on.
