@@ -22,7 +22,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aimass_kernels::Isa;
+use aimass_kernels::{Isa, Team};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -44,6 +44,7 @@ type Key = (Vec<Vec<usize>>, Mode);
 pub(crate) struct Compiled {
     graph: Graph,
     isa: Isa,
+    team: Team,
     sources: Sources,
     plans: HashMap<Key, Arc<Plan>>,
     memory: Memory,
@@ -54,7 +55,7 @@ pub(crate) struct Compiled {
 /// Bytes that a step of a program takes on the CPU at the peak: see [`Cost::peak_bytes`](crate::inspect::Cost::peak_bytes). And the nodes
 /// of the graph that the interpreter runs, by their places.
 pub(crate) fn estimate(graph: &Graph, program: Program, mode: Mode, moments: usize) -> (u64, Vec<usize>) {
-    let plan = build::plan(graph, program, mode, Isa::best(), moments == 0);
+    let plan = build::plan(graph, program, mode, Isa::best(), 1, moments == 0);
     (plan.bytes(graph, moments), plan.interpreted_nodes())
 }
 
@@ -70,6 +71,7 @@ impl Compiled {
         }
         Self {
             isa: Isa::best(),
+            team: Team::alone(),
             sources,
             update: Update::new(optimizer, graph.sources.len()),
             graph,
@@ -91,6 +93,18 @@ impl Compiled {
         self
     }
 
+    /// From now on steps and forward passes are done by so many threads together; what they give is the same to the last bit.
+    pub(crate) fn set_threads(&mut self, threads: usize) {
+        if threads != self.team.threads() {
+            self.set_team(Team::new(threads));
+        }
+    }
+
+    pub(crate) fn set_team(&mut self, team: Team) {
+        self.team = team;
+        self.plans.clear();
+    }
+
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -110,7 +124,7 @@ impl Compiled {
             self.plans.clear();
         }
         let program = self.graph.plan(shapes, mode)?;
-        let plan = build::plan(&self.graph, program, mode, self.isa, self.update.is_plain());
+        let plan = build::plan(&self.graph, program, mode, self.isa, self.team.threads(), self.update.is_plain());
         if let Some(limit_bytes) = self.memory_limit {
             check_memory(plan.bytes(&self.graph, self.update.moments_a_weight()), limit_bytes)?;
         }
@@ -140,7 +154,7 @@ impl Compiled {
             self.memory.load(plan, slot, array);
         }
         for (i, node) in plan.nodes.iter().enumerate() {
-            self.memory.forward(plan, i, node, &self.sources, self.isa, noise)?;
+            self.memory.forward(plan, i, node, &self.sources, self.isa, &self.team, noise)?;
         }
         self.collect(plan, &feed)
     }
@@ -188,9 +202,9 @@ impl Compiled {
         self.memory.seed(&plan, &by_outputs, &mut self.sources, self.update.targets(alpha));
         for (i, node) in plan.nodes.iter().enumerate().rev() {
             let targets = self.update.targets(alpha);
-            self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa)?;
+            self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa, &self.team)?;
         }
-        let gradient_norm = self.update.finish(&self.graph, &plan, &mut self.sources, self.isa)?;
+        let gradient_norm = self.update.finish(&self.graph, &plan, &mut self.sources, self.isa, &self.team)?;
         for (source, slot) in &plan.program.buffers {
             if let Some(values) = self.memory.floats(&plan, *slot) {
                 self.sources.values[*source].copy_from_slice(values);

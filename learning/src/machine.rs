@@ -60,6 +60,13 @@ impl<B: Backend> Machine<B> {
         }
     }
 
+    /// See [`Compiled::set_threads`]; the interpreter has those of the process.
+    pub(crate) fn set_threads(&mut self, threads: usize) {
+        if let Self::Compiled(compiled) = self {
+            compiled.set_threads(threads);
+        }
+    }
+
     /// Vectors that the optimizer keeps a weight.
     pub(crate) fn moments_a_weight(&self) -> usize {
         match self {

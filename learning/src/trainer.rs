@@ -1,5 +1,7 @@
 //! A model being trained, step by step.
 
+use std::num::NonZeroUsize;
+
 use aimass_onnx::{Model, ParamLayout};
 use burn_backend::Backend;
 use rand_chacha::ChaCha20Rng;
@@ -121,6 +123,11 @@ impl<B: Backend> Trainer<B> {
         let moments = self.machine.moments_a_weight();
         let floats = (self.base.len() as u64).saturating_mul(2 + moments as u64);
         check_memory(floats.saturating_mul(4), limit_bytes.unwrap_or(u64::MAX))
+    }
+
+    /// From now on so many threads work on a step together, on the CPU; 1 before. The weights are the same to the last bit for any number.
+    pub fn set_threads(&mut self, threads: NonZeroUsize) {
+        self.machine.set_threads(threads.get());
     }
 
     /// Steps done.

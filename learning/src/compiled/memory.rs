@@ -1,11 +1,11 @@
 //! The arena of a plan at work: runs its nodes, forward and backward.
 
-use aimass_kernels::{Buffer, Isa, Target};
+use aimass_kernels::{Buffer, Isa, Target, Team};
 use rand_chacha::ChaCha20Rng;
 
 use super::arena::split;
 use super::ops::interpreted::{Interpreted, Operand, Tape, floats};
-use super::ops::{self, Op, Reads, WRITES};
+use super::ops::{self, Op, Reads, WRITES, in_parts};
 use super::plan::{MOST, Node, Place, Plan, Seed, Way};
 use super::sources::Sources;
 use super::update::Targets;
@@ -113,6 +113,7 @@ impl Memory {
         node: &Node,
         sources: &Sources,
         isa: Isa,
+        team: &Team,
         noise: &mut ChaCha20Rng,
     ) -> Result<(), TrainError> {
         let op = match &node.op {
@@ -131,6 +132,7 @@ impl Memory {
         let ([o0, o1, o2, o3, o4, o5, kept, scratch], rest) = split(&mut self.arena, &writes);
         op.forward(ops::Forward {
             isa,
+            team,
             reads: Reads {
                 rest,
                 node,
@@ -219,6 +221,7 @@ impl Memory {
         sources: &mut Sources,
         mut targets: Targets<'_>,
         isa: Isa,
+        team: &Team,
     ) -> Result<(), TrainError> {
         let Some(backward) = &node.backward else { return Ok(()) };
         let op = match &node.op {
@@ -249,6 +252,7 @@ impl Memory {
         let ([w0, w1, w2, w3, w4, w5, scratch, kept], rest) = split(&mut self.arena, &writes);
         op.backward(ops::Backward {
             isa,
+            team,
             reads: Reads {
                 rest,
                 node,
@@ -275,7 +279,8 @@ impl Memory {
                 Way::Add { made, to } => {
                     let to = [to.clone()];
                     let ([to], rest) = split(&mut self.arena, &to);
-                    add(to, rest.get(made), 1.0);
+                    let made = rest.get(made);
+                    in_parts(team, to, Buffer::LINE, |at, to| add(to, &made[at..at + to.len()], 1.0));
                 }
                 Way::AddToTarget { made, source } => {
                     let alpha = targets.alpha(plan, *source);

@@ -1,6 +1,6 @@
 //! Whole networks by the compiled plan against the interpreter, with every optimizer.
 
-use aimass_kernels::Isa;
+use aimass_kernels::{Isa, Team};
 use aimass_onnx::build::{Cell, InitialWeights, LeNet, McMahanCnn, RecurrentLm, ResNet18, Stack, TransformerClassifier, mlp};
 use aimass_onnx::{Model, ParamKind};
 use rand_chacha::ChaCha20Rng;
@@ -354,5 +354,58 @@ fn what_is_no_number_stays_visible() {
             .expect("outputs");
         let first = &outputs[0].as_floats().expect("floats")[..5];
         assert!(first.iter().all(|v| v.is_nan()), "{first:?}");
+    }
+}
+
+/// All weights after five steps, the last on a smaller batch.
+fn trained(model: &Model, shape: &[usize], isa: Isa, threads: usize, config: &OptimizerConfig) -> Vec<u32> {
+    let layout = testing::layout(model);
+    let graph = Graph::new(model, Some(&layout)).expect("a graph");
+    let mut compiled = Compiled::new(graph, config.clone()).with_isa(isa);
+    // Everything that can be cut is.
+    compiled.set_team(Team::new(threads).cutting_from(0));
+    let noise = || ChaCha20Rng::from_seed([5; 32]);
+    for step in 0..5 {
+        let mut shape = shape.to_vec();
+        shape[0] -= usize::from(step == 4);
+        let x = inputs(compiled.graph(), &shape, step);
+        compiled.step(x, true, &mut noise(), gradient).expect("a step");
+    }
+    let mut weights = vec![0.0; layout.n_weights()];
+    compiled.read_weights(&mut weights);
+    weights.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn any_number_of_threads_learns_the_same_bits() {
+    let adam = OptimizerConfig {
+        rule: Rule::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-3,
+            decoupled: true,
+        },
+        clip_norm: Some(0.5),
+        ..OptimizerConfig::sgd(0.001)
+    };
+    let mut all = networks();
+    all.retain(|(name, ..)| *name != "resnet18");
+    let narrow = ResNet18 {
+        width: 8,
+        ..ResNet18::default()
+    };
+    all.push(("narrow resnet18", narrow.build(weights()).expect("it is built"), vec![3, 3, 32, 32]));
+    // Rows enough for products that are cut by rows.
+    all.push(("wide mlp", mlp(&[70, 130, 90, 5], 1), vec![270, 70]));
+    for (name, model, shape) in all {
+        for isa in Isa::available() {
+            for config in [OptimizerConfig::sgd(0.01), adam.clone()] {
+                let alone = trained(&model, &shape, isa, 1, &config);
+                for threads in [2, 3] {
+                    let found = trained(&model, &shape, isa, threads, &config);
+                    assert!(found == alone, "{name} ({isa:?}, {:?}): {threads} threads", config.rule);
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The optimizer of a plan: where gradients go, and how they move weights.
 
 use aimass_kernels::optimizer::{self, sum_of_squares};
-use aimass_kernels::{Buffer, Isa};
+use aimass_kernels::team::{cut, ranges};
+use aimass_kernels::{Buffer, Isa, Team};
 
 use super::plan::Plan;
 use super::sources::Sources;
@@ -92,13 +93,13 @@ impl Update {
 
     /// Moves what has not moved yet. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not finite
     /// is refused, and nothing moves.
-    pub(super) fn finish(&mut self, graph: &Graph, plan: &Plan, sources: &mut Sources, isa: Isa) -> Result<Option<f64>, TrainError> {
+    pub(super) fn finish(&mut self, graph: &Graph, plan: &Plan, sources: &mut Sources, isa: Isa, team: &Team) -> Result<Option<f64>, TrainError> {
         let waiting: Vec<usize> = (0..plan.trained.len()).filter(|&i| plan.trained[i] && !plan.fused[i]).collect();
         let mut scale = 1.0;
         let mut norm = None;
         if let Some(clip) = self.config.clip_norm {
-            let squares: f64 = waiting.iter().map(|&i| sum_of_squares(isa, &self.gradients[i])).sum();
-            let found = squares.sqrt();
+            let total: f64 = waiting.iter().map(|&i| squares(team, isa, &self.gradients[i])).sum();
+            let found = total.sqrt();
             norm = Some(found);
             // Scaling what is not finite would make every weight NaN.
             if !found.is_finite() {
@@ -127,7 +128,16 @@ impl Update {
         }
         for i in waiting {
             let mut moments: Vec<&mut [f32]> = self.moments.iter_mut().map(|moment| &mut moment.values[i][..]).collect();
-            step.apply(isa, &mut sources.values[i], &self.gradients[i], &mut moments);
+            let (mut weights, mut gradient) = (&mut sources.values[i][..], &self.gradients[i][..]);
+            let parts = ranges(weights.len(), team.parts_of_values(weights.len(), weights.len()), Buffer::LINE);
+            let parts = parts.map(|range| {
+                let (some, rest) = gradient.split_at(range.len());
+                gradient = rest;
+                let moments: Vec<&mut [f32]> = moments.iter_mut().map(|moment| cut(moment, range.len())).collect();
+                (cut(&mut weights, range.len()), some, moments)
+            });
+            let parts: Vec<_> = parts.collect();
+            team.each(parts, |(weights, gradient, mut moments)| step.apply(isa, weights, gradient, &mut moments));
         }
         Ok(norm)
     }
@@ -169,6 +179,24 @@ impl Update {
         }
         Ok(())
     }
+}
+
+/// Values whose squares are summed at once: sums of such are added in order, whoever makes them.
+const SUMMED: usize = 1 << 16;
+
+fn squares(team: &Team, isa: Isa, values: &[f32]) -> f64 {
+    let stretches = values.len().div_ceil(SUMMED);
+    let mut sums = vec![0.0; stretches];
+    let (mut rest, mut parts) = (&mut sums[..], Vec::new());
+    for range in ranges(stretches, team.parts_of_values(values.len(), stretches), 1) {
+        parts.push((&values[range.start * SUMMED..], cut(&mut rest, range.len())));
+    }
+    team.each(parts, |(values, sums)| {
+        for (sum, values) in sums.iter_mut().zip(values.chunks(SUMMED)) {
+            *sum = sum_of_squares(isa, values);
+        }
+    });
+    sums.iter().sum()
 }
 
 fn rule(rule: Rule) -> optimizer::Rule {
