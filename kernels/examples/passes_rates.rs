@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aimass_kernels::batch_norm::{BatchNorm, Gradients, ScaleAndBias};
 use aimass_kernels::elementwise::{Binary, Function, Operand, Reads, binary, binary_gradient};
-use aimass_kernels::optimizer::{Rule, Step, sum_of_squares};
+use aimass_kernels::optimizer::{Rule, Step, Terms, sum_of_squares};
 use aimass_kernels::permute::{permute, sum_to, to_channels_first, to_channels_last};
 use aimass_kernels::pool::{AveragePool, MaxPool, PoolShape};
 use aimass_kernels::rows::{CrossEntropy, RowNorm, Softmax};
@@ -108,7 +108,7 @@ fn optimizers(bench: &Bench) {
         };
         bench.rate(&format!("optimizer {name} of {n}"), streams * n, || {
             let mut kept: Vec<&mut [f32]> = moments.iter_mut().take(rule.moments()).map(|m| &mut **m).collect();
-            step.apply(bench.isa, &mut weights, &gradient, &mut kept);
+            step.apply(bench.isa, &mut weights, &gradient, &mut kept, Terms::default());
         });
     }
     bench.rate(&format!("optimizer sum of squares of {n}"), n, || {

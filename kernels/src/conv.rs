@@ -152,6 +152,13 @@ impl Conv {
         ]
     }
 
+    /// Bytes that the plan itself takes: where pixels and windows begin.
+    pub fn plan_bytes(&self) -> usize {
+        let windows = self.sparse.as_ref().map_or(0, |sparse| size_of_val(&sparse.order[..]));
+        let turned = self.turned.as_ref().map_or(0, |conv| conv.plan_bytes());
+        size_of_val(&self.pixels[..]) + windows + turned
+    }
+
     /// Products and sums of a pass over so many images, two operations each; padding counts. The same in all three directions.
     pub fn operations(&self, images: usize) -> f64 {
         let pixels = images * self.made[0] * self.made[1];

@@ -54,8 +54,8 @@ pub(crate) struct Compiled {
 
 /// Bytes that a step of a program takes on the CPU at the peak: see [`Cost::peak_bytes`](crate::inspect::Cost::peak_bytes). And the nodes
 /// of the graph that the interpreter runs, by their places.
-pub(crate) fn estimate(graph: &Graph, program: Program, mode: Mode, moments: usize) -> (u64, Vec<usize>) {
-    let plan = build::plan(graph, program, mode, Isa::best(), 1, moments == 0);
+pub(crate) fn estimate(graph: &Graph, program: Program, mode: Mode, moments: usize, gathered: bool) -> (u64, Vec<usize>) {
+    let plan = build::plan(graph, program, mode, Isa::best(), 1, moments == 0 && !gathered);
     (plan.bytes(graph, moments), plan.interpreted_nodes())
 }
 
@@ -126,7 +126,7 @@ impl Compiled {
         let program = self.graph.plan(shapes, mode)?;
         let plan = build::plan(&self.graph, program, mode, self.isa, self.team.threads(), self.update.is_plain());
         if let Some(limit_bytes) = self.memory_limit {
-            check_memory(plan.bytes(&self.graph, self.update.moments_a_weight()), limit_bytes)?;
+            check_memory(plan.bytes(&self.graph, self.update.vectors()), limit_bytes)?;
         }
         let plan = Arc::new(plan);
         self.plans.insert(key, plan.clone());
@@ -204,7 +204,10 @@ impl Compiled {
             let targets = self.update.targets(alpha);
             self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa, &self.team)?;
         }
-        let gradient_norm = self.update.finish(&self.graph, &plan, &mut self.sources, self.isa, &self.team)?;
+        let reached = plan.reached(&by_outputs);
+        let gradient_norm = self
+            .update
+            .finish(&self.graph, &plan, &reached, &mut self.sources, self.isa, &self.team)?;
         for (source, slot) in &plan.program.buffers {
             if let Some(values) = self.memory.floats(&plan, *slot) {
                 self.sources.values[*source].copy_from_slice(values);
@@ -231,6 +234,16 @@ impl Compiled {
     /// The same for running statistics.
     pub(crate) fn set_buffers(&mut self, flat: &[f32]) {
         self.sources.set(&self.graph, flat, GraphSource::buffer);
+    }
+
+    /// What the proximal term pulls to from now on: a flat vector of all weights.
+    pub(crate) fn set_anchor(&mut self, flat: &[f32]) {
+        self.update.set_anchor(&self.graph, flat);
+    }
+
+    /// What is added to every gradient from now on: a flat vector of all weights.
+    pub(crate) fn set_correction(&mut self, flat: Option<&[f32]>) {
+        self.update.set_correction(&self.graph, flat);
     }
 
     /// The optimizer's moments as flat vectors of `n_weights` each; zero where there was no step yet.

@@ -202,12 +202,13 @@ impl Tile {
             4 => self.run::<V, 4, N>(),
             5 => self.run::<V, 5, N>(),
             6 => self.run::<V, 6, N>(),
-            7 => self.run::<V, 7, N>(),
-            8 => self.run::<V, 8, N>(),
-            9 => self.run::<V, 9, N>(),
-            10 => self.run::<V, 10, N>(),
-            11 => self.run::<V, 11, N>(),
-            _ => self.run::<V, 12, N>(),
+            7 if V::REGISTERS == 32 => self.run::<V, 7, N>(),
+            8 if V::REGISTERS == 32 => self.run::<V, 8, N>(),
+            9 if V::REGISTERS == 32 => self.run::<V, 9, N>(),
+            10 if V::REGISTERS == 32 => self.run::<V, 10, N>(),
+            11 if V::REGISTERS == 32 => self.run::<V, 11, N>(),
+            12 if V::REGISTERS == 32 => self.run::<V, 12, N>(),
+            rows => unreachable!("a tile of {rows} rows with {} registers", V::REGISTERS),
         }
     }
 

@@ -103,6 +103,7 @@ pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, thread
     }
     Plan {
         nodes,
+        roots: builder.roots,
         places,
         seeds,
         layouts,

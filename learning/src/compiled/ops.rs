@@ -51,6 +51,11 @@ pub(super) trait Operation: Debug + Send + Sync {
     /// With a team of so many threads.
     fn needs(&self, threads: usize) -> Needs;
 
+    /// Bytes that it takes itself, where they grow with shapes.
+    fn plan_bytes(&self) -> usize {
+        0
+    }
+
     /// How it wants an input that is a source; plain where `None`.
     fn layout(&self, _input: usize) -> Option<Layout> {
         None

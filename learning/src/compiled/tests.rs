@@ -88,6 +88,16 @@ fn compare(name: &str, model: &Model, shapes: &[Vec<usize>], config: &OptimizerC
         .collect();
     interpreter.set_weights(&begun);
     compiled.set_weights(&begun);
+    if config.proximal > 0.0 {
+        // Both terms of federated rules, or the proximal one alone.
+        let device = interpreter.device().clone();
+        optimizer.set_anchor(&interpreter.graph().sources, &begun, &device);
+        compiled.set_anchor(&begun);
+        let correction: Vec<f32> = begun.iter().map(|_| 0.1 * random.next()).collect();
+        let correction = Some(&correction[..]).filter(|_| config.proximal > 1.0);
+        optimizer.set_correction(&interpreter.graph().sources, correction, &device);
+        compiled.set_correction(correction);
+    }
     let noise = || ChaCha20Rng::from_seed([5; 32]);
     for (step, shape) in shapes.iter().enumerate() {
         let x = inputs(interpreter.graph(), shape, step as u64);
@@ -136,6 +146,10 @@ fn networks_learn_the_same() {
 fn every_optimizer_moves_the_same() {
     let rules = [
         Rule::Sgd {
+            momentum: 0.0,
+            nesterov: false,
+        },
+        Rule::Sgd {
             momentum: 0.9,
             nesterov: false,
         },
@@ -171,11 +185,18 @@ fn every_optimizer_moves_the_same() {
     let shapes = [vec![7, 20], vec![7, 20], vec![2, 20], vec![1, 20]];
     let mut wrong = Vec::new();
     for rule in rules {
-        for (weight_decay, clip_norm) in [(0.0, None), (0.01, Some(0.1))] {
+        for (weight_decay, clip_norm, proximal) in [
+            (0.0, None, 0.0),
+            (0.01, Some(0.1), 0.0),
+            (0.0, None, 0.5),
+            (0.01, None, 2.0),
+            (0.01, Some(0.1), 2.0),
+        ] {
             let config = OptimizerConfig {
                 rule,
                 weight_decay,
                 clip_norm,
+                proximal,
                 schedule: Schedule::Constant,
                 lr: 0.05,
             };
@@ -222,6 +243,7 @@ fn optimizers_and_shapes_that_change_move_every_kind_of_weight_the_same() {
                 rule,
                 weight_decay: if rule == momentum { 0.01 } else { 0.0 },
                 clip_norm: None,
+                proximal: 0.0,
                 schedule: Schedule::Constant,
                 // Large enough that what moves is more than rounding.
                 lr: if rule == adam { 0.02 } else { 0.5 },
@@ -406,6 +428,119 @@ fn any_number_of_threads_learns_the_same_bits() {
                     assert!(found == alone, "{name} ({isa:?}, {:?}): {threads} threads", config.rule);
                 }
             }
+        }
+    }
+}
+
+/// `y = x w` of one weight, which is 2.
+fn one_weight() -> (Model, aimass_onnx::ParamLayout) {
+    let model = testing::model(17, &[1, 1], vec![node("MatMul", &["x", "w"], "y", vec![])], vec![floats("w", &[1, 1], &[2.0])]);
+    let layout = testing::layout(&model);
+    (model, layout)
+}
+
+/// FedProx and SCAFFOLD against figures by hand: the gradient is 1, the rate 1/2, all figures are exact.
+#[test]
+fn federated_terms_are_those_of_the_papers() {
+    let (model, layout) = one_weight();
+    let graph = || Graph::new(&model, Some(&layout)).expect("a graph");
+    let sgd = OptimizerConfig::sgd(0.5);
+    let proximal = OptimizerConfig {
+        proximal: 0.25,
+        ..sgd.clone()
+    };
+    let clipped = OptimizerConfig {
+        clip_norm: Some(0.5),
+        ..proximal.clone()
+    };
+    for (config, correction, expected) in [
+        (sgd, Some(0.5), [1.25, 0.5, -0.25]),
+        // w - 1/2 (1 + 1/4 (w - 2))
+        (proximal.clone(), None, [1.5, 1.0625, 0.679_687_5]),
+        (proximal, Some(0.5), [1.25, 0.593_75, 0.019_531_25]),
+        // 1 + 1/4 (w - 2) is 1, 7/8, 3/4: clipped to 1/2, the correction behind that.
+        (clipped, Some(0.5), [1.5, 1.0, 0.5]),
+    ] {
+        let mut compiled = Compiled::new(graph(), config.clone());
+        let mut interpreter = Executor::<Cpu>::new(graph());
+        let mut optimizer = Optimizer::<Cpu>::new(config.clone());
+        let device = interpreter.device().clone();
+        let correction = correction.map(|c| [c]);
+        let correction = correction.as_ref().map(|c| &c[..]);
+        compiled.set_anchor(&[2.0]);
+        compiled.set_correction(correction);
+        optimizer.set_anchor(&interpreter.graph().sources, &[2.0], &device);
+        optimizer.set_correction(&interpreter.graph().sources, correction, &device);
+        for (step, expected) in expected.into_iter().enumerate() {
+            let x = || vec![Array::floats(vec![1, 1], vec![1.0]).expect("a value")];
+            let noise = || ChaCha20Rng::from_seed([5; 32]);
+            let one = |_: &[Array]| Ok(vec![Some(vec![1.0])]);
+            let found = compiled.step(x(), true, &mut noise(), one).expect("a step");
+            interpreter.step(x(), true, &mut optimizer, &mut noise(), one).expect("a step");
+            let (mut a, mut b) = ([0.0], [0.0]);
+            compiled.read_weights(&mut a);
+            interpreter.read_weights(&mut b).expect("weights");
+            assert_eq!((a[0], b[0]), (expected, expected), "{config:?}, {correction:?}, step {step}");
+            if config.clip_norm.is_some() {
+                assert_eq!(found.gradient_norm, Some([1.0, 0.875, 0.75][step]));
+            }
+        }
+    }
+}
+
+/// As where PyTorch has no gradient: neither decay nor momentum nor a federated term moves what the loss does not read.
+#[test]
+fn a_weight_without_a_gradient_stays() {
+    let both = testing::model(
+        17,
+        &[1, 1],
+        vec![node("MatMul", &["x", "w"], "y", vec![]), node("MatMul", &["x", "v"], "z", vec![])],
+        vec![floats("w", &[1, 1], &[2.0]), floats("v", &[1, 1], &[3.0])],
+    );
+    let mut proto = both.proto().clone();
+    let graph = proto.graph.as_mut().expect("a graph");
+    let mut other = graph.output[0].clone();
+    "z".clone_into(&mut other.name);
+    graph.output.push(other);
+    let model = Model::from_proto(proto).expect("a model");
+    let layout = testing::layout(&model);
+    let names = ["y".to_owned(), "z".to_owned()];
+    let graph = || Graph::with_outputs(&model, Some(&layout), &names).expect("a graph");
+    let momentum = Rule::Sgd {
+        momentum: 0.5,
+        nesterov: false,
+    };
+    let decaying = OptimizerConfig {
+        rule: momentum,
+        weight_decay: 0.5,
+        proximal: 0.5,
+        clip_norm: Some(10.0),
+        ..OptimizerConfig::sgd(0.5)
+    };
+    for config in [OptimizerConfig::sgd(0.5), decaying] {
+        let mut compiled = Compiled::new(graph(), config.clone());
+        let mut interpreter = Executor::<Cpu>::new(graph());
+        let mut optimizer = Optimizer::<Cpu>::new(config.clone());
+        let device = interpreter.device().clone();
+        compiled.set_anchor(&[0.0, 0.0]);
+        compiled.set_correction(Some(&[1.0, 1.0]));
+        optimizer.set_anchor(&interpreter.graph().sources, &[0.0, 0.0], &device);
+        optimizer.set_correction(&interpreter.graph().sources, Some(&[1.0, 1.0]), &device);
+        // Both, one alone, both.
+        for reads in [true, false, false, true] {
+            let x = || vec![Array::floats(vec![1, 1], vec![1.0]).expect("a value")];
+            let noise = || ChaCha20Rng::from_seed([5; 32]);
+            let some = |_: &[Array]| Ok(vec![Some(vec![0.9]), reads.then(|| vec![0.7])]);
+            let mut before = [0.0; 2];
+            compiled.read_weights(&mut before);
+            compiled.step(x(), true, &mut noise(), some).expect("a step");
+            interpreter.step(x(), true, &mut optimizer, &mut noise(), some).expect("a step");
+            let (mut a, mut b) = ([0.0; 2], [0.0; 2]);
+            compiled.read_weights(&mut a);
+            interpreter.read_weights(&mut b).expect("weights");
+            assert!(apart(&b, &a, 1e-6).is_none(), "{config:?}: {a:?} for {b:?}");
+            let [first, second] = ["w", "v"].map(|name| layout.params().iter().find(|p| p.name == name).expect("a weight").range().start);
+            assert!(a[first] != before[first] && (a[second] != before[second]) == reads, "{config:?}: {before:?} to {a:?}");
         }
     }
 }

@@ -27,6 +27,10 @@ impl Operation for Convolution {
         }
     }
 
+    fn plan_bytes(&self) -> usize {
+        self.conv.plan_bytes()
+    }
+
     fn layout(&self, input: usize) -> Option<Layout> {
         let weights = || ConvWeights {
             conv: self.conv.clone(),

@@ -73,6 +73,10 @@ impl Operation for BatchedProduct {
         }
     }
 
+    fn plan_bytes(&self) -> usize {
+        size_of_val(&self.pairs[..])
+    }
+
     fn forward(&self, io: Forward<'_>) {
         let Self { m, k, n, .. } = *self;
         let (a, b) = (io.input(0), io.input(1));
