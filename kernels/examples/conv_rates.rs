@@ -158,7 +158,17 @@ impl Bench {
         let input = best(|| conv.backward_input(team, black_box(&dy), y, kept, weights, &mut dx, scratch));
         let (mut target, mut bias_target) = (Buffer::new(weights.len()), bias.as_ref().map(|bias| Buffer::new(bias.len())));
         let by_weights = best(|| {
-            conv.backward_weights(team, black_box(x), &dy, y, kept, 1e-6, &mut target, bias_target.as_deref_mut(), scratch);
+            conv.backward_weights(
+                team,
+                black_box(x),
+                &dy,
+                y,
+                kept,
+                1e-6,
+                &mut target,
+                bias_target.as_deref_mut(),
+                scratch,
+            );
         });
         [forward, input, by_weights]
     }

@@ -99,32 +99,38 @@ fn measure(isa: Isa, shape: Shape) -> ([f64; 3], f64) {
             best[part] = best[part].min(now(begin) - from);
         };
         time(0, &mut || {
-            layer.forward(team, Forward {
-                x: &x,
-                weights: &weights,
-                lengths: None,
-                initial_hidden: None,
-                initial_cell: None,
-                y: &mut y,
-                last_hidden: None,
-                last_cell: None,
-                kept: &mut kept,
-                scratch: &mut scratch,
-            });
+            layer.forward(
+                team,
+                Forward {
+                    x: &x,
+                    weights: &weights,
+                    lengths: None,
+                    initial_hidden: None,
+                    initial_cell: None,
+                    y: &mut y,
+                    last_hidden: None,
+                    last_cell: None,
+                    kept: &mut kept,
+                    scratch: &mut scratch,
+                },
+            );
         });
         time(1, &mut || {
-            layer.backward(team, Backward {
-                weights: &weights,
-                lengths: None,
-                by_y: Some(&by_y),
-                by_last_hidden: None,
-                by_last_cell: None,
-                kept: &mut kept,
-                by_x: Some(&mut by_x),
-                by_initial_hidden: None,
-                by_initial_cell: None,
-                scratch: &mut scratch,
-            });
+            layer.backward(
+                team,
+                Backward {
+                    weights: &weights,
+                    lengths: None,
+                    by_y: Some(&by_y),
+                    by_last_hidden: None,
+                    by_last_cell: None,
+                    kept: &mut kept,
+                    by_x: Some(&mut by_x),
+                    by_initial_hidden: None,
+                    by_initial_cell: None,
+                    scratch: &mut scratch,
+                },
+            );
         });
         time(2, &mut || layer.update(team, &x, &kept, &mut weights, -1e-6, &mut scratch));
     }

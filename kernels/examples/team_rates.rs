@@ -32,5 +32,8 @@ fn main() {
         team.run(threads, |_| std::thread::sleep(Duration::from_micros(1)));
         total += start.elapsed();
     }
-    println!("{threads} threads, asleep: {} us a call, parts of 50 to 60 us among it", total.as_micros() / 50);
+    println!(
+        "{threads} threads, asleep: {} us a call, parts of 50 to 60 us among it",
+        total.as_micros() / 50
+    );
 }

@@ -85,15 +85,7 @@ impl BatchNorm {
     ///
     /// # Panics
     /// On slices of other lengths; so do all functions here.
-    pub fn forward(
-        &self,
-        team: &Team,
-        x: &[f32],
-        learned: ScaleAndBias<'_>,
-        residual: Option<&[f32]>,
-        y: &mut [f32],
-        kept: &mut [f32],
-    ) {
+    pub fn forward(&self, team: &Team, x: &[f32], learned: ScaleAndBias<'_>, residual: Option<&[f32]>, y: &mut [f32], kept: &mut [f32]) {
         self.check(x, learned, residual, y, kept);
         self.normalise(team, x, learned, residual, y, kept, true);
     }
@@ -215,7 +207,17 @@ impl BatchNorm {
         self.run_backward(team, x, y, dy, kept, to, scratch, false);
     }
 
-    fn run_backward(&self, team: &Team, x: &[f32], y: &[f32], dy: &[f32], kept: &[f32], to: Gradients<'_>, scratch: &mut [f32], of_batch: bool) {
+    fn run_backward(
+        &self,
+        team: &Team,
+        x: &[f32],
+        y: &[f32],
+        dy: &[f32],
+        kept: &[f32],
+        to: Gradients<'_>,
+        scratch: &mut [f32],
+        of_batch: bool,
+    ) {
         let (len, channels) = (self.len(), self.shape[1]);
         assert!(
             x.len() == len && dy.len() == len && to.x.len() == len,

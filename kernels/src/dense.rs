@@ -107,16 +107,7 @@ impl Dense {
     ///
     /// # Panics
     /// For slices of other lengths, and no rows.
-    pub fn forward(
-        &self,
-        team: &Team,
-        isa: Isa,
-        x: &[f32],
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        y: &mut [f32],
-        scratch: &mut [f32],
-    ) {
+    pub fn forward(&self, team: &Team, isa: Isa, x: &[f32], weights: &[f32], bias: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
         let rows = self.check_rows(x.len(), y.len(), weights.len(), scratch.len());
         assert!(bias.is_none_or(|b| b.len() == self.outputs), "the bias has one value an output");
         if rows > MOST_ROWS {

@@ -145,7 +145,10 @@ impl Step {
 /// On slices of different lengths.
 pub fn add_proximal(isa: Isa, proximal: f32, weights: &[f32], anchor: &[f32], gradient: &mut [f32]) {
     let len = gradient.len();
-    assert!(weights.len() == len && anchor.len() == len, "a term has another length than the weights");
+    assert!(
+        weights.len() == len && anchor.len() == len,
+        "a term has another length than the weights"
+    );
     let (weights, anchor, gradient) = (weights.as_ptr(), anchor.as_ptr(), gradient.as_mut_ptr());
     // SAFETY: all have `len` values.
     unsafe { dispatch(isa, Proximal(proximal, weights, anchor, gradient, len)) };

@@ -18,8 +18,8 @@ mod layout;
 mod product;
 mod update;
 
-use crate::buffer::Buffer;
 use crate::Team;
+use crate::buffer::Buffer;
 use crate::isa::{Isa, dispatch};
 use crate::team::{Apart, cut, ranges};
 
@@ -238,7 +238,11 @@ impl Recurrent {
         let Shape { input, hidden, .. } = self.shape;
         let operations = 2 * self.directions() * self.rows() * self.gates() * hidden * (input + hidden);
         // All or none: scratch is planned for both.
-        if team.parts(operations, team.threads()) == team.threads() { team.threads() } else { 1 }
+        if team.parts(operations, team.threads()) == team.threads() {
+            team.threads()
+        } else {
+            1
+        }
     }
 
     fn x_len(&self) -> usize {

@@ -211,7 +211,11 @@ impl Shared {
                 break;
             }
             let all = (ticket & !0xffff_0000) | (ticket & 0xffff) << 16;
-            if self.ticket.compare_exchange(ticket, all, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if self
+                .ticket
+                .compare_exchange(ticket, all, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
                 self.ended.fetch_add(parts - (ticket >> 16 & 0xffff) as usize, Ordering::AcqRel);
             }
         }

@@ -175,7 +175,12 @@ impl AnyTrainer {
             }
         }
         let mut trainer = Trainer::new(model, layout, config)?;
-        trainer.set_threads(backend.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN));
+        trainer.set_threads(
+            backend
+                .threads
+                .or_else(|| std::thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+        );
         trainer.limit_memory(backend.memory_limit_bytes)?;
         Ok(Self::Cpu(Box::new(trainer)))
     }

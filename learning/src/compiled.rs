@@ -202,7 +202,8 @@ impl Compiled {
         self.memory.seed(&plan, &by_outputs, &mut self.sources, self.update.targets(alpha));
         for (i, node) in plan.nodes.iter().enumerate().rev() {
             let targets = self.update.targets(alpha);
-            self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa, &self.team)?;
+            self.memory
+                .backward(&plan, i, node, &mut self.sources, targets, self.isa, &self.team)?;
         }
         let reached = plan.reached(&by_outputs);
         let gradient_norm = self

@@ -184,7 +184,14 @@ fn statistics_far_from_zero_keep_their_digits() {
             let norm = BatchNorm::new(isa, shape, layout, EPSILON, false);
             let (mut y, mut kept) = (vec![0.0; len], vec![0.0; norm.kept_len()]);
             let ones = vec![1.0; 70];
-            norm.forward(&Team::alone(), &x, ScaleAndBias { scale: &ones, bias: &ones }, None, &mut y, &mut kept);
+            norm.forward(
+                &Team::alone(),
+                &x,
+                ScaleAndBias { scale: &ones, bias: &ones },
+                None,
+                &mut y,
+                &mut kept,
+            );
             for channel in 0..70 {
                 let of = |i: usize| match layout {
                     Layout::ChannelsFirst => i / 100 % 70,

@@ -32,7 +32,11 @@ impl Conv {
             let x = &x[first * len..][..n * len];
             self.prepare(team, at_most, n, x, outputs, kept, [packed, gradient], scratch);
             let from = if self.direct { x.as_ptr() } else { packed.as_ptr() };
-            let gradient = if gradient.is_empty() { outputs[0].as_ptr() } else { gradient.as_ptr() };
+            let gradient = if gradient.is_empty() {
+                outputs[0].as_ptr()
+            } else {
+                gradient.as_ptr()
+            };
             if let Some(bias) = &mut bias {
                 let sum = Sum {
                     gradient,

@@ -41,7 +41,9 @@ impl Conv {
                 cut(&mut scratch, scratch_len),
             ));
         }
-        team.each(parts, |(x, y, kept, scratch)| self.forward_part(block, x, weights, bias, y, kept, scratch));
+        team.each(parts, |(x, y, kept, scratch)| {
+            self.forward_part(block, x, weights, bias, y, kept, scratch)
+        });
     }
 
     /// Some images, `block` at once.

@@ -29,7 +29,15 @@ impl Conv {
     }
 
     /// The list of an image's channels `range`.
-    fn list(&self, sparse: &Sparse, image: usize, outputs: [&[f32]; 2], kept: &[u8], range: Range<usize>, [entries, counts]: [&mut [f32]; 2]) -> List {
+    fn list(
+        &self,
+        sparse: &Sparse,
+        image: usize,
+        outputs: [&[f32]; 2],
+        kept: &[u8],
+        range: Range<usize>,
+        [entries, counts]: [&mut [f32]; 2],
+    ) -> List {
         let ([gradient, y], picks) = self.share(image, 1, outputs, kept);
         let (slots, channels) = (self.out[0] * self.out[1], self.shape.channels_out);
         assert!(range.end <= channels && entries.len() >= slots * range.len() * ENTRY && counts.len() >= range.len());
@@ -87,7 +95,14 @@ impl Conv {
         let blocks = self.channels_in.div_ceil(self.isa.lanes());
         assert!(turned.len() >= self.turned_weights());
         for image in 0..images {
-            let list = self.list(sparse, image, outputs, kept, 0..self.shape.channels_out, [&mut *entries, &mut *counts]);
+            let list = self.list(
+                sparse,
+                image,
+                outputs,
+                kept,
+                0..self.shape.channels_out,
+                [&mut *entries, &mut *counts],
+            );
             blocked.fill(0.0);
             let (image_at, row) = (blocked.as_mut_ptr(), self.padded[1]);
             let (weights, channels) = (turned.as_ptr(), self.channels_out);
@@ -169,15 +184,18 @@ impl Conv {
         let by_input = self.by_input(sums);
         // SAFETY: each part writes to the target's panels that it has, and the sums are no longer written to.
         let shared = unsafe { Apart::new((by_input, target.as_mut_ptr())) };
-        team.each(ranges(self.panels.len(), team.parts_of_values(target.len(), self.panels.len()), 1), |range| {
-            let (by_input, target) = shared.get();
-            let by_input = ByInput {
-                panels: &self.panels[range],
-                ..by_input
-            };
-            // SAFETY: the target has the weights' length, and as many sums were made.
-            unsafe { dispatch(self.isa, TurnBack(by_input, target, alpha)) };
-        });
+        team.each(
+            ranges(self.panels.len(), team.parts_of_values(target.len(), self.panels.len()), 1),
+            |range| {
+                let (by_input, target) = shared.get();
+                let by_input = ByInput {
+                    panels: &self.panels[range],
+                    ..by_input
+                };
+                // SAFETY: the target has the weights' length, and as many sums were made.
+                unsafe { dispatch(self.isa, TurnBack(by_input, target, alpha)) };
+            },
+        );
     }
 
     /// Sums of some channels, over all images.

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Dense;
-use crate::team::{Apart, ranges};
 use crate::isa::{Kernel, dispatch};
+use crate::team::{Apart, ranges};
 use crate::vector::Vector;
 use crate::{Isa, Team};
 

@@ -143,19 +143,14 @@ fn cuts(team: &Team, layer: Dense, rows: usize, of_rows: usize, columns: usize) 
     ranges(of_rows, layer.parts(team, rows, most), 1)
 }
 
-pub(super) fn forward(
-    team: &Team,
-    isa: Isa,
-    layer: Dense,
-    rows: usize,
-    x: &[f32],
-    w: &[f32],
-    bias: Option<&[f32]>,
-    mut y: &mut [f32],
-) {
+pub(super) fn forward(team: &Team, isa: Isa, layer: Dense, rows: usize, x: &[f32], w: &[f32], bias: Option<&[f32]>, mut y: &mut [f32]) {
     let mut parts = Vec::new();
     for range in cuts(team, layer, rows, rows, layer.outputs) {
-        parts.push((&x[range.start * layer.inputs..], range.len(), cut(&mut y, range.len() * layer.outputs)));
+        parts.push((
+            &x[range.start * layer.inputs..],
+            range.len(),
+            cut(&mut y, range.len() * layer.outputs),
+        ));
     }
     team.each(parts, |(x, rows, y)| {
         let keep = if let Some(bias) = bias {
@@ -191,7 +186,11 @@ pub(super) fn backward(
         let w = weights(layer, w).transposed();
         let mut parts = Vec::new();
         for range in cuts(team, layer, rows, rows, layer.inputs) {
-            parts.push((&dy[range.start * layer.outputs..], range.len(), cut(&mut dx, range.len() * layer.inputs)));
+            parts.push((
+                &dy[range.start * layer.outputs..],
+                range.len(),
+                cut(&mut dx, range.len() * layer.inputs),
+            ));
         }
         team.each(parts, |(dy, rows, dx)| {
             let dy = Matrix::rows(dy, [rows, layer.outputs]);

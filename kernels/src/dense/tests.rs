@@ -38,15 +38,7 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
     assert!(alone == three, "{isa:?} {rows} rows {layer:?}: three threads");
 }
 
-fn check_by(
-    team: &Team,
-    isa: Isa,
-    rng: &mut ChaCha20Rng,
-    rows: usize,
-    layer: Dense,
-    with_bias: bool,
-    transposed: bool,
-) -> [Vec<f32>; 5] {
+fn check_by(team: &Team, isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: bool, transposed: bool) -> [Vec<f32>; 5] {
     let Dense { inputs, outputs, relu } = layer;
     let what = format!("{isa:?} {rows} rows {layer:?} bias {with_bias} transposed {transposed}");
     let (x, w, bias, dy) = (

@@ -186,7 +186,11 @@ impl Part<'_> {
         let panelled = layer.panelled(layer.shape.hidden);
         // Rows are counted from the batch's first.
         let by_hidden = self.scratch.as_mut_ptr().wrapping_sub(first * panelled);
-        let by_cell = self.scratch.as_mut_ptr().wrapping_add(of_hidden).wrapping_sub(first * layer.width());
+        let by_cell = self
+            .scratch
+            .as_mut_ptr()
+            .wrapping_add(of_hidden)
+            .wrapping_sub(first * layer.width());
         let rows = || first..first + count;
         widened(layer, d, rows(), pass.by_last[0], by_hidden, panelled);
         widened(layer, d, rows(), pass.by_last[1], by_cell, layer.width());

@@ -340,7 +340,14 @@ impl Part<'_> {
     /// One step: `now` and `next` are the hidden states as products read them, as are the step's rows `x` where they weren't multiplied
     /// before.
     #[inline(always)]
-    unsafe fn step<V: Vector, C: Gates<N>, const N: usize>(&mut self, s: usize, kept: Kept, x: *const f32, now: *const f32, next: *mut f32) {
+    unsafe fn step<V: Vector, C: Gates<N>, const N: usize>(
+        &mut self,
+        s: usize,
+        kept: Kept,
+        x: *const f32,
+        now: *const f32,
+        next: *mut f32,
+    ) {
         let (pass, layer, d) = (self.pass, self.pass.layer, self.d);
         let (weights, bias) = (pass.weights(d), pass.bias.cast_const());
         let (first, count) = (self.range.start, self.range.len());

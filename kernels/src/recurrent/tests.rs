@@ -91,18 +91,21 @@ fn check_by(team: &Team, shape: Shape, isa: Isa, seed: u64, lengths: Option<&[us
     let (scratch, guard) = guarded.split_at_mut(layer.scratch_len(team.threads()));
     let (mut y, mut last_hidden, mut last_cell) = (junk(layer.y_len()), junk(layer.state_len()), junk(layer.state_len()));
     let of_cell = layer.has_cell();
-    layer.forward(team, Forward {
-        x: &x,
-        weights: &weights,
-        lengths,
-        initial_hidden: states.then_some(&hidden),
-        initial_cell: (states && of_cell).then_some(&cell),
-        y: &mut y,
-        last_hidden: Some(&mut last_hidden),
-        last_cell: of_cell.then_some(&mut last_cell),
-        kept: &mut kept,
-        scratch,
-    });
+    layer.forward(
+        team,
+        Forward {
+            x: &x,
+            weights: &weights,
+            lengths,
+            initial_hidden: states.then_some(&hidden),
+            initial_cell: (states && of_cell).then_some(&cell),
+            y: &mut y,
+            last_hidden: Some(&mut last_hidden),
+            last_cell: of_cell.then_some(&mut last_cell),
+            kept: &mut kept,
+            scratch,
+        },
+    );
     assert_near("y", &y, &expected.y);
     assert_near("last hidden", &last_hidden, &expected.hidden);
     if of_cell {
@@ -112,18 +115,21 @@ fn check_by(team: &Team, shape: Shape, isa: Isa, seed: u64, lengths: Option<&[us
     let (by_y, by_last_hidden, by_last_cell) = (narrow(&by.y), narrow(&by.hidden), narrow(&by.cell));
     let (mut by_x, mut by_hidden, mut by_cell) = (junk(layer.x_len()), junk(layer.state_len()), junk(layer.state_len()));
     scratch.fill(f32::NAN);
-    layer.backward(team, Backward {
-        weights: &weights,
-        lengths,
-        by_y: Some(&by_y),
-        by_last_hidden: Some(&by_last_hidden),
-        by_last_cell: of_cell.then_some(&by_last_cell),
-        kept: &mut kept,
-        by_x: Some(&mut by_x),
-        by_initial_hidden: states.then_some(&mut by_hidden),
-        by_initial_cell: (states && of_cell).then_some(&mut by_cell),
-        scratch,
-    });
+    layer.backward(
+        team,
+        Backward {
+            weights: &weights,
+            lengths,
+            by_y: Some(&by_y),
+            by_last_hidden: Some(&by_last_hidden),
+            by_last_cell: of_cell.then_some(&by_last_cell),
+            kept: &mut kept,
+            by_x: Some(&mut by_x),
+            by_initial_hidden: states.then_some(&mut by_hidden),
+            by_initial_cell: (states && of_cell).then_some(&mut by_cell),
+            scratch,
+        },
+    );
     assert_near("by x", &by_x, &gradients.x);
     if states {
         assert_near("by hidden", &by_hidden, &gradients.hidden);
@@ -270,18 +276,21 @@ fn the_oracle_is_right() {
 fn a_slice_that_is_too_short_is_refused() {
     let layer = Recurrent::new(Isa::best(), plain(Cell::Gru, 2, 2, 2, 2));
     let weights = vec![0.0; layer.weights_len()];
-    layer.forward(&Team::alone(), Forward {
-        x: &[0.0; 8],
-        weights: &weights,
-        lengths: None,
-        initial_hidden: None,
-        initial_cell: None,
-        y: &mut [0.0; 8],
-        last_hidden: None,
-        last_cell: None,
-        kept: &mut [0.0; 3],
-        scratch: &mut [],
-    });
+    layer.forward(
+        &Team::alone(),
+        Forward {
+            x: &[0.0; 8],
+            weights: &weights,
+            lengths: None,
+            initial_hidden: None,
+            initial_cell: None,
+            y: &mut [0.0; 8],
+            last_hidden: None,
+            last_cell: None,
+            kept: &mut [0.0; 3],
+            scratch: &mut [],
+        },
+    );
 }
 
 /// Long sequences of small layers: what the update packs is more than what the passes need.

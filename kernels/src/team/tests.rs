@@ -15,7 +15,10 @@ fn every_part_is_done_once() {
             team.run(parts, |i| {
                 counts[i].fetch_add(1, Ordering::Relaxed);
             });
-            assert!(counts.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{threads} threads, {parts} parts");
+            assert!(
+                counts.iter().all(|n| n.load(Ordering::Relaxed) == 1),
+                "{threads} threads, {parts} parts"
+            );
         }
     }
 }

@@ -181,6 +181,8 @@ pub(super) fn in_parts(team: &Team, mut to: &mut [f32], unit: usize, work: impl 
     if parts == 1 {
         return work(0, to);
     }
-    let stretches: Vec<_> = ranges(to.len(), parts, unit).map(|range| (range.start, cut(&mut to, range.len()))).collect();
+    let stretches: Vec<_> = ranges(to.len(), parts, unit)
+        .map(|range| (range.start, cut(&mut to, range.len())))
+        .collect();
     team.each(stretches, |(start, to)| work(start, to));
 }

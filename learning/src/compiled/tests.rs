@@ -434,7 +434,12 @@ fn any_number_of_threads_learns_the_same_bits() {
 
 /// `y = x w` of one weight, which is 2.
 fn one_weight() -> (Model, aimass_onnx::ParamLayout) {
-    let model = testing::model(17, &[1, 1], vec![node("MatMul", &["x", "w"], "y", vec![])], vec![floats("w", &[1, 1], &[2.0])]);
+    let model = testing::model(
+        17,
+        &[1, 1],
+        vec![node("MatMul", &["x", "w"], "y", vec![])],
+        vec![floats("w", &[1, 1], &[2.0])],
+    );
     let layout = testing::layout(&model);
     (model, layout)
 }
@@ -540,7 +545,10 @@ fn a_weight_without_a_gradient_stays() {
             interpreter.read_weights(&mut b).expect("weights");
             assert!(apart(&b, &a, 1e-6).is_none(), "{config:?}: {a:?} for {b:?}");
             let [first, second] = ["w", "v"].map(|name| layout.params().iter().find(|p| p.name == name).expect("a weight").range().start);
-            assert!(a[first] != before[first] && (a[second] != before[second]) == reads, "{config:?}: {before:?} to {a:?}");
+            assert!(
+                a[first] != before[first] && (a[second] != before[second]) == reads,
+                "{config:?}: {before:?} to {a:?}"
+            );
         }
     }
 }

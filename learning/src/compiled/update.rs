@@ -180,7 +180,11 @@ impl Update {
             }
         }
         // With clipping it is in the gradient already.
-        let proximal = if self.config.clip_norm.is_some() { 0.0 } else { self.config.proximal };
+        let proximal = if self.config.clip_norm.is_some() {
+            0.0
+        } else {
+            self.config.proximal
+        };
         for i in waiting {
             let anchor = self.anchor.as_ref().map_or(&[][..], |anchor| &anchor.values[i]);
             let correction = self.correction.as_ref().map_or(&[][..], |correction| &correction.values[i]);
@@ -199,7 +203,9 @@ impl Update {
                 (cut(&mut weights, range.len()), some, moments, terms)
             });
             let parts: Vec<_> = parts.collect();
-            team.each(parts, |(weights, gradient, mut moments, terms)| step.apply(isa, weights, gradient, &mut moments, terms));
+            team.each(parts, |(weights, gradient, mut moments, terms)| {
+                step.apply(isa, weights, gradient, &mut moments, terms)
+            });
         }
         Ok(norm)
     }

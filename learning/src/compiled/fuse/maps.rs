@@ -129,10 +129,14 @@ impl Fuser<'_> {
                         product(&shape[softmax.axis + 1..]),
                     ],
                 };
-                Some(self.proto(i, [x], Softmax {
-                    shape: [outer, len, inner],
-                    log,
-                }))
+                Some(self.proto(
+                    i,
+                    [x],
+                    Softmax {
+                        shape: [outer, len, inner],
+                        log,
+                    },
+                ))
             }
             Kernel::Normalise(norm) => {
                 let learned = step.inputs.get(1..)?;

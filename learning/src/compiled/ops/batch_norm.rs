@@ -49,7 +49,9 @@ impl Operation for Normalisation {
         let residual = self.residual.then(|| io.input(RESIDUAL));
         let [y, new_mean, new_variance, ..] = io.outputs;
         let Some(momentum) = self.momentum else {
-            return self.norm.forward_stored(io.team, x, learned, [mean, variance], residual, y, io.kept);
+            return self
+                .norm
+                .forward_stored(io.team, x, learned, [mean, variance], residual, y, io.kept);
         };
         self.norm.forward(io.team, x, learned, residual, y, io.kept);
         if !new_mean.is_empty() && !new_variance.is_empty() {

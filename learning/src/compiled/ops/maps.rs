@@ -139,7 +139,17 @@ impl Operation for Pair {
                 let part = self.part(at / rest.max(1)..(at + target.len()) / rest.max(1), length);
                 let [a, b] = [0, 1].map(|i| part.of(operands[i], shapes[i]));
                 let dy = &dy[at..at + target.len()];
-                binary_gradient(io.isa, self.function, of, dy, [a.0, b.0], [&a.1, &b.1], &part.shape(&self.shape), target, false);
+                binary_gradient(
+                    io.isa,
+                    self.function,
+                    of,
+                    dy,
+                    [a.0, b.0],
+                    [&a.1, &b.1],
+                    &part.shape(&self.shape),
+                    target,
+                    false,
+                );
             });
         }
     }

@@ -13,7 +13,12 @@ fn images<P>(team: &Team, shape: PoolShape, of_images: impl Fn(usize) -> P) -> V
     let values = shape.images * input.max(output);
     let parts = ranges(shape.images, team.parts_of_values(values, shape.images), 1);
     parts
-        .map(|range| (of_images(range.len()), (range.start * input, range.len() * input, range.len() * output)))
+        .map(|range| {
+            (
+                of_images(range.len()),
+                (range.start * input, range.len() * input, range.len() * output),
+            )
+        })
         .collect()
 }
 

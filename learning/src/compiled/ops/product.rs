@@ -50,7 +50,9 @@ impl BatchedProduct {
     fn in_parts(&self, team: &Team, mut to: &mut [f32], len: usize, work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
         let pairs = self.pairs.len();
         let parts = team.parts(2 * pairs * self.m * self.k * self.n, pairs);
-        let parts: Vec<_> = ranges(pairs, parts, 1).map(|range| (cut(&mut to, range.len() * len), range)).collect();
+        let parts: Vec<_> = ranges(pairs, parts, 1)
+            .map(|range| (cut(&mut to, range.len() * len), range))
+            .collect();
         team.each(parts, |(to, pairs)| work(pairs, to));
     }
 
@@ -93,7 +95,11 @@ impl Operation for BatchedProduct {
     fn backward(&self, mut io: Backward<'_>) {
         let Self { m, k, n, .. } = *self;
         let (a, b, dy) = (io.input(0), io.input(1), io.by_output(0));
-        let each = |pairs: Range<usize>| dy[pairs.start * m * n..pairs.end * m * n].chunks_exact(m * n).zip(&self.pairs[pairs]);
+        let each = |pairs: Range<usize>| {
+            dy[pairs.start * m * n..pairs.end * m * n]
+                .chunks_exact(m * n)
+                .zip(&self.pairs[pairs])
+        };
         if let Some(da) = io.by_inputs[0].take() {
             self.gather(io.team, 0, da, m * k, |pairs, first, keep, da| {
                 for (dy, &(i, j)) in each(pairs) {

@@ -31,7 +31,9 @@ impl Operation for Softmax {
         let x = io.input(0);
         let [y, ..] = io.outputs;
         let [_, len, inner] = self.shape;
-        in_parts(io.team, y, len * inner, |at, y| self.part(io.isa, y.len()).forward(&x[at..at + y.len()], y));
+        in_parts(io.team, y, len * inner, |at, y| {
+            self.part(io.isa, y.len()).forward(&x[at..at + y.len()], y)
+        });
     }
 
     fn backward(&self, mut io: Backward<'_>) {
