@@ -4,12 +4,12 @@ use std::path::Path;
 
 use aimass_cli::cluster::ClusterSettings;
 use aimass_crypto::hash::Sha256;
-use aimass_edge_agent::work::held_back_rows;
 use aimass_learning::data::{self, Limits, Subset};
 use aimass_learning::training::evaluate_on;
 use aimass_onnx::Model;
 use aimass_protocol::job::JobFile;
 use aimass_recipe::Recipe;
+use aimass_recipe::seeds::held_back_rows;
 
 use crate::support::{Deployment, aimass, said};
 

@@ -112,10 +112,15 @@ pub enum DecodeError {
 impl Accumulator {
     /// An empty sum.
     pub fn new(plan: &SumPlan) -> Self {
+        Self::of_sums(plan.clone(), vec![0; plan.packed_bytes()], 0)
+    }
+
+    /// A sum of `count` contributions without masks, packed.
+    pub(crate) fn of_sums(plan: SumPlan, sums: Vec<u8>, count: u32) -> Self {
         Self {
-            plan: plan.clone(),
-            sums: vec![0; plan.packed_bytes()],
-            count: 0,
+            plan,
+            sums,
+            count,
             masks: Masks::None,
             poisoned: false,
         }

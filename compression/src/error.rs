@@ -97,4 +97,13 @@ pub enum EncodeError {
         /// Position among the slots.
         index: usize,
     },
+    /// A sum of another plan than the codec's.
+    #[error("the sum is of another plan than the codec's; add to a sum of this plan")]
+    OtherPlan,
+    /// All members are in the sum already.
+    #[error("the sum holds contributions of {members} members, which is all that it has room for")]
+    Full {
+        /// Most contributions.
+        members: u32,
+    },
 }

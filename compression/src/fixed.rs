@@ -33,15 +33,17 @@ use std::fmt;
 
 use rand_core::Rng;
 
-use crate::rotation::{rotate, runs};
-use crate::slots::{Coding, Values};
+use crate::rotation::runs;
+use crate::slots::Coding;
 use crate::{EncodeError, PlanError, Slot, SumPlan};
 
 mod decode;
+mod encode;
 pub(crate) mod rounding;
 
 pub use decode::{DecodedSum, PooledEvaluation};
-use rounding::{Rounding, l2_norm, largest_magnitude, levels};
+pub(crate) use encode::Sink;
+pub use rounding::Scratch;
 
 /// Largest magnitude of a training loss.
 pub const MAX_TRAIN_LOSS: f32 = 1024.0;
@@ -219,96 +221,6 @@ impl FixedCodec {
     pub fn params(&self) -> &FixedParams {
         &self.params
     }
-
-    /// Clips, rotates, weights, rounds stochastically and packs. Uses four bytes of `rng` a value, so the same generator gives the same bytes.
-    ///
-    /// # Shapes and units
-    /// `update.delta`: `[n_weights]`, weight units. A residue q stands for (2 q / (2^bits - 1) - 1) B, times W/w,
-    /// where the bound B is the clip, or with a rotation that of a rotated coordinate.
-    /// # Errors
-    /// [`EncodeError`]; values are never clamped silently.
-    pub fn encode(&self, update: ClientUpdate<'_>, rng: &mut impl Rng) -> Result<Encoded, EncodeError> {
-        let FixedParams {
-            n_weights,
-            bits,
-            clip,
-            rotation,
-            ..
-        } = self.params;
-        if update.delta.len() != n_weights {
-            return Err(EncodeError::Length {
-                expected: n_weights,
-                found: update.delta.len(),
-            });
-        }
-        if update.examples == 0 {
-            return Err(EncodeError::NoExamples);
-        }
-        // NaN is in no range.
-        if !(-MAX_TRAIN_LOSS..=MAX_TRAIN_LOSS).contains(&update.train_loss) {
-            return Err(EncodeError::Loss);
-        }
-        let norm = l2_norm(update.delta)?;
-        let mut clipped = norm > f64::from(clip);
-        let scale = if clipped { f64::from(clip) / norm } else { 1.0 };
-        let weight = self.params.weight_of(&update);
-        let share = weight as f64 / self.params.largest_weight() as f64;
-
-        let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
-        let [delta, train_loss, weight_slot, clipped_slot, evaluation @ ..] = self.plan.slots() else {
-            unreachable!("the codec's plan has four slots or more");
-        };
-        let most = levels(bits);
-        match rotation {
-            None => Rounding::new(most, clip.into(), scale * share).pack(update.delta, delta.sum_bits, rng, &mut packed),
-            Some(seed) => {
-                let rotated = rotated(update.delta, scale / f64::from(clip), seed);
-                let fit = fit(&rotated);
-                clipped |= fit < 1.0;
-                for run in runs(n_weights) {
-                    let values = &rotated[run.start..][..run.len];
-                    Rounding::new(most, run.bound(), fit * share).pack(values, delta.sum_bits, rng, &mut packed);
-                }
-            }
-        }
-        let values = Values::Stochastic {
-            values: &[update.train_loss],
-            factor: share,
-        };
-        train_loss.encode(values, rng, &mut packed)?;
-        weight_slot.encode(Values::Exact(&[weight]), rng, &mut packed)?;
-        clipped_slot.encode(Values::Exact(&[clipped.into()]), rng, &mut packed)?;
-        if let [loss_slot, correct_slot, examples_slot] = evaluation {
-            let (examples, correct, loss) = self.params.evaluation_of(update.evaluation, rng)?;
-            let values = Values::Stochastic {
-                values: &[loss],
-                factor: examples as f64 / f64::from(self.params.weight_cap),
-            };
-            loss_slot.encode(values, rng, &mut packed)?;
-            correct_slot.encode(Values::Exact(&[correct]), rng, &mut packed)?;
-            examples_slot.encode(Values::Exact(&[examples]), rng, &mut packed)?;
-        }
-        Ok(Encoded { packed, clipped })
-    }
-}
-
-/// The update rotated and in units of the clip, so that its length is 1 at most.
-fn rotated(delta: &[f32], factor: f64, seed: [u8; 32]) -> Vec<f32> {
-    let mut rotated: Vec<f32> = delta.iter().map(|&value| (f64::from(value) * factor) as f32).collect();
-    rotate(&mut rotated, seed);
-    rotated
-}
-
-/// What a rotated update is multiplied with, as a whole, so that all coordinates are within their bounds: 1 but for one in thousands.
-fn fit(rotated: &[f32]) -> f64 {
-    runs(rotated.len()).fold(1.0, |fit, run| {
-        let largest = largest_magnitude(&rotated[run.start..][..run.len]);
-        if largest > run.bound() {
-            f64::min(fit, run.bound() / largest)
-        } else {
-            fit
-        }
-    })
 }
 
 impl fmt::Debug for Encoded {

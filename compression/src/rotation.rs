@@ -27,11 +27,11 @@
 //! Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation (ICML), section 4, which pads to one power of two and
 //! flattens the whole vector; blocks keep the cost at 12 additions a value and the bytes as they are.
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use aimass_kernels::Isa;
+use aimass_kernels::integers::{self, Keystream, largest_magnitude};
 
 /// Longest block: it stays in the first-level cache.
-const LONGEST: usize = 4096;
+pub(crate) const LONGEST: usize = 4096;
 /// Shortest block. Below 36 the bound would not fall under the clip.
 const SHORTEST: usize = 64;
 /// z: how many standard deviations of the worst update the bound is.
@@ -55,6 +55,11 @@ impl Run {
     }
 }
 
+/// The bound of a coordinate of the longest blocks.
+pub(crate) fn longest_bound() -> f64 {
+    DEVIATIONS / (LONGEST as f64).sqrt()
+}
+
 /// The blocks of `n` values. All but the last run have a multiple of 8 values.
 pub(crate) fn runs(n: usize) -> impl Iterator<Item = Run> {
     let lengths = std::iter::successors(Some(LONGEST), |&length| (length > SHORTEST).then_some(length / 2));
@@ -70,97 +75,72 @@ pub(crate) fn runs(n: usize) -> impl Iterator<Item = Run> {
     })
 }
 
-/// Rotates in place.
-pub(crate) fn rotate(values: &mut [f32], seed: [u8; 32]) {
-    for_blocks(values, seed, |block, signs| {
-        flip(block, signs);
-        hadamard(block);
-    });
+/// The signs of all blocks, a bit a value.
+pub(crate) struct Signs {
+    stream: Keystream,
+    words: Box<[u32]>,
+    /// The group of chunks whose signs are in `words`.
+    group: Option<usize>,
 }
 
-/// Takes [`rotate`] with the same seed back, but for rounding: about one part in a million of the block's length.
-pub(crate) fn rotate_back(values: &mut [f32], seed: [u8; 32]) {
-    for_blocks(values, seed, |block, signs| {
-        hadamard(block);
-        flip(block, signs);
-    });
+impl Signs {
+    /// Chunks whose signs are drawn at once.
+    const GROUP: usize = 8;
+
+    pub(crate) fn new(isa: Isa, seed: [u8; 32]) -> Self {
+        Self {
+            stream: Keystream::new(isa, seed),
+            words: vec![0; Self::GROUP * LONGEST / 32].into(),
+            group: None,
+        }
+    }
+
+    /// Those of the values from `chunk * LONGEST` on.
+    fn of(&mut self, chunk: usize) -> &[u32] {
+        let group = chunk / Self::GROUP;
+        if self.group != Some(group) {
+            // Blocks of the stream have 512 bits.
+            self.stream.seek((group * Self::GROUP * LONGEST / 512) as u64);
+            self.stream.fill(&mut self.words);
+            self.group = Some(group);
+        }
+        &self.words[chunk % Self::GROUP * (LONGEST / 32)..][..LONGEST / 32]
+    }
 }
 
-/// Calls `work` with each block and its signs, a bit a value.
-fn for_blocks(values: &mut [f32], seed: [u8; 32], work: impl Fn(&mut [f32], &[u8])) {
-    let mut rng = ChaCha8Rng::from_seed(seed);
-    let mut signs = [0; LONGEST / 8];
+/// Calls `work` with the blocks of a chunk that are rotated and their signs. Chunks are what is left of all values from a multiple of `LONGEST` on, up
+/// to `LONGEST` of them: each has blocks of its own.
+fn for_blocks(values: &mut [f32], signs: &[u32], work: impl Fn(&mut [f32], &[u32])) {
     for run in runs(values.len()).filter(|run| run.block > 1) {
-        for block in values[run.start..][..run.len].chunks_exact_mut(run.block) {
-            let signs = &mut signs[..run.block / 8];
-            rng.fill_bytes(signs);
-            work(block, signs);
-        }
+        let values = values[run.start..][..run.len].chunks_exact_mut(run.block);
+        let signs = signs[run.start / 32..][..run.len / 32].chunks_exact(run.block / 32);
+        values.zip(signs).for_each(|(block, signs)| work(block, signs));
     }
 }
 
-/// Eight sign bits of f32 for each byte of signs.
-static SIGNS: [[u32; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut bit = 0;
-        while bit < 8 {
-            table[byte][bit] = ((byte as u32 >> bit) & 1) << 31;
-            bit += 1;
-        }
-        byte += 1;
-    }
-    table
-};
+/// Rotates a chunk in place.
+pub(crate) fn rotate_chunk(isa: Isa, values: &mut [f32], chunk: usize, signs: &mut Signs) {
+    for_blocks(values, signs.of(chunk), |block, signs| integers::rotate(isa, block, signs));
+}
 
-/// Turns the signs of those values whose bit is set.
-fn flip(block: &mut [f32], signs: &[u8]) {
-    for (values, &byte) in block.as_chunks_mut::<8>().0.iter_mut().zip(signs) {
-        for (value, sign) in values.iter_mut().zip(SIGNS[usize::from(byte)]) {
-            *value = f32::from_bits(value.to_bits() ^ sign);
-        }
+/// Takes a rotation with the same seed back, but for rounding: about one part in a million of the block's length.
+pub(crate) fn rotate_back(isa: Isa, values: &mut [f32], seed: [u8; 32]) {
+    let mut all = Signs::new(isa, seed);
+    for (chunk, values) in values.chunks_mut(LONGEST).enumerate() {
+        for_blocks(values, all.of(chunk), |block, signs| integers::rotate_back(isa, block, signs));
     }
 }
 
-/// The Walsh-Hadamard transform over sqrt(b); b is a power of two from 4 on. Two steps are made at once, which saves ways through the cache. Loops count
-/// instead of zipping: closures of the standard library are not inlined where optimization stops at units of code, and then nothing vectorizes.
-fn hadamard(block: &mut [f32]) {
-    for quad in block.as_chunks_mut::<4>().0 {
-        *quad = two_steps(*quad);
-    }
-    let mut half = 4;
-    while 4 * half <= block.len() {
-        for group in block.chunks_exact_mut(4 * half) {
-            let (front, back) = group.split_at_mut(2 * half);
-            let ((a, b), (c, d)) = (front.split_at_mut(half), back.split_at_mut(half));
-            for i in 0..half {
-                [a[i], b[i], c[i], d[i]] = two_steps([a[i], b[i], c[i], d[i]]);
-            }
+/// What a rotated chunk has to be multiplied with so that all coordinates are within their bounds; 1 where they are.
+pub(crate) fn fit(isa: Isa, rotated: &[f32]) -> f64 {
+    runs(rotated.len()).fold(1.0, |fit, run| {
+        let largest = f64::from(largest_magnitude(isa, &rotated[run.start..][..run.len]));
+        if largest > run.bound() {
+            f64::min(fit, run.bound() / largest)
+        } else {
+            fit
         }
-        half *= 4;
-    }
-    if 2 * half <= block.len() {
-        let (a, b) = block.split_at_mut(half);
-        for i in 0..half {
-            (a[i], b[i]) = (a[i] + b[i], a[i] - b[i]);
-        }
-    }
-    let factor = (block.len() as f32).sqrt().recip();
-    for value in block {
-        *value *= factor;
-    }
-}
-
-#[inline(always)]
-fn two_steps([a, b, c, d]: [f32; 4]) -> [f32; 4] {
-    let (sum_ab, difference_ab, sum_cd, difference_cd) = (a + b, a - b, c + d, c - d);
-    [
-        sum_ab + sum_cd,
-        difference_ab + difference_cd,
-        sum_ab - sum_cd,
-        difference_ab - difference_cd,
-    ]
+    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //!
 //! A scalar is a slot of one value, a histogram one of as many as it has bins. What can't be said as bounded slots can't be summed under masks.
 
+use aimass_kernels::Isa;
+use aimass_kernels::integers::Keystream;
 use rand_core::Rng;
 
-use crate::fixed::rounding::{Rounding, levels};
+use crate::fixed::rounding::{BLOCK, Rounder, levels, rounding, stream};
 use crate::pack::pack;
 use crate::plan::sum_bits;
 use crate::{Accumulator, EncodeError, PlanError, Slot, SumPlan};
@@ -85,7 +87,7 @@ impl SlotCodec {
         &self.plan
     }
 
-    /// Packs one client's values, in the order of the slots: exactly `plan.packed_bytes()`.
+    /// Packs one client's values, in the order of the slots: exactly `plan.packed_bytes()`. Takes a key of 32 bytes from `rng` for all that is random.
     ///
     /// # Errors
     /// [`EncodeError`]; values are never clamped silently.
@@ -95,6 +97,8 @@ impl SlotCodec {
             let index = values.len().min(slots.len());
             return Err(EncodeError::OtherSlots { index });
         }
+        let isa = Isa::best();
+        let (mut stream, mut rounder) = (stream(isa, rng), Rounder::new(isa));
         let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
         for (index, (slot, values)) in slots.iter().zip(values).enumerate() {
             let n = match values {
@@ -105,7 +109,7 @@ impl SlotCodec {
             if n != slot.len {
                 return Err(EncodeError::OtherSlots { index });
             }
-            slot.encode(*values, rng, &mut packed)?;
+            slot.encode(*values, &mut stream, &mut rounder, &mut packed)?;
         }
         Ok(packed)
     }
@@ -160,7 +164,7 @@ impl Slot {
     }
 
     /// Appends the packed values, which are as many as the slot has and of its kind.
-    pub(crate) fn encode(&self, values: Values<'_>, rng: &mut impl Rng, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn encode(&self, values: Values<'_>, stream: &mut Keystream, rounder: &mut Rounder, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let (values, factor) = match values {
             Values::Exact(values) => return self.encode_exact(values, out),
             Values::Stochastic { values, factor } => (values, factor),
@@ -171,7 +175,10 @@ impl Slot {
         if let Some(index) = values.iter().position(beyond) {
             return Err(EncodeError::OutOfBounds { slot: self.name, index });
         }
-        Rounding::new(self.most, bound, factor).pack(values, self.sum_bits, rng, out);
+        let rounding = rounding(self.most, bound, factor);
+        for values in values.chunks(BLOCK) {
+            pack(rounder.round(&rounding, values, stream), self.sum_bits, out);
+        }
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! What is done with the data: training or counting, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
 mod counting;
-mod evaluation;
 mod training;
 
 use std::fs;
@@ -18,22 +17,21 @@ use aimass_federation::agent::Masks;
 use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{self, Limits, Source};
 use aimass_learning::training::Training;
-use aimass_learning::{AnyTrainer, BackendConfig, DataError, Progress, TrainError};
+use aimass_learning::{AnyTrainer, BackendConfig, DataError, Head, Progress, TrainError};
 use aimass_net::disk;
 use aimass_onnx::{Model, ReadError};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::manifest::ManifestError;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
-use aimass_recipe::{Recipe, RecipeError, Setting, train_config};
+use aimass_recipe::held_back::{self, Parts};
+use aimass_recipe::{Recipe, RecipeError, Setting, seeds, train_config};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::state::{self, EncodedRecord, StateError, StateFolder, TrainedRecord};
-use evaluation::Parts;
+use crate::state::{self, EncodedRecord, EvaluationRecord, StateError, StateFolder, TrainedRecord};
 
-pub use evaluation::held_back_rows;
 pub use training::Wish;
 
 /// How much training a killed process loses at most, but for the step that it was in; more where saving is slow.
@@ -176,10 +174,10 @@ pub fn train(
     let model = Model::from_shared(bytes.into())?;
     let Recipe { layout, wanted, heads } = Recipe::of(&model, &order.file)?;
     let data = data::open(&order.data, &wanted, &Limits::default())?;
-    let fingerprint = fingerprint(&*data)?;
-    let Parts { train: data, held_back } = Parts::of(data, order.file.on_devices(), order.file.job.seed, &fingerprint);
-    let evaluation = held_back.map(|rows| evaluation::evaluate(&model, &rows, &heads));
-    let seed = derive_seed("aimass/train", order.file.job.seed, order.base, &fingerprint);
+    let fingerprint = seeds::fingerprint(&*data)?;
+    let Parts { train: data, held_back } = Parts::of(data.into(), order.file.on_devices(), order.file.job.seed, &fingerprint);
+    let evaluation = held_back.map(|rows| evaluate(&model, &rows, &heads));
+    let seed = seeds::of_training(order.file.job.seed, order.base, &fingerprint);
     let config = train_config(&order.file, Setting::Round, data.len(), seed);
     let note = |text: &str| info!("{text}");
     let open = |model: &_, layout: &_, config: &_| AnyTrainer::open(backend, model, layout, config, note);
@@ -207,11 +205,25 @@ pub fn train(
         evaluation,
         round: order.round,
         round_mode: order.file.round.mode,
-        rounding_seed: Digest::from_bytes(derive_seed("aimass/round", order.file.job.seed, order.base, &fingerprint)),
+        rounding_seed: Digest::from_bytes(seeds::of_rounding(order.file.job.seed, order.base, &fingerprint)),
     };
     drop((model, layout, data));
     folder.save_trained(order.contribution, &record, &update.delta)?;
     Ok((record, started.elapsed()))
+}
+
+/// How good `model` is on the rows that were held back. Where that can't be said, or can't be summed, it counts as no rows: an update is worth having all
+/// the same.
+fn evaluate(model: &Model, rows: &dyn Source, heads: &[Head]) -> EvaluationRecord {
+    let found = held_back::evaluate(model, rows, heads).unwrap_or_else(|reason| {
+        warn!("the base model can't be evaluated on the rows that are held back, and none of them counts: {reason}");
+        held_back::NOTHING
+    });
+    EvaluationRecord {
+        loss: found.loss,
+        correct: found.correct,
+        examples: found.examples,
+    }
 }
 
 /// What a checkpoint belongs to. The job's id says how it is trained, the base and the data what the seed is.
@@ -224,24 +236,6 @@ fn identity_of(order: &TrainOrder, fingerprint: &[u8; 32]) -> Identity {
         model: *order.base.as_bytes(),
         data: *fingerprint,
     }
-}
-
-/// SHA-256 of the data.
-fn fingerprint(data: &dyn Source) -> Result<[u8; 32], DataError> {
-    let mut hash = Sha256::new();
-    data.fingerprint(&mut |bytes| hash.update(bytes))?;
-    Ok(hash.finish())
-}
-
-/// Seeds what need not be secret from the job, the base model and the data, never from an identity or the order of arrival: the same agents with the
-/// same data give the same model.
-fn derive_seed(purpose: &str, job_seed: u64, base: Digest, fingerprint: &[u8; 32]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(purpose.as_bytes());
-    hash.update(&job_seed.to_le_bytes());
-    hash.update(base.as_bytes());
-    hash.update(fingerprint);
-    hash.finish()
 }
 
 /// Turns a kept contribution into residues for a cohort, lays `masks` over them where the cohort is secure, and keeps them durably. Residues that are

@@ -1,9 +1,9 @@
 //! The arithmetic of training on the CPU.
 //!
-//! Kernels work on slices of `f32` and on nothing else: no allocation beyond what a caller hands in, no knowledge of graphs. Each is written
-//! once over a vector of lanes ([`Isa`] says of how many) and compiled for every instruction set that the processor may have; which one
-//! runs is decided at run time. Threads come from whoever calls, as a [`Team`]; results of one instruction set don't depend on their
-//! number, because work is cut only where it is not summed.
+//! Kernels work on slices of `f32`, those of [`integers`] on whole numbers too, and on nothing else: no allocation beyond what a caller hands
+//! in, no knowledge of graphs. Each is written once over a vector of lanes ([`Isa`] says of how many) and compiled for every instruction
+//! set that the processor may have; which one runs is decided at run time. Threads come from whoever calls, as a [`Team`]; results of one
+//! instruction set don't depend on their number, because work is cut only where it is not summed.
 //!
 //! This is the one crate with `unsafe`. Public functions are safe: they check every length before the first pointer is made. Inside,
 //! each unsafe function says what it needs.
@@ -13,6 +13,7 @@ mod buffer;
 pub mod conv;
 pub mod dense;
 pub mod elementwise;
+pub mod integers;
 mod isa;
 mod layout;
 mod math;

@@ -7,6 +7,7 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod words;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
@@ -15,6 +16,7 @@ pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
+pub(crate) use words::Words;
 
 /// Added to a small number: nothing stays behind the point, and the lowest bits are those of the exponent of its power of two.
 const EXPONENT: f32 = 12_582_912.0 + 127.0;
@@ -33,6 +35,8 @@ pub(crate) trait Vector: Copy {
     type Mask: Copy;
     /// As many sums in f64 as there are lanes.
     type Wide: Copy;
+    /// A register of whole numbers.
+    type Words: Words;
 
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -97,6 +101,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn zip(self, odds: Self) -> (Self, Self);
     /// Turns `rows` rows of `columns` floats (both 1 to `LANES`), `stride` apart, into columns: row `c` of `to` holds column `c`.
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, columns: usize, to: *mut f32, to_stride: usize);
+    /// The sign of lane `i` turned where bit `i` is set; there may be bits beyond.
+    unsafe fn negate(self, bits: u32) -> Self;
+    /// Of lanes `HALF` apart, a and b, their sum in the place of a and a - b in that of b; `HALF` is a power of two below `LANES`.
+    unsafe fn butterfly<const HALF: usize>(self) -> Self;
     /// Bytes as floats: `from` is good for `LANES` bytes.
     unsafe fn load_bytes(from: *const u8) -> Self;
     /// Integers from 0 to 255, as bytes: `to` is good for `LANES` bytes.

@@ -245,6 +245,18 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
+    /// Begins another training of the same model with the same settings but for the seed: from these weights and running statistics, with no steps done.
+    /// Plans and buffers stay, and what follows is to the bit what a new trainer would do.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for other lengths.
+    pub fn begin_again(&mut self, weights: &[f32], buffers: &[f32], seed: [u8; 32]) -> Result<(), TrainError> {
+        self.set_weights(weights)?;
+        self.set_buffers(buffers)?;
+        self.seed = seed;
+        self.restore(0, &vec![Vec::new(); self.machine.moments_a_weight()])
+    }
+
     /// The optimizer's moments, flat vectors of `[layout.n_weights()]` each.
     ///
     /// # Errors

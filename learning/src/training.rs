@@ -72,6 +72,27 @@ impl<B: Backend> Stepper for Trainer<B> {
     }
 }
 
+impl<T: Stepper> Stepper for &mut T {
+    fn step(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
+        T::step(self, batch)
+    }
+    fn steps(&self) -> u64 {
+        T::steps(self)
+    }
+    fn weights(&mut self) -> Result<Vec<f32>, TrainError> {
+        T::weights(self)
+    }
+    fn buffers(&mut self) -> Result<Vec<f32>, TrainError> {
+        T::buffers(self)
+    }
+    fn optimizer_state(&mut self) -> Result<Vec<Vec<f32>>, TrainError> {
+        T::optimizer_state(self)
+    }
+    fn restore_all(&mut self, steps: u64, weights: &[f32], buffers: &[f32], moments: &[Vec<f32>]) -> Result<(), TrainError> {
+        T::restore_all(self, steps, weights, buffers, moments)
+    }
+}
+
 /// What a step found, and where it was.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stepped {
@@ -161,7 +182,28 @@ impl<'a, T: Stepper> Training<'a, T> {
         check_data(model, layout, data, &config.heads)?;
         // A batch larger than the data is the whole data.
         let batch = config.batch.min(data.len());
-        let mut stepper = make(model, layout, &TrainConfig { batch, ..config.clone() })?;
+        let stepper = make(model, layout, &TrainConfig { batch, ..config.clone() })?;
+        Self::checked(stepper, model, layout, data, config)
+    }
+
+    /// The same with a stepper that stands at the model's weights and has made no step, where model, data and settings were checked against each other
+    /// before ([`check_data`]): to train on one part of the data after another without making anything anew.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for no rows; [`TrainError::Device`].
+    pub fn checked(
+        mut stepper: T,
+        model: &'a Model,
+        layout: &'a ParamLayout,
+        data: &'a dyn Source,
+        config: &TrainConfig,
+    ) -> Result<Self, TrainError> {
+        if data.is_empty() {
+            return Err(TrainError::Data {
+                reason: "the data has no rows; nothing can be trained".to_owned(),
+            });
+        }
+        let batch = config.batch.min(data.len());
         let good = GoodWeights {
             weights: stepper.weights()?,
             buffers: stepper.buffers()?,

@@ -55,6 +55,11 @@ pub enum EncodeError {
     Invalid(#[from] Violation),
 }
 
+/// Bytes that a message, or a part of one, takes as CBOR; 0 of what can't be written. For accounts: nothing is checked.
+pub fn encoded_len<T: Serialize>(message: &T) -> u64 {
+    serde_cbor::to_vec(message).map_or(0, |bytes| bytes.len() as u64)
+}
+
 /// Encodes `message` as CBOR, after checking what a receiver checks.
 ///
 /// Fields keep the order of their definition, so equal values give equal bytes.

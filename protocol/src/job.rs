@@ -17,6 +17,7 @@ mod training;
 pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
 pub use file::*;
 pub use requirement::{Requirement, RequirementError};
+pub use schema::job_file_keys;
 pub use source::JobSource;
 pub use train::*;
 

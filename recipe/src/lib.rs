@@ -1,7 +1,10 @@
-//! What a job file asks of the trainer: the one place where `[model]`, `[data]` and `[train]` become layout, data and settings.
+//! What a job file asks of the trainer: the one place where `[model]`, `[data]` and `[train]` become layout, data, settings and [`seeds`].
 //!
 //! The owner's command [`adapt`]s the model before it is submitted, so that aggregator and agents read the same bytes; all three then
 //! read a [`Recipe`] from them.
+
+pub mod held_back;
+pub mod seeds;
 
 use aimass_learning::data::Wanted;
 use aimass_learning::metrics::UnknownMetric;

@@ -38,6 +38,20 @@ impl Chance {
         if self.below(3) == 0 { 0 } else { self.within((0, most)) }
     }
 
+    /// Above 0, at most 1.
+    pub fn share(&mut self) -> f64 {
+        // 53 random bits, which an f64 holds exactly.
+        ((self.0.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Puts `items` into random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            let other = self.below(at as u64 + 1) as usize;
+            items.swap(at, other);
+        }
+    }
+
     /// Random bytes.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];

@@ -6,13 +6,18 @@
 //! - [`shrink()`]: the few faults of a plan that make a violation.
 //! - [`Workload`]: what is trained. [`OneHot`] proves that each contribution counts once; [`Regression`] learns something, to compare round modes by the
 //!   time that they take.
+//! - [`population`]: what the clients of a simulated fleet are, and which rows each of them has.
 //!
 //! Nothing here reads a clock, opens a socket or starts a thread. The same scenario and plan give the same run, to the last line of the trace.
 
 mod chance;
 mod clock;
 mod fault;
+pub mod fleet;
+mod log;
 mod oracle;
+mod partition;
+pub mod population;
 mod report;
 mod sabotage;
 mod scenario;

@@ -36,11 +36,16 @@ impl Trust {
     }
 
     /// Enrols one more agent.
+    pub(crate) fn enrol(&mut self) -> Identity {
+        let key = SigningKey::generate(self.chance.rng());
+        self.enrol_with(key)
+    }
+
+    /// Enrols the agent with this key.
     ///
     /// # Panics
     /// Never: tenant and role are good ones.
-    pub(crate) fn enrol(&mut self) -> Identity {
-        let key = SigningKey::generate(self.chance.rng());
+    pub(crate) fn enrol_with(&mut self, key: SigningKey) -> Identity {
         let tenant = self.tenant.as_str();
         let certificate = self
             .root

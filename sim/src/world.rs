@@ -3,7 +3,6 @@
 mod device;
 mod link;
 mod liveness;
-mod log;
 mod masks;
 mod server;
 mod timed;

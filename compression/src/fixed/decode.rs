@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use aimass_kernels::Isa;
+
 use crate::rotation::{rotate_back, runs};
 use crate::{Accumulator, DecodeError, FixedCodec, SlotSum};
 
@@ -93,7 +95,7 @@ impl FixedCodec {
                 let bound = run.bound() as f32;
                 mean[run.start..][..run.len].iter_mut().for_each(|value| *value *= bound);
             }
-            rotate_back(&mut mean, seed);
+            rotate_back(Isa::best(), &mut mean, seed);
             mean.iter_mut().for_each(|value| *value *= params.clip);
         }
         mean

@@ -1,11 +1,13 @@
-use std::time::Instant;
-
+use aimass_kernels::Isa;
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::rounding::levels;
 use super::*;
 use crate::{Accumulator, Validator};
+
+mod speed;
 
 fn params(n_weights: usize, bits: u8) -> FixedParams {
     FixedParams {
@@ -371,7 +373,7 @@ fn an_update_with_a_coordinate_beyond_the_bound_is_scaled_down_as_a_whole() {
     // What is rotated to a spike.
     let mut delta = vec![0.0; 4096];
     delta[5] = 0.5;
-    crate::rotation::rotate_back(&mut delta, [3; 32]);
+    crate::rotation::rotate_back(Isa::best(), &mut delta, [3; 32]);
     let encoded = codec.encode(update(&delta, 100), &mut rng(1)).expect("finite");
     assert!(encoded.clipped);
     let sum = decode_all(&codec, &[encoded]);
@@ -550,45 +552,35 @@ proptest! {
     }
 }
 
-/// Prints what a value costs: `cargo test --release -p aimass-compression -- --nocapture speed`.
+/// With and without rotation, of lengths with and without a tail, clipped and not.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
-fn speed_of_encode_validate_add_and_decode() {
-    let n = 1_663_370;
-    let delta: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin() * 1e-3).collect();
-    for rotation in [None, Some([1; 32])] {
+fn every_instruction_set_encodes_to_the_same_bytes() {
+    for n in [1, 70, 4096, 3 * 4096 + 1024 + 64 + 5] {
+        for (rotation, factor) in [(None, 1.0), (Some([5; 32]), 1.0), (Some([5; 32]), 100.0), (Some([5; 32]), 0.0)] {
+            let codec = codec(FixedParams { rotation, ..params(n, 24) });
+            let delta: Vec<f32> = normal(n, 6).iter().map(|value| value * factor).collect();
+            let all: Vec<Encoded> = Isa::available()
+                .into_iter()
+                .map(|isa| {
+                    let scratch = &mut Scratch::on(isa);
+                    codec.encode_with(update(&delta, 7), &mut rng(8), scratch).expect("finite")
+                })
+                .collect();
+            assert!(all.iter().all(|encoded| *encoded == all[0]), "{n} values, rotation {rotation:?}");
+        }
+    }
+}
+
+/// The path of zeros is not rotated: the bytes are those of numbers that are too small to matter.
+#[test]
+fn zeros_are_encoded_as_what_is_next_to_zero() {
+    for n in [5, 64 + 3, 2 * 4096 + 2048 + 64 + 7] {
         let codec = codec(FixedParams {
-            members: 30,
-            rotation,
-            ..params(n, 24)
+            rotation: Some([2; 32]),
+            ..params(n, 16)
         });
-        let mut times = [f64::INFINITY; 4];
-        let mut sum = Accumulator::new(codec.plan());
-        for round in 0..5 {
-            let mut took = |step: usize, start: Instant| times[step] = times[step].min(start.elapsed().as_secs_f64());
-            let start = Instant::now();
-            let encoded = codec.encode(update(&delta, 100), &mut rng(round)).expect("finite");
-            took(0, start);
-            let start = Instant::now();
-            let mut validator = Validator::new(codec.plan());
-            encoded
-                .packed
-                .chunks(256 * 1024)
-                .try_for_each(|chunk| validator.push(chunk))
-                .expect("honest");
-            validator.finish().expect("complete");
-            took(1, start);
-            let start = Instant::now();
-            sum.add_stream(&mut encoded.packed.as_slice()).expect("honest");
-            took(2, start);
-            let start = Instant::now();
-            let decoded = sum.decode(&codec).expect("not empty");
-            took(3, start);
-            assert_eq!(decoded.weight, 100 * (round + 1));
-        }
-        println!("{}", if rotation.is_some() { "rotated" } else { "not rotated" });
-        for (step, seconds) in ["encode", "validate", "add", "decode"].into_iter().zip(times) {
-            println!("  {step}: {:.2} ms, {:.2} ns a value", seconds * 1e3, seconds * 1e9 / n as f64);
-        }
+        let encode = |value: f32| codec.encode(update(&vec![value; n], 9), &mut rng(4)).expect("finite");
+        assert_eq!(encode(0.0), encode(1e-30), "{n}");
+        assert_eq!(encode(-0.0), encode(1e-30), "{n}");
     }
 }

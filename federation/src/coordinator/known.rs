@@ -18,6 +18,8 @@ struct Standing {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Known {
     agents: BTreeMap<AgentId, Standing>,
+    /// Of those, how many have spent the current model: asked for in every step.
+    spent: usize,
 }
 
 impl Known {
@@ -28,13 +30,16 @@ impl Known {
                 has_spent,
                 gone_since: None,
             };
-            self.agents.insert(agent, standing);
+            let before = self.agents.insert(agent, standing);
+            self.spent -= usize::from(before.is_some_and(|before| before.has_spent));
+            self.spent += usize::from(has_spent);
         }
     }
 
     /// The agent gives nothing to the running round.
     pub(super) fn is_out(&mut self, agent: AgentId) {
-        self.agents.remove(&agent);
+        let before = self.agents.remove(&agent);
+        self.spent -= usize::from(before.is_some_and(|before| before.has_spent));
     }
 
     /// Its connection closed.
@@ -47,17 +52,19 @@ impl Known {
     /// Another model is the current one: nobody has spent it.
     pub(super) fn rebase(&mut self) {
         self.agents.values_mut().for_each(|standing| standing.has_spent = false);
+        self.spent = 0;
     }
 
     /// Forgets who has been gone since `limit` or longer.
     pub(super) fn forget_gone(&mut self, limit: Timestamp) {
         self.agents
             .retain(|_, standing| standing.gone_since.is_none_or(|since| since > limit));
+        self.spent = self.agents.values().filter(|standing| standing.has_spent).count();
     }
 
     /// Whether anybody has spent the current model.
     pub(super) fn is_spent(&self) -> bool {
-        self.agents.values().any(|standing| standing.has_spent)
+        self.spent > 0
     }
 
     pub(super) fn contains(&self, agent: AgentId) -> bool {
@@ -66,7 +73,6 @@ impl Known {
 
     /// How many may contribute to the current model, and how many have spent it.
     pub(super) fn count(&self) -> (usize, usize) {
-        let spent = self.agents.values().filter(|standing| standing.has_spent).count();
-        (self.agents.len() - spent, spent)
+        (self.agents.len() - self.spent, self.spent)
     }
 }

@@ -21,6 +21,7 @@ impl Vector for Avx2 {
     const REGISTERS: usize = 16;
     type Mask = __m256;
     type Wide = (__m256d, __m256d);
+    type Words = __m256i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -225,6 +226,31 @@ impl Vector for Avx2 {
                 _mm256_maskstore_ps(to.add(i * to_stride), first(rows), x[i]);
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn negate(self, bits: u32) -> Self {
+        let places = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+        let signs = _mm256_castsi256_ps(_mm256_sllv_epi32(_mm256_set1_epi32(bits as i32), places));
+        Self(_mm256_xor_ps(self.0, _mm256_and_ps(signs, _mm256_set1_ps(-0.0))))
+    }
+    #[inline(always)]
+    unsafe fn butterfly<const HALF: usize>(self) -> Self {
+        let (other, signs) = match HALF {
+            1 => (
+                _mm256_permute_ps::<0xB1>(self.0),
+                _mm256_setr_ps(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0),
+            ),
+            2 => (
+                _mm256_permute_ps::<0x4E>(self.0),
+                _mm256_setr_ps(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0),
+            ),
+            _ => (
+                _mm256_permute2f128_ps::<0x01>(self.0, self.0),
+                _mm256_setr_ps(1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0),
+            ),
+        };
+        // The product with 1 or -1 is exact.
+        Self(_mm256_fmadd_ps(self.0, signs, other))
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

@@ -17,6 +17,7 @@ impl Vector for Avx512 {
     const REGISTERS: usize = 32;
     type Mask = __mmask16;
     type Wide = (__m512d, __m512d);
+    type Words = __m512i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -222,6 +223,22 @@ impl Vector for Avx512 {
                 _mm512_mask_storeu_ps(to.add(i * to_stride), first(rows), x[i]);
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn negate(self, bits: u32) -> Self {
+        Self(_mm512_mask_xor_ps(self.0, bits as u16, self.0, _mm512_set1_ps(-0.0)))
+    }
+    #[inline(always)]
+    unsafe fn butterfly<const HALF: usize>(self) -> Self {
+        let (other, back) = match HALF {
+            1 => (_mm512_permute_ps::<0xB1>(self.0), 0xAAAA),
+            2 => (_mm512_permute_ps::<0x4E>(self.0), 0xCCCC),
+            4 => (_mm512_shuffle_f32x4::<0xB1>(self.0, self.0), 0xF0F0),
+            _ => (_mm512_shuffle_f32x4::<0x4E>(self.0, self.0), 0xFF00),
+        };
+        let signs = _mm512_mask_blend_ps(back, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
+        // The product with 1 or -1 is exact.
+        Self(_mm512_fmadd_ps(self.0, signs, other))
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

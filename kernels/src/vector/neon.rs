@@ -12,6 +12,7 @@ impl Vector for Neon {
     const REGISTERS: usize = 32;
     type Mask = uint32x4_t;
     type Wide = (float64x2_t, float64x2_t);
+    type Words = uint32x4_t;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -170,6 +171,21 @@ impl Vector for Neon {
         for (i, column) in columns.into_iter().enumerate() {
             vst1q_f32(to.add(i * to_stride), vreinterpretq_f32_f64(column));
         }
+    }
+    #[inline(always)]
+    unsafe fn negate(self, bits: u32) -> Self {
+        let places = [31, 30, 29, 28];
+        let signs = vandq_u32(vshlq_u32(vdupq_n_u32(bits), vld1q_s32(places.as_ptr())), vdupq_n_u32(1 << 31));
+        Self(vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(self.0), signs)))
+    }
+    #[inline(always)]
+    unsafe fn butterfly<const HALF: usize>(self) -> Self {
+        let (other, signs) = match HALF {
+            1 => (vrev64q_f32(self.0), [1.0, -1.0, 1.0, -1.0]),
+            _ => (vextq_f32::<2>(self.0, self.0), [1.0, 1.0, -1.0, -1.0]),
+        };
+        // The product with 1 or -1 is exact.
+        Self(vfmaq_f32(other, self.0, vld1q_f32(signs.as_ptr())))
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

@@ -32,6 +32,7 @@ impl Vector for Portable {
     const REGISTERS: usize = 16;
     type Mask = [bool; 8];
     type Wide = [f64; 8];
+    type Words = super::words::Four;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -171,6 +172,15 @@ impl Vector for Portable {
                 *to.add(column * to_stride + row) = *from.add(row * stride + column);
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn negate(self, bits: u32) -> Self {
+        Self(lanes(|i| f32::from_bits(self.0[i].to_bits() ^ (bits << (31 - i) & 1 << 31))))
+    }
+    #[inline(always)]
+    unsafe fn butterfly<const HALF: usize>(self) -> Self {
+        let x = self.0;
+        Self(lanes(|i| if i & HALF == 0 { x[i] + x[i ^ HALF] } else { x[i ^ HALF] - x[i] }))
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self {

@@ -123,6 +123,32 @@ fn an_interrupted_training_ends_with_the_same_bytes_wherever_it_was_interrupted(
 }
 
 #[test]
+fn a_trainer_that_begins_again_does_what_a_new_one_does() {
+    let model = noisy_model();
+    let layout = testing::layout(&model);
+    let parts = [clouds(23, 6, 3, 0), clouds(10, 6, 3, 1), clouds(31, 6, 3, 2)];
+    for optimizer in rules() {
+        let config = |seed: u8| TrainConfig {
+            optimizer: optimizer.clone(),
+            epochs: 2,
+            batch: 8,
+            seed: [seed; 32],
+            ..config(Loss::cross_entropy())
+        };
+        let mut trainer = Trainer::new(&model, &layout, &config(9)).expect("a trainer");
+        let (weights, buffers) = (trainer.weights().expect("weights"), trainer.buffers().expect("buffers"));
+        for (seed, data) in (0..).zip(&parts) {
+            let fresh = crate::train(&model, &layout, data, &config(seed), &mut |_| std::ops::ControlFlow::Continue(())).expect("trains");
+            trainer.begin_again(&weights, &buffers, config(seed).seed).expect("begins");
+            let mut training = Training::checked(&mut trainer, &model, &layout, data, &config(seed)).expect("begins");
+            while training.step().expect("steps").is_some() {}
+            let again = training.into_update().expect("ends");
+            assert_eq!(again, fresh, "{optimizer:?}, part {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_training_that_ends_early_counts_what_it_did() {
     let model = noisy_model();
     let layout = testing::layout(&model);

@@ -143,9 +143,8 @@ const TABLES: &[SectionRule] = &[
 
 const LATER_SECTIONS: &[&str] = &["privacy", "compress"];
 
-/// Every `section.key`, and every `section.key.key` of a table.
-#[cfg(test)]
-pub(super) fn all_keys() -> impl Iterator<Item = String> {
+/// Every key that a job file may have: `section.key`, and `section.key.key` of a table in a section or of each table of a list.
+pub fn job_file_keys() -> impl Iterator<Item = String> {
     SECTIONS
         .iter()
         .chain(TABLES)

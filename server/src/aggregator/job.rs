@@ -9,6 +9,7 @@ use aimass_federation::coordinator::{CohortTerms, check_graph};
 use aimass_protocol::job::{JobFile, JobFileError, JobSource, SignedJob};
 use aimass_protocol::limits::MAX_BLOB_BYTES;
 use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, codec};
+use aimass_recipe::seeds;
 use serde_bytes::ByteBuf;
 
 use crate::blobs::{BlobError, BlobStore};
@@ -172,9 +173,7 @@ impl Job {
         if self.file.analyze.is_some() {
             return None;
         }
-        let base = terms.bases.first().map_or([0; 32], |base| *base.as_bytes());
-        Some(Digest::from_bytes(sha256(
-            &[&b"aimass rotation v1"[..], &self.file.job.seed.to_le_bytes(), &base].concat(),
-        )))
+        let base = terms.bases.first().copied().unwrap_or(Digest::from_bytes([0; 32]));
+        Some(Digest::from_bytes(seeds::of_rotation(self.file.job.seed, base)))
     }
 }

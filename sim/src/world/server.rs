@@ -14,12 +14,12 @@ use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{OutcomeReply, ProgressReply};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobId};
 
-use super::log::Log;
 use super::masks::{Described, descriptor};
 use super::{Ask, Happening, World};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fault::{Fault, Key};
+use crate::log::Log;
 use crate::oracle::Violation;
 use crate::scenario::Scenario;
 use crate::trust::Trust;

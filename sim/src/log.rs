@@ -12,10 +12,12 @@ use crate::trust::Trust;
 
 /// It lies on the server's disk, and no kill takes an entry away.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     tree: Tree,
     /// The newest entry of each model.
     models: BTreeMap<(JobId, Digest), (u64, Vec<u8>)>,
+    /// The newest checkpoint that was signed, and its size.
+    signed: Option<(u64, Vec<u8>)>,
 }
 
 impl Log {
@@ -23,7 +25,7 @@ impl Log {
     ///
     /// # Panics
     /// Never: an entry of these few fields can be written.
-    pub(super) fn append(&mut self, trust: &Trust, time: Timestamp, job: JobId, event: LogEvent) {
+    pub(crate) fn append(&mut self, trust: &Trust, time: Timestamp, job: JobId, event: LogEvent) {
         let entry = LogEntry {
             version: LogEntry::VERSION,
             tenant: trust.tenant.clone(),
@@ -38,7 +40,7 @@ impl Log {
         }
     }
 
-    pub(super) fn head(&self) -> LogHead {
+    pub(crate) fn head(&self) -> LogHead {
         LogHead {
             size: self.tree.size(),
             root: Digest::from_bytes(self.tree.root()),
@@ -46,16 +48,23 @@ impl Log {
     }
 
     /// Shows who saw `seen` entries that a model is in the log.
-    pub(super) fn base_proof(&self, trust: &Trust, job: JobId, base: Digest, seen: u64) -> Option<BaseProof> {
-        let (index, entry) = self.models.get(&(job, base))?;
+    pub(crate) fn base_proof(&mut self, trust: &Trust, job: JobId, base: Digest, seen: u64) -> Option<BaseProof> {
         let LogHead { size, root } = self.head();
-        let checkpoint = Checkpoint {
-            origin: origin(&trust.tenant),
-            size,
-            root: *root.as_bytes(),
+        let checkpoint = match self.signed.take() {
+            Some((of, bytes)) if of == size => bytes,
+            _ => {
+                let checkpoint = Checkpoint {
+                    origin: origin(&trust.tenant),
+                    size,
+                    root: *root.as_bytes(),
+                };
+                checkpoint.sign(&trust.server).ok()?.into_bytes()
+            }
         };
+        self.signed = Some((size, checkpoint.clone()));
+        let (index, entry) = self.models.get(&(job, base))?;
         Some(BaseProof {
-            checkpoint: ByteBuf::from(checkpoint.sign(&trust.server).ok()?),
+            checkpoint: ByteBuf::from(checkpoint),
             entry: ByteBuf::from(entry.clone()),
             index: *index,
             inclusion: digests(self.tree.inclusion(*index, size)?),
@@ -64,7 +73,7 @@ impl Log {
     }
 
     /// Shows who saw `seen` entries that they are the beginning of the first `size`.
-    pub(super) fn consistency(&self, seen: u64, size: u64) -> Vec<Digest> {
+    pub(crate) fn consistency(&self, seen: u64, size: u64) -> Vec<Digest> {
         digests(self.tree.consistency(seen, size).unwrap_or_default())
     }
 }

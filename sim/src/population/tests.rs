@@ -1,0 +1,5 @@
+mod clients;
+mod diurnal;
+mod docs;
+mod file;
+mod trace;
