@@ -31,6 +31,7 @@ use crate::executor::{StepDone, check_memory};
 use crate::program::{self, Feed, Graph, GraphSource, Mode, Program, Role};
 use crate::{OptimizerConfig, TrainError};
 use memory::Memory;
+use ops::By;
 use plan::Plan;
 use sources::Sources;
 use update::Update;
@@ -153,8 +154,12 @@ impl Compiled {
         for (slot, array) in std::mem::take(&mut feed.arrays) {
             self.memory.load(plan, slot, array);
         }
+        let by = By {
+            isa: self.isa,
+            team: &self.team,
+        };
         for (i, node) in plan.nodes.iter().enumerate() {
-            self.memory.forward(plan, i, node, &self.sources, self.isa, &self.team, noise)?;
+            self.memory.forward(plan, i, node, &self.sources, by, noise)?;
         }
         self.collect(plan, &feed)
     }
@@ -200,15 +205,16 @@ impl Compiled {
         }
         let alpha = self.update.begin(&plan, &self.sources);
         self.memory.seed(&plan, &by_outputs, &mut self.sources, self.update.targets(alpha));
+        let by = By {
+            isa: self.isa,
+            team: &self.team,
+        };
         for (i, node) in plan.nodes.iter().enumerate().rev() {
             let targets = self.update.targets(alpha);
-            self.memory
-                .backward(&plan, i, node, &mut self.sources, targets, self.isa, &self.team)?;
+            self.memory.backward(&plan, i, node, &mut self.sources, targets, by)?;
         }
         let reached = plan.reached(&by_outputs);
-        let gradient_norm = self
-            .update
-            .finish(&self.graph, &plan, &reached, &mut self.sources, self.isa, &self.team)?;
+        let gradient_norm = self.update.finish(&self.graph, &plan, &reached, &mut self.sources, by)?;
         for (source, slot) in &plan.program.buffers {
             if let Some(values) = self.memory.floats(&plan, *slot) {
                 self.sources.values[*source].copy_from_slice(values);

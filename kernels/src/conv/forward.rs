@@ -42,7 +42,7 @@ impl Conv {
             ));
         }
         team.each(parts, |(x, y, kept, scratch)| {
-            self.forward_part(block, x, weights, bias, y, kept, scratch)
+            self.forward_part(block, x, weights, bias, y, kept, scratch);
         });
     }
 

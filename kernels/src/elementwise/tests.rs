@@ -205,7 +205,7 @@ fn not_a_number_stays() {
             let mut x = [1.0; 20];
             x[3] = f32::NAN;
             x[19] = f32::NAN;
-            let given = x.clone();
+            let given = x;
             function.forward(isa, &given, &mut x);
             let lost = x.iter().enumerate().any(|(i, v)| v.is_nan() != (i == 3 || i == 19));
             assert!(!lost, "{isa:?} {function:?}: {x:?}");

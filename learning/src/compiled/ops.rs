@@ -22,6 +22,13 @@ use super::plan::{MOST, Node, Place};
 use super::sources::Layout;
 use interpreted::Interpreted;
 
+/// What computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    pub(super) isa: Isa,
+    pub(super) team: &'a Team,
+}
+
 /// Of a node.
 #[derive(Debug)]
 pub(super) enum Op {

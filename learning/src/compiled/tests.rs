@@ -90,7 +90,7 @@ fn compare(name: &str, model: &Model, shapes: &[Vec<usize>], config: &OptimizerC
     compiled.set_weights(&begun);
     if config.proximal > 0.0 {
         // Both terms of federated rules, or the proximal one alone.
-        let device = interpreter.device().clone();
+        let device = *interpreter.device();
         optimizer.set_anchor(&interpreter.graph().sources, &begun, &device);
         compiled.set_anchor(&begun);
         let correction: Vec<f32> = begun.iter().map(|_| 0.1 * random.next()).collect();
@@ -469,7 +469,7 @@ fn federated_terms_are_those_of_the_papers() {
         let mut compiled = Compiled::new(graph(), config.clone());
         let mut interpreter = Executor::<Cpu>::new(graph());
         let mut optimizer = Optimizer::<Cpu>::new(config.clone());
-        let device = interpreter.device().clone();
+        let device = *interpreter.device();
         let correction = correction.map(|c| [c]);
         let correction = correction.as_ref().map(|c| &c[..]);
         compiled.set_anchor(&[2.0]);
@@ -526,7 +526,7 @@ fn a_weight_without_a_gradient_stays() {
         let mut compiled = Compiled::new(graph(), config.clone());
         let mut interpreter = Executor::<Cpu>::new(graph());
         let mut optimizer = Optimizer::<Cpu>::new(config.clone());
-        let device = interpreter.device().clone();
+        let device = *interpreter.device();
         compiled.set_anchor(&[0.0, 0.0]);
         compiled.set_correction(Some(&[1.0, 1.0]));
         optimizer.set_anchor(&interpreter.graph().sources, &[0.0, 0.0], &device);

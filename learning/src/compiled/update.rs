@@ -4,7 +4,7 @@ use aimass_kernels::optimizer::{self, Terms, add_proximal, sum_of_squares};
 use aimass_kernels::team::{cut, ranges};
 use aimass_kernels::{Buffer, Isa, Team};
 
-use super::ops::in_parts;
+use super::ops::{By, in_parts};
 use super::plan::Plan;
 use super::sources::Sources;
 use crate::program::{Graph, GraphSource};
@@ -121,8 +121,7 @@ impl Update {
         plan: &Plan,
         reached: &[bool],
         sources: &mut Sources,
-        isa: Isa,
-        team: &Team,
+        By { isa, team }: By<'_>,
     ) -> Result<Option<f64>, TrainError> {
         let some = |fused: bool| (0..plan.trained.len()).filter(move |&i| plan.trained[i] && reached[i] && plan.fused[i] == fused);
         let waiting: Vec<usize> = some(false).collect();
@@ -204,7 +203,7 @@ impl Update {
             });
             let parts: Vec<_> = parts.collect();
             team.each(parts, |(weights, gradient, mut moments, terms)| {
-                step.apply(isa, weights, gradient, &mut moments, terms)
+                step.apply(isa, weights, gradient, &mut moments, terms);
             });
         }
         Ok(norm)

@@ -32,7 +32,7 @@ impl Operation for Softmax {
         let [y, ..] = io.outputs;
         let [_, len, inner] = self.shape;
         in_parts(io.team, y, len * inner, |at, y| {
-            self.part(io.isa, y.len()).forward(&x[at..at + y.len()], y)
+            self.part(io.isa, y.len()).forward(&x[at..at + y.len()], y);
         });
     }
 
