@@ -123,10 +123,11 @@ impl Team {
         let mine = catch_unwind(AssertUnwindSafe(|| while shared.work() {}));
         shared.close(parts);
         self.busy.set(false);
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = mine {
             resume_unwind(panic);
         }
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a part of an operation panicked");
+        assert!(!panicked, "a part of an operation panicked");
     }
 
     /// Calls `work` with every item, each once, on any thread, and returns when all calls have.
@@ -240,18 +241,12 @@ impl Shared {
             {
                 Ok(_) => {
                     let part = (ticket >> 16 & 0xffff) as usize;
-                    // Counted in any case, or who waits would wait for ever.
-                    struct End<'a>(&'a AtomicUsize);
-                    impl Drop for End<'_> {
-                        fn drop(&mut self) {
-                            self.0.fetch_add(1, Ordering::AcqRel);
-                        }
-                    }
-                    let _end = End(&self.ended);
+                    let mut end = End { shared: self, well: false };
                     // SAFETY: a part is claimed, so the job is there, and nobody writes until this part has ended.
                     if let Some(job) = unsafe { *self.job.get() } {
                         job(part);
                     }
+                    end.well = true;
                     return true;
                 }
                 Err(now) => ticket = now,
@@ -271,9 +266,8 @@ impl Shared {
             if spins == SPINS {
                 self.sleep();
             }
-            if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
-            }
+            // That a part panicked is on record.
+            drop(catch_unwind(AssertUnwindSafe(|| self.work())));
         }
     }
 
@@ -284,6 +278,21 @@ impl Shared {
             guard = self.bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The end of a part: counted in any case, or who waits would wait for ever; behind what else is to be known of it.
+struct End<'a> {
+    shared: &'a Shared,
+    well: bool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if !self.well {
+            self.shared.panicked.store(true, Ordering::Relaxed);
+        }
+        self.shared.ended.fetch_add(1, Ordering::AcqRel);
     }
 }
 
