@@ -14,6 +14,7 @@ pub(crate) use self::authority::{
 };
 pub(crate) use self::log::{LogArgs, LogCommand, LogKeyArgs, LogProofCommand, LogVerifyArgs};
 use crate::commands::model::ModelArgs;
+use crate::commands::sim::SimArgs;
 use crate::commands::train::TrainArgs;
 
 /// Federated and edge learning: an aggregator, an enrolment authority, agents, and the commands to run them.
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Model(ModelArgs),
     /// Train a job's model in one place, on local data: what federated runs are compared with.
     Train(TrainArgs),
+    /// Simulate a job over a fleet of clients, in virtual time.
+    Sim(Box<SimArgs>),
     /// List, accept and revoke agents.
     Agents(AgentsArgs),
     /// Export, verify and prove the log of models and rounds.

@@ -11,6 +11,7 @@ pub(crate) mod model;
 pub(crate) mod owner;
 pub(crate) mod secagg;
 pub(crate) mod serve;
+pub(crate) mod sim;
 pub(crate) mod token;
 pub(crate) mod train;
 

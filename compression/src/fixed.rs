@@ -2,7 +2,8 @@
 //!
 //! # Precision
 //! A value x within +-B is first multiplied by the client's share s = w/W of the weight cap, then rounded to one of 2^v levels that
-//! are L = 2B / (2^v - 1) apart, up or down at random so that the mean is exact. The weighted mean of n clients therefore differs
+//! are L = 2B / (2^v - 1) apart, up or down at random so that the mean is exact, up to 2^-17 L: a value takes 16 random bits, so that its chances are
+//! multiples of 2^-16. That is systematic, and below what is typical by chance in any sum of fewer than 2^32 clients. The weighted mean of n clients therefore differs
 //! from the exact one by less than
 //!
 //! ```text

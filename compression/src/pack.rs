@@ -1,7 +1,7 @@
 //! Bit packing, little-endian: value i takes bits `i*w .. (i+1)*w` of the byte stream, bit 0 being the lowest of the first byte.
 //! Widths w are 1 to 63. Eight values take w bytes, so every eighth value starts at a byte; bits after the last value are 0.
 
-use aimass_kernels::integers::{self, Residue, SLACK};
+use aimass_kernels::integers::{Residue, SLACK};
 
 mod add;
 
@@ -13,14 +13,14 @@ pub(crate) use add::{Adder, repeated};
 ///
 /// # Panics
 /// When `width` is 0 or more than [`MAX_WIDTH`]; in debug builds when a value has more bits.
-pub fn pack(values: &[impl Residue], width: u8, out: &mut Vec<u8>) {
+pub fn pack<T: Residue>(values: &[T], width: u8, out: &mut Vec<u8>) {
     debug_assert!(
         values.iter().all(|&value| Into::<u64>::into(value) >> width == 0),
         "a value has more than {width} bits"
     );
     let (start, len) = (out.len(), packed_len(values.len(), width));
     out.resize(start + len + SLACK, 0);
-    integers::pack(values, width, &mut out[start..]);
+    T::pack(values, width, &mut out[start..]);
     out.truncate(start + len);
 }
 

@@ -41,7 +41,12 @@ fn main() {
         print("rotate", best(|| integers::rotate(isa, black_box(&mut block), &signs)));
         print("random words", best(|| stream.fill(black_box(&mut words))));
         print("round", best(|| rounding.round(isa, &values, &words, black_box(&mut residues))));
-        print("pack 29 bits", best(|| integers::pack(black_box(&residues), 29, &mut packed)));
+        let mut zeros = vec![0u32; N];
+        print("round zeros", best(|| rounding.round_zeros(isa, &words, black_box(&mut zeros))));
+        print(
+            "pack 29 bits",
+            best(|| integers::Residue::pack(black_box(&residues), 29, &mut packed)),
+        );
         print("unpack 29 bits", best(|| integers::unpack(black_box(&packed), 29, &mut wide)));
         print("add to u32", best(|| integers::add(isa, black_box(&mut sums), &residues)));
         print("add to u64", best(|| integers::add_narrow(isa, black_box(&mut wide), &residues)));

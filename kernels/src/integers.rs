@@ -13,5 +13,5 @@ mod tests;
 pub use counters::{add, add_narrow, add_wide};
 pub use hadamard::{rotate, rotate_back};
 pub use keystream::Keystream;
-pub use packing::{MAX_WIDTH, Residue, SLACK, pack, packed_len, unpack};
+pub use packing::{MAX_WIDTH, Residue, SLACK, packed_len, unpack};
 pub use rounding::{Rounding, add_squares, largest_magnitude, random_words, scale};

@@ -1,4 +1,4 @@
-//! What is left of a run: its folder, and the formats in it. Formats are functions from rows to bytes; files are [`folder`]'s alone.
+//! What is left of a run: its folder, and the formats in it. Formats are functions from rows to bytes; files are [`RunFolder`]'s alone.
 
 mod columns;
 pub(crate) mod csv;

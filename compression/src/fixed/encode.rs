@@ -144,8 +144,8 @@ impl FixedCodec {
         let mut writer = Writer { scratch, stream, sink };
         let mut clipped = checked.clipped;
         match self.params.rotation {
+            _ if checked.is_zero => self.write_zeros(&mut writer),
             None => self.write_plain(update.delta, checked.scale * share, &mut writer),
-            Some(_) if checked.is_zero => self.write_zeros(&mut writer),
             Some(seed) => clipped |= self.write_rotated(update.delta, seed, checked.scale, share, &mut writer),
         }
         let slots = self.plan.slots();
@@ -175,9 +175,10 @@ impl FixedCodec {
     fn write_zeros(&self, writer: &mut Writer<'_, impl Sink>) {
         let FixedParams { n_weights, bits, clip, .. } = self.params;
         let rounding = rounding(levels(bits), clip.into(), 1.0);
-        writer.scratch.block.fill(0.0);
         for start in (0..n_weights).step_by(BLOCK) {
-            writer.round_block(start, &rounding, 0..BLOCK.min(n_weights - start));
+            let n = BLOCK.min(n_weights - start);
+            let residues = writer.scratch.rounder.round_zeros(&rounding, n, &mut writer.stream);
+            writer.sink.residues(0, start, residues);
         }
     }
 

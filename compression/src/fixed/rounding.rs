@@ -56,6 +56,14 @@ impl Rounder {
         rounding.round(self.isa, values, words, residues);
         residues
     }
+
+    /// Those of `n` zeros, the same.
+    pub(super) fn round_zeros(&mut self, rounding: &Rounding, n: usize, stream: &mut Keystream) -> &[u32] {
+        let (words, residues) = (&mut self.words[..random_words(n)], &mut self.residues[..n]);
+        stream.fill(words);
+        rounding.round_zeros(self.isa, words, residues);
+        residues
+    }
 }
 
 /// Memory that encoding needs, kept from one update to the next: some 50 KB, and 8 bytes for 4096 values. `Debug` shows no values.

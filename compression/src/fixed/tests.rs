@@ -364,23 +364,27 @@ fn the_rotation_saves_three_bits() {
 
 #[test]
 fn an_update_with_a_coordinate_beyond_the_bound_is_scaled_down_as_a_whole() {
+    let n = 3 * 4096 + 100;
     let params = FixedParams {
         rotation: Some([3; 32]),
         clip: 1.0,
-        ..params(4096, 24)
+        ..params(n, 24)
     };
     let codec = codec(params);
-    // What is rotated to a spike.
-    let mut delta = vec![0.0; 4096];
-    delta[5] = 0.5;
-    crate::rotation::rotate_back(Isa::best(), &mut delta, [3; 32]);
-    let encoded = codec.encode(update(&delta, 100), &mut rng(1)).expect("finite");
-    assert!(encoded.clipped);
-    let sum = decode_all(&codec, &[encoded]);
-    assert_eq!(sum.clipped, 1);
-    let factor = 6.0 / 64.0 / 0.5;
-    for (mean, exact) in sum.mean_delta.iter().zip(&delta) {
-        assert!((mean - factor * exact).abs() < 1e-6, "{mean} is not {factor} of {exact}");
+    // Each block of the longest is looked at.
+    for at in [5, 4096 + 7, 3 * 4096 - 1] {
+        // What is rotated to a spike.
+        let mut delta = vec![1e-4; n];
+        delta[at] = 0.5;
+        crate::rotation::rotate_back(Isa::best(), &mut delta, [3; 32]);
+        let encoded = codec.encode(update(&delta, 100), &mut rng(1)).expect("finite");
+        assert!(encoded.clipped, "{at}");
+        let sum = decode_all(&codec, &[encoded]);
+        assert_eq!(sum.clipped, 1);
+        let factor = 6.0 / 64.0 / 0.5;
+        for (mean, exact) in sum.mean_delta.iter().zip(&delta) {
+            assert!((mean - factor * exact).abs() < 1e-6, "{at}: {mean} is not {factor} of {exact}");
+        }
     }
 }
 

@@ -7,12 +7,6 @@ pub const MAX_WIDTH: u8 = 63;
 /// of a value of 63 bits as eight.
 pub const SLACK: usize = 64;
 
-/// What can be packed: `u32`, whose width may be more than 32 bits, and `u64`.
-pub trait Residue: Copy + Default + Into<u64> {}
-
-impl Residue for u32 {}
-impl Residue for u64 {}
-
 /// Calls `$f::<WIDTH>`, with the width known when it is compiled.
 macro_rules! for_width {
     ($width:expr, $f:ident, $($argument:expr),*) => {
@@ -28,21 +22,40 @@ macro_rules! for_width {
     };
 }
 
+/// What can be packed: `u32`, whose width may be more than 32 bits, and `u64`. The code is compiled here, not where it is called.
+pub trait Residue: Copy + Into<u64> + Sealed {
+    /// Packs `values` to the front of `out`. Bits of a value beyond `width` must be 0. The [`SLACK`] bytes behind the values are overwritten with zeros
+    /// in part.
+    ///
+    /// # Panics
+    /// When `width` is 0 or more than [`MAX_WIDTH`]; when `out` is shorter than [`packed_len`] and [`SLACK`].
+    fn pack(values: &[Self], width: u8, out: &mut [u8]);
+}
+
+/// Keeps the trait to these two.
+pub trait Sealed {}
+
+impl Sealed for u32 {}
+impl Sealed for u64 {}
+
+impl Residue for u32 {
+    fn pack(values: &[Self], width: u8, out: &mut [u8]) {
+        let out = &mut out[..packed_len(values.len(), width) + SLACK];
+        for_width!(width, pack_groups, values, out);
+    }
+}
+
+impl Residue for u64 {
+    fn pack(values: &[Self], width: u8, out: &mut [u8]) {
+        let out = &mut out[..packed_len(values.len(), width) + SLACK];
+        for_width!(width, pack_groups, values, out);
+    }
+}
+
 /// Bytes that `n` values of `width` bits take.
 pub fn packed_len(n: usize, width: u8) -> usize {
     let width = usize::from(width);
     n / 8 * width + (n % 8 * width).div_ceil(8)
-}
-
-/// Packs `values` to the front of `out`. Bits of a value beyond `width` must be 0. The [`SLACK`] bytes behind the values are overwritten with zeros in
-/// part.
-///
-/// # Panics
-/// When `width` is 0 or more than [`MAX_WIDTH`]; when `out` is shorter than [`packed_len`] and [`SLACK`].
-pub fn pack<T: Residue>(values: &[T], width: u8, out: &mut [u8]) {
-    let len = packed_len(values.len(), width);
-    let out = &mut out[..len + SLACK];
-    for_width!(width, pack_groups, values, out);
 }
 
 /// Reads `values.len()` values from the front of `packed`.
@@ -55,7 +68,7 @@ pub fn unpack(packed: &[u8], width: u8, values: &mut [u64]) {
 }
 
 /// `out` has [`SLACK`] bytes more than the values take.
-fn pack_groups<const W: usize>(values: &[impl Residue], out: &mut [u8]) {
+fn pack_groups<const W: usize>(values: &[impl Copy + Into<u64>], out: &mut [u8]) {
     let (groups, rest) = values.as_chunks::<8>();
     let mut start = 0;
     for group in groups {
@@ -63,8 +76,10 @@ fn pack_groups<const W: usize>(values: &[impl Residue], out: &mut [u8]) {
         start += W;
     }
     if !rest.is_empty() {
-        let mut last = [Default::default(); 8];
-        last[..rest.len()].copy_from_slice(rest);
+        let mut last = [0u64; 8];
+        for i in 0..rest.len() {
+            last[i] = rest[i].into();
+        }
         pack_group::<W>(&last, &mut out[start..][..W.next_multiple_of(8)]);
     }
 }
@@ -72,7 +87,7 @@ fn pack_groups<const W: usize>(values: &[impl Residue], out: &mut [u8]) {
 /// Eight values of `W` bits to `W` bytes, and zeros up to a whole number of words. `W` is known when this is compiled, so every
 /// shift is a constant.
 #[inline(always)]
-fn pack_group<const W: usize>(values: &[impl Residue; 8], out: &mut [u8]) {
+fn pack_group<const W: usize>(values: &[impl Copy + Into<u64>; 8], out: &mut [u8]) {
     let mut words = [0u64; 8];
     for i in 0..8 {
         let value: u64 = values[i].into();
@@ -90,40 +105,53 @@ fn pack_group<const W: usize>(values: &[impl Residue; 8], out: &mut [u8]) {
 fn unpack_groups<const W: usize>(packed: &[u8], values: &mut [u64]) {
     let (groups, rest) = values.as_chunks_mut::<8>();
     let n_groups = groups.len();
-    for (i, group) in groups.iter_mut().enumerate() {
-        *group = unpack_at::<W>(&packed[i * W..]);
+    // Whole words are read, so near the end they are read from a copy with zeros behind it.
+    let n_quick = if packed.len() < read_bytes::<W>() {
+        0
+    } else {
+        (packed.len() - read_bytes::<W>()) / W + 1
+    };
+    let n_quick = n_quick.min(n_groups);
+    for i in 0..n_quick {
+        unpack_group::<W>(&packed[i * W..][..read_bytes::<W>()], &mut groups[i]);
+    }
+    let padded = |from: usize| {
+        let mut padded = [0; 80];
+        let bytes = &packed[from..packed.len().min(from + W)];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        padded
+    };
+    for i in n_quick..n_groups {
+        unpack_group::<W>(&padded(i * W)[..read_bytes::<W>()], &mut groups[i]);
     }
     if !rest.is_empty() {
-        rest.copy_from_slice(&unpack_at::<W>(&packed[n_groups * W..])[..rest.len()]);
+        let mut last = [0; 8];
+        unpack_group::<W>(&padded(n_groups * W)[..read_bytes::<W>()], &mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 
-/// The group at the front of `packed`. Whole words are read, so near the end they are read from a copy with zeros behind it.
-#[inline(always)]
-fn unpack_at<const W: usize>(packed: &[u8]) -> [u64; 8] {
-    if packed.len() >= W.next_multiple_of(8) {
-        return unpack_group::<W>(packed);
-    }
-    let mut padded = [0; 64];
-    padded[..packed.len()].copy_from_slice(packed);
-    unpack_group::<W>(&padded)
+/// Bytes that are read for eight values: two words from where the last one begins.
+const fn read_bytes<const W: usize>() -> usize {
+    7 * W / 8 + 16
 }
 
-/// The reverse of [`pack_group`]; bytes after the first `W` don't matter, but must be there up to a whole number of words.
+/// The reverse of [`pack_group`]; bytes after the first `W` don't matter, but must be there up to [`read_bytes`].
 #[inline(always)]
-fn unpack_group<const W: usize>(packed: &[u8]) -> [u64; 8] {
-    let mut words = [0u64; 8];
-    for (word, bytes) in words.iter_mut().zip(packed[..W.next_multiple_of(8)].as_chunks::<8>().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    let mut values = [0; 8];
+fn unpack_group<const W: usize>(packed: &[u8], values: &mut [u64; 8]) {
     for i in 0..8 {
-        let (word, shift) = (i * W / 64, i * W % 64);
-        let mut value = words[word] >> shift;
+        let (byte, shift) = (i * W / 8, i * W % 8);
+        let mut value = word(packed, byte) >> shift;
         if shift + W > 64 {
-            value |= words[word + 1] << (64 - shift);
+            value |= word(packed, byte + 8) << (64 - shift);
         }
         values[i] = value & ((1 << W) - 1);
     }
-    values
+}
+
+#[inline(always)]
+fn word(packed: &[u8], at: usize) -> u64 {
+    assert!(at + 8 <= packed.len());
+    // SAFETY: checked above, where lengths are known when this is compiled. (A copy of the standard library's would be a call.)
+    u64::from_le(unsafe { packed.as_ptr().add(at).cast::<u64>().read_unaligned() })
 }

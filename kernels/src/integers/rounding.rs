@@ -1,7 +1,7 @@
 //! From values to residues, and what has to be known of the values before.
 
 use crate::isa::{Isa, Kernel, dispatch};
-use crate::vector::Vector;
+use crate::vector::{Vector, Words};
 
 /// Values that share their random words: the low halves are those of the first sixteen.
 const GROUP: usize = 32;
@@ -56,6 +56,28 @@ impl Rounding {
         }
     }
 
+    /// The residues of as many zeros, which only the signs of r decide.
+    ///
+    /// # Panics
+    /// On another number of words than [`random_words`].
+    pub fn round_zeros(&self, isa: Isa, random: &[u32], residues: &mut [u32]) {
+        assert_eq!(random.len(), random_words(residues.len()), "there are words for all values");
+        let high = self.residue(0.0, i32::MAX & !0xffff);
+        let step = high - self.residue(0.0, i32::MIN);
+        // SAFETY: it reads and writes whole groups, which are arrays.
+        unsafe {
+            dispatch(
+                isa,
+                RoundZeros {
+                    high,
+                    step,
+                    random,
+                    residues,
+                },
+            );
+        }
+    }
+
     /// `r` is the random half, as the upper half of a number with a sign.
     #[inline(always)]
     fn residue(&self, value: f32, r: i32) -> u32 {
@@ -103,6 +125,46 @@ impl Kernel for Round<'_> {
             last[..rest.len()].copy_from_slice(rest);
             self.rounding.group(&last, &random[values.len()], &mut last_residues);
             rest_residues.copy_from_slice(&last_residues[..rest.len()]);
+        }
+    }
+}
+
+struct RoundZeros<'a> {
+    high: u32,
+    /// What a negative r takes off: 1 or 0.
+    step: u32,
+    random: &'a [u32],
+    residues: &'a mut [u32],
+}
+
+impl RoundZeros<'_> {
+    /// # Safety
+    /// As for [`Vector`].
+    #[inline(always)]
+    unsafe fn group<W: Words>(high: u32, step: u32, random: &[u32; GROUP / 2], residues: &mut [u32; GROUP]) {
+        let (high, step, to) = (W::splat(high), W::splat(step), residues.as_mut_ptr());
+        for i in (0..GROUP / 2).step_by(W::LANES) {
+            let word = W::load(random.as_ptr().add(i));
+            high.sub(word.shift_right::<15>().and(step)).store(to.add(i));
+            high.sub(word.shift_right::<31>().and(step)).store(to.add(GROUP / 2 + i));
+        }
+    }
+}
+
+impl Kernel for RoundZeros<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (random, _) = self.random.as_chunks::<{ GROUP / 2 }>();
+        let (residues, rest) = self.residues.as_chunks_mut::<GROUP>();
+        for i in 0..residues.len() {
+            Self::group::<V::Words>(self.high, self.step, &random[i], &mut residues[i]);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; GROUP];
+            Self::group::<V::Words>(self.high, self.step, &random[residues.len()], &mut last);
+            rest.copy_from_slice(&last[..rest.len()]);
         }
     }
 }

@@ -120,6 +120,21 @@ fn values_are_rounded_to_the_same_residues_on_every_instruction_set() {
     }
 }
 
+#[test]
+fn zeros_are_rounded_as_any_values() {
+    for isa in Isa::available() {
+        for most in [1, 2, 3, 4, 255, 256, (1 << 24) - 1, u32::MAX] {
+            for n in LENGTHS {
+                let (random, rounding) = (words(n as u64, random_words(n)), Rounding::new(most, 3.7));
+                let (mut found, mut expected) = (vec![9; n], vec![8; n]);
+                rounding.round_zeros(isa, &random, &mut found);
+                rounding.round(isa, &vec![0.0; n], &random, &mut expected);
+                assert_eq!(found, expected, "{isa:?}: {n} to {most}");
+            }
+        }
+    }
+}
+
 /// All 2^16 halves: the mean is that of the argument to 2^-17 of a level, and for a quarter exactly.
 #[test]
 fn rounding_is_right_on_average() {
@@ -201,7 +216,7 @@ fn packing_is_what_the_oracle_packs_and_unpacks_to_the_same() {
             let expected = packed_by_bits(&values, width);
             assert_eq!(expected.len(), packed_len(n, width), "{n} of {width}");
             let mut out = vec![0xff; expected.len() + SLACK];
-            pack(&values, width, &mut out);
+            Residue::pack(&values, width, &mut out);
             assert_eq!(out[..expected.len()], expected, "{n} of {width}");
             let mut back = vec![1; n];
             unpack(&expected, width, &mut back);
@@ -212,8 +227,8 @@ fn packing_is_what_the_oracle_packs_and_unpacks_to_the_same() {
                 .collect();
             let wide: Vec<u64> = narrow.iter().map(|&value| value.into()).collect();
             let (mut out, mut expected) = (vec![0xff; out.len()], vec![0; out.len()]);
-            pack(&narrow, width, &mut out);
-            pack(&wide, width, &mut expected);
+            Residue::pack(&narrow, width, &mut out);
+            Residue::pack(&wide, width, &mut expected);
             let len = packed_len(n, width);
             assert_eq!(out[..len], expected[..len], "{n} of {width}");
         }

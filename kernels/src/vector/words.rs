@@ -13,7 +13,10 @@ pub(crate) trait Words: Copy {
     unsafe fn store(self, to: *mut u32);
     /// Modulo 2^32.
     unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
     unsafe fn xor(self, b: Self) -> Self;
+    unsafe fn and(self, b: Self) -> Self;
+    unsafe fn shift_right<const N: i32>(self) -> Self;
     /// To the left by `LEFT`; `RIGHT` is 32 - `LEFT`.
     unsafe fn rotate<const LEFT: i32, const RIGHT: i32>(self) -> Self;
 }
@@ -41,6 +44,27 @@ impl Words for Four {
     unsafe fn add(mut self, b: Self) -> Self {
         for i in 0..4 {
             self.0[i] = self.0[i].wrapping_add(b.0[i]);
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn sub(mut self, b: Self) -> Self {
+        for i in 0..4 {
+            self.0[i] = self.0[i].wrapping_sub(b.0[i]);
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn and(mut self, b: Self) -> Self {
+        for i in 0..4 {
+            self.0[i] &= b.0[i];
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn shift_right<const N: i32>(mut self) -> Self {
+        for i in 0..4 {
+            self.0[i] >>= N;
         }
         self
     }
@@ -86,6 +110,18 @@ mod x86 {
             _mm256_add_epi32(self, b)
         }
         #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            _mm256_sub_epi32(self, b)
+        }
+        #[inline(always)]
+        unsafe fn and(self, b: Self) -> Self {
+            _mm256_and_si256(self, b)
+        }
+        #[inline(always)]
+        unsafe fn shift_right<const N: i32>(self) -> Self {
+            _mm256_srl_epi32(self, _mm_cvtsi32_si128(N))
+        }
+        #[inline(always)]
         unsafe fn xor(self, b: Self) -> Self {
             _mm256_xor_si256(self, b)
         }
@@ -126,6 +162,18 @@ mod x86 {
             _mm512_add_epi32(self, b)
         }
         #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            _mm512_sub_epi32(self, b)
+        }
+        #[inline(always)]
+        unsafe fn and(self, b: Self) -> Self {
+            _mm512_and_si512(self, b)
+        }
+        #[inline(always)]
+        unsafe fn shift_right<const N: i32>(self) -> Self {
+            _mm512_srl_epi32(self, _mm_cvtsi32_si128(N))
+        }
+        #[inline(always)]
         unsafe fn xor(self, b: Self) -> Self {
             _mm512_xor_si512(self, b)
         }
@@ -160,6 +208,18 @@ mod arm {
         #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
             vaddq_u32(self, b)
+        }
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            vsubq_u32(self, b)
+        }
+        #[inline(always)]
+        unsafe fn and(self, b: Self) -> Self {
+            vandq_u32(self, b)
+        }
+        #[inline(always)]
+        unsafe fn shift_right<const N: i32>(self) -> Self {
+            vshrq_n_u32::<N>(self)
         }
         #[inline(always)]
         unsafe fn xor(self, b: Self) -> Self {

@@ -1,17 +1,21 @@
 //! The folder of a run.
 
-use std::collections::BTreeMap;
+mod error;
+mod input;
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::html::{Page, Run, html};
 use super::{EVENTS_FILE, csv, parquet, tensorboard};
 use crate::record::{RoundRow, Summary};
+pub use error::FolderError;
+pub use input::Input;
+use input::InputRecord;
 
-const FORMAT: &str = "aimass-run/1";
 const INPUT: &str = "input.json";
 const JOB: &str = "job.toml";
 const POPULATION: &str = "population.toml";
@@ -20,61 +24,6 @@ const SUMMARY: &str = "summary.json";
 /// Longest line of `rounds.jsonl`, and largest of the other files that are read, bytes.
 const MAX_LINE: u64 = 64 << 10;
 const MAX_FILE: u64 = 16 << 20;
-
-/// Everything that a run follows from, besides the files that its job names.
-#[derive(Debug, Clone, Copy)]
-pub struct Input<'a> {
-    /// The job file.
-    pub job: &'a [u8],
-    /// The population file.
-    pub population: Option<&'a [u8]>,
-    /// What was asked for besides: clients, cohort, rounds, seed, digests of the model and the data.
-    pub options: &'a BTreeMap<String, String>,
-}
-
-/// `input.json`
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct InputRecord {
-    format: String,
-    job_sha256: String,
-    population_sha256: Option<String>,
-    options: BTreeMap<String, String>,
-}
-
-impl Input<'_> {
-    fn record(&self) -> InputRecord {
-        let digest = |bytes: &[u8]| hex::encode(aimass_crypto::hash::sha256(bytes));
-        InputRecord {
-            format: FORMAT.to_owned(),
-            job_sha256: digest(self.job),
-            population_sha256: self.population.map(digest),
-            options: self.options.clone(),
-        }
-    }
-}
-
-impl InputRecord {
-    /// What is another one in `other`, for people.
-    fn difference(&self, other: &Self) -> String {
-        let options = self.options.keys().chain(other.options.keys());
-        let first = options.into_iter().find(|key| self.options.get(*key) != other.options.get(*key));
-        if self.format != other.format {
-            "written by another version".to_owned()
-        } else if self.job_sha256 != other.job_sha256 {
-            "of another job file".to_owned()
-        } else if self.population_sha256 != other.population_sha256 {
-            "of another population".to_owned()
-        } else {
-            match first {
-                Some(key) => {
-                    let shown = |record: &Self| record.options.get(key).map_or("nothing", String::as_str).to_owned();
-                    format!("with another {key} ({}, not {})", shown(self), shown(other))
-                }
-                None => "the same".to_owned(),
-            }
-        }
-    }
-}
 
 /// How far a folder's run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,48 +34,6 @@ pub enum State {
     Begun,
     /// The same run is here, whole.
     Whole,
-}
-
-/// Why a folder can't be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FolderError {
-    /// The file system refuses.
-    #[error("can't {what} {}: {error}", path.display())]
-    Io {
-        /// Read, write or make.
-        what: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// The folder holds something else than a run.
-    #[error("{} holds files that are of no run ({found}): name a new or empty folder", path.display())]
-    NotARun {
-        /// The folder.
-        path: PathBuf,
-        /// One of them.
-        found: String,
-    },
-    /// The folder holds a run of other input.
-    #[error("{} holds a run {difference}: name another folder, or delete this one", path.display())]
-    OtherInput {
-        /// The folder.
-        path: PathBuf,
-        /// Of what.
-        difference: String,
-    },
-    /// A file of a run does not read.
-    #[error("{}: line {line}: {problem}: delete the run's folder and run it again", path.display())]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        problem: String,
-    },
 }
 
 fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {

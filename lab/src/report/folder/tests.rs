@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::super::tests::rows;
 use super::*;
 

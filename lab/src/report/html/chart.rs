@@ -174,10 +174,11 @@ impl Chart<'_> {
         if self.y == Quantity::Share {
             (low, high) = (low.max(0.0), high.min(1.0));
         }
-        if self.from_zero {
-            low = low.min(0.0);
-        }
         let smallest = points.fold(f64::INFINITY, f64::min);
+        if self.from_zero {
+            // What is never below 0 has no interval there.
+            low = if smallest >= 0.0 { 0.0 } else { low.min(0.0) };
+        }
         let axis = if self.from_zero {
             Axis::over(self.y, low, high, TICKS)
         } else {
