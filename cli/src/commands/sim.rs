@@ -20,7 +20,7 @@ use crate::output::Output;
     after_help = "The coordinator and the agents' sessions run as they are deployed, over in-memory links and a virtual clock; clients are trained for real. \
     The same seed gives the same bytes, whatever the number of threads.\n\n\
     Data: files as `aimass train` reads them (CSV, NPZ, IDX; a folder stands for its files), shared out as [partition] of the population says. \
-    With `how = \"files\"` each file is a client's.\n\n\
+    With `kind = \"files\"` each file is a client's.\n\n\
     With --json every round is a line (`round`, `test_accuracy`, `seconds`, `virtual_seconds`, `bytes_up`, ...) and one object comes last. \
     With -o the folder gets rounds.jsonl, rounds.csv, rounds.parquet, a TensorBoard event file, report.html, model.onnx and summary.json \
     (docs/simulator-outputs.md). Ctrl-C keeps what was done; the same command goes on from there, to the same bytes.\n\n\
