@@ -34,7 +34,7 @@ fn processor_seconds() -> f64 {
 
 use aimass_kernels::Layout;
 use aimass_kernels::conv::{Conv, MaxPool, Shape};
-use aimass_kernels::{Buffer, Isa};
+use aimass_kernels::{Buffer, Isa, Team};
 
 /// The shortest of many runs, which together take so long.
 const WINDOW: Duration = Duration::from_millis(300);
@@ -133,7 +133,7 @@ impl Bench {
             bias: bias.then(|| Buffer::new(shape.channels_out)),
             y: Buffer::new(shape.images * shape.channels_out * height * width),
             kept: vec![0; conv.kept_len_bytes()],
-            scratch: Buffer::new(conv.scratch_len()),
+            scratch: Buffer::new(conv.scratch_len(1)),
             conv,
         }
     }
@@ -150,14 +150,25 @@ impl Bench {
             scratch,
             ..
         } = self;
-        let forward = best(|| conv.forward(black_box(x), weights, bias.as_deref(), y, kept, scratch));
+        let team = &Team::alone();
+        let forward = best(|| conv.forward(team, black_box(x), weights, bias.as_deref(), y, kept, scratch));
         let mut dy = Buffer::new(y.len());
         fill(&mut dy);
         let mut dx = Buffer::new(x.len());
-        let input = best(|| conv.backward_input(black_box(&dy), y, kept, weights, &mut dx, scratch));
+        let input = best(|| conv.backward_input(team, black_box(&dy), y, kept, weights, &mut dx, scratch));
         let (mut target, mut bias_target) = (Buffer::new(weights.len()), bias.as_ref().map(|bias| Buffer::new(bias.len())));
         let by_weights = best(|| {
-            conv.backward_weights(black_box(x), &dy, y, kept, 1e-6, &mut target, bias_target.as_deref_mut(), scratch);
+            conv.backward_weights(
+                team,
+                black_box(x),
+                &dy,
+                y,
+                kept,
+                1e-6,
+                &mut target,
+                bias_target.as_deref_mut(),
+                scratch,
+            );
         });
         [forward, input, by_weights]
     }
@@ -261,6 +272,6 @@ fn main() {
             let rate = bench.conv.operations(shape.images) / seconds / 1e9;
             print!("  {pass} {rate:4.0} ({:3.0} %, {:7.1})", rate / peak * 100.0, seconds * 1e6);
         }
-        println!("  scratch {} KiB", bench.conv.scratch_len() / 256);
+        println!("  scratch {} KiB", bench.conv.scratch_len(1) / 256);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use aimass_kernels::dense::{Dense, Pass};
-use aimass_kernels::{Buffer, Isa, Target};
+use aimass_kernels::{Buffer, Isa, Target, Team};
 
 /// Best of many short windows, in GFLOP/s.
 fn best(flops: f64, mut work: impl FnMut()) -> f64 {
@@ -39,13 +39,15 @@ fn main() {
             w.fill(0.01);
             let (bias, mut y) = (vec![0.1; outputs], vec![0.0; rows * outputs]);
             let mut scratch = Buffer::new(layer.scratch_len(rows));
-            let forward = best(flops, || layer.forward(isa, &x, &w, Some(&bias), &mut y, &mut scratch));
+            let team = &Team::alone();
+            let forward = best(flops, || layer.forward(team, isa, &x, &w, Some(&bias), &mut y, &mut scratch));
             let dy = vec![1e-9; rows * outputs];
             let mut dx = Buffer::new(rows * inputs);
             let mut backward = |with_dx: bool| {
                 best(flops * if with_dx { 2.0 } else { 1.0 }, || {
                     let pass = Pass { x: &x, y: &y, dy: &dy };
                     layer.backward(
+                        team,
                         isa,
                         pass,
                         None,

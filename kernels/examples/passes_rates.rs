@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use aimass_kernels::batch_norm::{BatchNorm, Gradients, ScaleAndBias};
 use aimass_kernels::elementwise::{Binary, Function, Operand, Reads, binary, binary_gradient};
-use aimass_kernels::optimizer::{Rule, Step, sum_of_squares};
+use aimass_kernels::optimizer::{Rule, Step, Terms, sum_of_squares};
 use aimass_kernels::permute::{permute, sum_to, to_channels_first, to_channels_last};
 use aimass_kernels::pool::{AveragePool, MaxPool, PoolShape};
 use aimass_kernels::rows::{CrossEntropy, RowNorm, Softmax};
-use aimass_kernels::{Buffer, Isa, Layout};
+use aimass_kernels::{Buffer, Isa, Layout, Team};
 
 /// Seconds of the fastest run.
 fn best(mut work: impl FnMut()) -> f64 {
@@ -108,7 +108,7 @@ fn optimizers(bench: &Bench) {
         };
         bench.rate(&format!("optimizer {name} of {n}"), streams * n, || {
             let mut kept: Vec<&mut [f32]> = moments.iter_mut().take(rule.moments()).map(|m| &mut **m).collect();
-            step.apply(bench.isa, &mut weights, &gradient, &mut kept);
+            step.apply(bench.isa, &mut weights, &gradient, &mut kept, Terms::default());
         });
     }
     bench.rate(&format!("optimizer sum of squares of {n}"), n, || {
@@ -185,6 +185,7 @@ fn pools(bench: &Bench) {
 }
 
 fn batch_norms(bench: &Bench) {
+    let team = &Team::alone();
     for shape in [[16, 64, 1024], [16, 512, 16]] {
         let n = shape.iter().product();
         let (x, dy, mut y, mut dx) = (values(n), values(n), Buffer::new(n), Buffer::new(n));
@@ -195,6 +196,7 @@ fn batch_norms(bench: &Bench) {
             let (mut kept, mut scratch) = (Buffer::new(norm.kept_len()), Buffer::new(norm.scratch_len()));
             bench.rate(&format!("batch norm {shape:?} {layout:?}"), 2 * n, || {
                 norm.forward(
+                    team,
                     &x,
                     ScaleAndBias {
                         scale: &scale,
@@ -213,7 +215,7 @@ fn batch_norms(bench: &Bench) {
                     scale: &mut by_scale,
                     bias: &mut by_bias,
                 };
-                norm.backward(&x, &y, &dy, &kept, to, &mut scratch);
+                norm.backward(team, &x, &y, &dy, &kept, to, &mut scratch);
             });
         }
     }
@@ -266,6 +268,7 @@ fn functions(bench: &Bench) {
 }
 
 fn rows(bench: &Bench) {
+    let team = &Team::alone();
     for [count, len] in [[32, 10], [2048, 64], [512, 256], [64, 10_000]] {
         let n = count * len;
         let (x, dy, mut y, mut dx) = (values(n), values(n), Buffer::new(n), Buffer::new(n));
@@ -283,10 +286,10 @@ fn rows(bench: &Bench) {
         let (scale, bias) = (values(len), values(len));
         let (mut kept, mut by_scale, mut by_bias) = (Buffer::new(norm.kept_len()), Buffer::new(len), Buffer::new(len));
         bench.rate(&format!("rows norm [{count},{len}]"), 2 * n, || {
-            norm.forward(&x, Some(&scale), Some(&bias), &mut y, &mut kept);
+            norm.forward(team, &x, Some(&scale), Some(&bias), &mut y, &mut kept);
         });
         bench.rate(&format!("rows norm [{count},{len}] by input"), 3 * n, || {
-            norm.backward_input(&x, &dy, Some(&scale), &kept, &mut dx);
+            norm.backward_input(team, &x, &dy, Some(&scale), &kept, &mut dx);
         });
         bench.rate(&format!("rows norm [{count},{len}] by learned"), 2 * n, || {
             norm.backward_learned(&x, &dy, &kept, 1e-9, Some(&mut by_scale), Some(&mut by_bias));

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use aimass_kernels::recurrent::{Backward, Cell, Direction, Forward, Recurrent, Shape};
-use aimass_kernels::{Buffer, Isa};
+use aimass_kernels::{Buffer, Isa, Team};
 
 /// Multiplications and additions that a second of nothing else has, in GFLOP/s; zero where no loop was written.
 fn peak(isa: Isa) -> f64 {
@@ -74,6 +74,7 @@ fn now(start: Instant) -> f64 {
 
 /// Shortest of many runs of each part, in seconds, and the highest peak between them.
 fn measure(isa: Isa, shape: Shape) -> ([f64; 3], f64) {
+    let team = &Team::alone();
     let layer = Recurrent::new(isa, shape);
     let (rows, d) = (shape.steps * shape.batch, layer.directions());
     let mut weights = Buffer::new(layer.weights_len());
@@ -84,7 +85,7 @@ fn measure(isa: Isa, shape: Shape) -> ([f64; 3], f64) {
     let (mut y, mut kept, mut scratch) = (
         Buffer::new(rows * d * shape.hidden),
         Buffer::new(layer.kept_len()),
-        Buffer::new(layer.scratch_len()),
+        Buffer::new(layer.scratch_len(1)),
     );
     let by_y = vec![1e-3; y.len()];
     let mut by_x = Buffer::new(x.len());
@@ -98,34 +99,40 @@ fn measure(isa: Isa, shape: Shape) -> ([f64; 3], f64) {
             best[part] = best[part].min(now(begin) - from);
         };
         time(0, &mut || {
-            layer.forward(Forward {
-                x: &x,
-                weights: &weights,
-                lengths: None,
-                initial_hidden: None,
-                initial_cell: None,
-                y: &mut y,
-                last_hidden: None,
-                last_cell: None,
-                kept: &mut kept,
-                scratch: &mut scratch,
-            });
+            layer.forward(
+                team,
+                Forward {
+                    x: &x,
+                    weights: &weights,
+                    lengths: None,
+                    initial_hidden: None,
+                    initial_cell: None,
+                    y: &mut y,
+                    last_hidden: None,
+                    last_cell: None,
+                    kept: &mut kept,
+                    scratch: &mut scratch,
+                },
+            );
         });
         time(1, &mut || {
-            layer.backward(Backward {
-                weights: &weights,
-                lengths: None,
-                by_y: Some(&by_y),
-                by_last_hidden: None,
-                by_last_cell: None,
-                kept: &mut kept,
-                by_x: Some(&mut by_x),
-                by_initial_hidden: None,
-                by_initial_cell: None,
-                scratch: &mut scratch,
-            });
+            layer.backward(
+                team,
+                Backward {
+                    weights: &weights,
+                    lengths: None,
+                    by_y: Some(&by_y),
+                    by_last_hidden: None,
+                    by_last_cell: None,
+                    kept: &mut kept,
+                    by_x: Some(&mut by_x),
+                    by_initial_hidden: None,
+                    by_initial_cell: None,
+                    scratch: &mut scratch,
+                },
+            );
         });
-        time(2, &mut || layer.update(&x, &kept, &mut weights, -1e-6, &mut scratch));
+        time(2, &mut || layer.update(team, &x, &kept, &mut weights, -1e-6, &mut scratch));
     }
     (best, highest)
 }

@@ -2,9 +2,13 @@
 
 mod channels;
 
+use std::ops::Range;
+
+use crate::Team;
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::layout::Layout;
 use crate::stretch::{first, put, take};
+use crate::team::{Apart, ranges};
 use crate::vector::Vector;
 use channels::{Channels, Sums, Work};
 
@@ -81,15 +85,15 @@ impl BatchNorm {
     ///
     /// # Panics
     /// On slices of other lengths; so do all functions here.
-    pub fn forward(&self, x: &[f32], learned: ScaleAndBias<'_>, residual: Option<&[f32]>, y: &mut [f32], kept: &mut [f32]) {
+    pub fn forward(&self, team: &Team, x: &[f32], learned: ScaleAndBias<'_>, residual: Option<&[f32]>, y: &mut [f32], kept: &mut [f32]) {
         self.check(x, learned, residual, y, kept);
-        // SAFETY: all lengths were checked.
-        unsafe { dispatch(self.isa, self.normalise(x, learned, residual, y, kept, true)) };
+        self.normalise(team, x, learned, residual, y, kept, true);
     }
 
     /// Normalises by stored statistics, `[channels]` each.
     pub fn forward_stored(
         &self,
+        team: &Team,
         x: &[f32],
         learned: ScaleAndBias<'_>,
         [mean, variance]: [&[f32]; 2],
@@ -107,8 +111,7 @@ impl BatchNorm {
                 kept[(1 + part) * channels + channel] = value;
             }
         }
-        // SAFETY: all lengths were checked.
-        unsafe { dispatch(self.isa, self.normalise(x, learned, residual, y, kept, false)) };
+        self.normalise(team, x, learned, residual, y, kept, false);
     }
 
     fn check(&self, x: &[f32], learned: ScaleAndBias<'_>, residual: Option<&[f32]>, y: &[f32], kept: &[f32]) {
@@ -128,28 +131,47 @@ impl BatchNorm {
         assert_eq!(kept.len(), self.kept_len(), "what is kept has another length");
     }
 
-    fn normalise<'a>(
-        &'a self,
-        x: &'a [f32],
-        learned: ScaleAndBias<'a>,
-        residual: Option<&'a [f32]>,
-        y: &'a mut [f32],
-        kept: &'a mut [f32],
+    /// Channels in parts; in one where they come last.
+    fn parts(&self, team: &Team) -> impl Iterator<Item = Range<usize>> + use<> {
+        let most = match self.layout {
+            Layout::ChannelsFirst => self.shape[1],
+            Layout::ChannelsLast => 1,
+        };
+        ranges(self.shape[1], team.parts_of_values(self.len(), most), 1)
+    }
+
+    /// All lengths were checked.
+    fn normalise(
+        &self,
+        team: &Team,
+        x: &[f32],
+        learned: ScaleAndBias<'_>,
+        residual: Option<&[f32]>,
+        y: &mut [f32],
+        kept: &mut [f32],
         of_batch: bool,
-    ) -> Forward<'a> {
+    ) {
         let normalise = Normalise {
             x: x.as_ptr(),
             residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
             y: y.as_mut_ptr(),
             relu: self.relu,
         };
-        Forward {
-            norm: self,
-            learned,
-            kept: kept.as_mut_ptr(),
-            normalise,
-            of_batch,
-        }
+        // SAFETY: parts write to channels of their own.
+        let shared = unsafe { Apart::new((normalise, kept.as_mut_ptr())) };
+        team.each(self.parts(team), |some| {
+            let (normalise, kept) = shared.get();
+            let forward = Forward {
+                norm: self,
+                some,
+                learned,
+                kept,
+                normalise,
+                of_batch,
+            };
+            // SAFETY: all lengths were checked.
+            unsafe { dispatch(self.isa, forward) };
+        });
     }
 
     /// What follows from the variance of a channel and is kept behind its mean: the inverse deviation, the variance, the factor of the
@@ -176,16 +198,26 @@ impl BatchNorm {
     }
 
     /// All gradients, for [`Self::forward`]. `y` is what it gave; read only where there is a ReLU.
-    pub fn backward(&self, x: &[f32], y: &[f32], dy: &[f32], kept: &[f32], to: Gradients<'_>, scratch: &mut [f32]) {
-        self.run_backward(x, y, dy, kept, to, scratch, true);
+    pub fn backward(&self, team: &Team, x: &[f32], y: &[f32], dy: &[f32], kept: &[f32], to: Gradients<'_>, scratch: &mut [f32]) {
+        self.run_backward(team, x, y, dy, kept, to, scratch, true);
     }
 
     /// All gradients, for [`Self::forward_stored`]: the statistics are constants.
-    pub fn backward_stored(&self, x: &[f32], y: &[f32], dy: &[f32], kept: &[f32], to: Gradients<'_>, scratch: &mut [f32]) {
-        self.run_backward(x, y, dy, kept, to, scratch, false);
+    pub fn backward_stored(&self, team: &Team, x: &[f32], y: &[f32], dy: &[f32], kept: &[f32], to: Gradients<'_>, scratch: &mut [f32]) {
+        self.run_backward(team, x, y, dy, kept, to, scratch, false);
     }
 
-    fn run_backward(&self, x: &[f32], y: &[f32], dy: &[f32], kept: &[f32], to: Gradients<'_>, scratch: &mut [f32], of_batch: bool) {
+    fn run_backward(
+        &self,
+        team: &Team,
+        x: &[f32],
+        y: &[f32],
+        dy: &[f32],
+        kept: &[f32],
+        to: Gradients<'_>,
+        scratch: &mut [f32],
+        of_batch: bool,
+    ) {
         let (len, channels) = (self.len(), self.shape[1]);
         assert!(
             x.len() == len && dy.len() == len && to.x.len() == len,
@@ -210,10 +242,10 @@ impl BatchNorm {
         let backward = Backward {
             norm: self,
             kept,
-            scratch,
+            scratch: scratch.as_mut_ptr(),
             alpha: to.alpha,
-            scale: to.scale,
-            bias: to.bias,
+            scale: to.scale.as_mut_ptr(),
+            bias: to.bias.as_mut_ptr(),
             sums: GradientSums { given, residual },
             input: InputGradient {
                 given,
@@ -222,13 +254,19 @@ impl BatchNorm {
             },
             of_batch,
         };
-        // SAFETY: all lengths were checked.
-        unsafe { dispatch(self.isa, backward) };
+        // SAFETY: parts write to channels of their own.
+        let backward = unsafe { Apart::new(backward) };
+        team.each(self.parts(team), |some| {
+            // SAFETY: all lengths were checked.
+            unsafe { dispatch(self.isa, OfChannels(backward.get(), some)) };
+        });
     }
 }
 
 struct Forward<'a> {
     norm: &'a BatchNorm,
+    /// Channels; all of them where they come last.
+    some: Range<usize>,
     learned: ScaleAndBias<'a>,
     /// `[mean, inverse deviation, variance, factor]`, of `[channels]` each.
     kept: *mut f32,
@@ -273,7 +311,7 @@ impl Kernel for Forward<'_> {
         match self.norm.layout {
             // One channel after the other, so that it is still near when it is read again.
             Layout::ChannelsFirst => {
-                for channel in 0..channels {
+                for channel in self.some.clone() {
                     if self.of_batch {
                         let about = (loops.plane_sums::<V, _>(channel, none, moments)[0] / count) as f32;
                         let [sum, squares] = loops.plane_sums(channel, [V::splat(about), none[0], none[0], none[0]], moments);
@@ -356,13 +394,14 @@ impl Work for Normalise {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Backward<'a> {
     norm: &'a BatchNorm,
     kept: &'a [f32],
-    scratch: &'a mut [f32],
+    scratch: *mut f32,
     alpha: f32,
-    scale: &'a mut [f32],
-    bias: &'a mut [f32],
+    scale: *mut f32,
+    bias: *mut f32,
     sums: GradientSums,
     input: InputGradient,
     of_batch: bool,
@@ -372,10 +411,10 @@ impl Backward<'_> {
     /// Adds the gradients of a channel to their targets. Returns what the gradient by the input takes off: a constant, and a factor of the
     /// distance from the mean.
     #[inline(always)]
-    fn finish(&mut self, channel: usize, by_bias: f64, by_scale: f64) -> [f32; 2] {
+    unsafe fn finish(&self, channel: usize, by_bias: f64, by_scale: f64) -> [f32; 2] {
         let channels = self.norm.shape[1];
-        self.bias[channel] += (f64::from(self.alpha) * by_bias) as f32;
-        self.scale[channel] += (f64::from(self.alpha) * by_scale) as f32;
+        *self.bias.add(channel) += (f64::from(self.alpha) * by_bias) as f32;
+        *self.scale.add(channel) += (f64::from(self.alpha) * by_scale) as f32;
         if !self.of_batch {
             return [0.0; 2];
         }
@@ -385,11 +424,22 @@ impl Backward<'_> {
     }
 }
 
-impl Kernel for Backward<'_> {
+/// Some channels; all of them where they come last.
+struct OfChannels<'a>(Backward<'a>, Range<usize>);
+
+impl Kernel for OfChannels<'_> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector>(mut self) {
+    unsafe fn run<V: Vector>(self) {
+        let Self(backward, some) = self;
+        backward.channels::<V>(some);
+    }
+}
+
+impl Backward<'_> {
+    #[inline(always)]
+    unsafe fn channels<V: Vector>(self, some: Range<usize>) {
         let [images, channels, positions] = self.norm.shape;
         let loops = Channels {
             images,
@@ -400,7 +450,7 @@ impl Kernel for Backward<'_> {
         let (mean, inverse, factor) = (kept, kept.add(channels), kept.add(3 * channels));
         match self.norm.layout {
             Layout::ChannelsFirst => {
-                for channel in 0..channels {
+                for channel in some {
                     let of = |part: *const f32| V::splat(*part.add(channel));
                     let none = V::splat(0.0);
                     let [by_bias, by_scale] = loops.plane_sums(channel, [of(mean), of(inverse), none, none], self.sums);
@@ -410,7 +460,7 @@ impl Kernel for Backward<'_> {
                 }
             }
             Layout::ChannelsLast => {
-                let scratch = self.scratch.as_mut_ptr();
+                let scratch = self.scratch;
                 let (first, second) = (scratch, scratch.add(channels));
                 loops.column_sums::<V, _>([mean, inverse, mean, mean], [first, second], self.sums);
                 for channel in 0..channels {

@@ -26,7 +26,7 @@ mod tile;
 mod weights;
 
 use crate::buffer::Buffer;
-use crate::{Isa, Layout};
+use crate::{Isa, Layout, Team};
 use plan::Sparse;
 use tile::Runs;
 use weights::Panel;
@@ -152,6 +152,13 @@ impl Conv {
         ]
     }
 
+    /// Bytes that the plan itself takes: where pixels and windows begin.
+    pub fn plan_bytes(&self) -> usize {
+        let windows = self.sparse.as_ref().map_or(0, |sparse| size_of_val(&sparse.order[..]));
+        let turned = self.turned.as_ref().map_or(0, |conv| conv.plan_bytes());
+        size_of_val(&self.pixels[..]) + windows + turned
+    }
+
     /// Products and sums of a pass over so many images, two operations each; padding counts. The same in all three directions.
     pub fn operations(&self, images: usize) -> f64 {
         let pixels = images * self.made[0] * self.made[1];
@@ -175,19 +182,32 @@ impl Conv {
         images
     }
 
-    /// Floats of scratch that each function needs. Its content doesn't matter and means nothing afterwards.
-    pub fn scratch_len(&self) -> usize {
-        let [forward, input, weights] = self.scratch_lens();
+    /// Floats of scratch that each function needs with a team of so many threads. Its content doesn't matter and means nothing afterwards.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        let [forward, input, weights] = self.scratch_lens(threads);
         forward.max(input).max(weights)
     }
 
     /// Floats of scratch for [`Conv::forward`], [`Conv::backward_input`] and [`Conv::backward_weights`].
-    pub fn scratch_lens(&self) -> [usize; 3] {
+    pub fn scratch_lens(&self, threads: usize) -> [usize; 3] {
+        let (block, by_image) = (self.at_once(threads), threads.clamp(1, self.shape.images));
+        let all = |parts: &[usize]| parts.iter().sum::<usize>();
+        let input = self.turned_weights() + by_image * all(&self.input_parts(block));
         [
-            self.forward_parts().iter().sum(),
-            self.input_parts().iter().sum(),
-            self.weights_parts().iter().sum(),
+            by_image * all(&self.forward_parts(block)),
+            input,
+            all(&self.shared_parts()) + threads.max(1) * all(&self.weights_parts()),
         ]
+    }
+
+    /// Images that one of so many threads reads at once, where each has images of its own.
+    fn at_once(&self, threads: usize) -> usize {
+        self.block.min(self.shape.images.div_ceil(threads.max(1)))
+    }
+
+    /// Into how many parts a pass over so many images is cut.
+    fn parts(&self, team: &Team, images: usize, most: usize) -> usize {
+        team.parts(self.operations(images) as usize, most)
     }
 }
 

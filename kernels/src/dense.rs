@@ -12,7 +12,7 @@ mod tests;
 
 pub use product::{Matrix, MatrixMut, product};
 
-use crate::{Buffer, Isa, Target, elements};
+use crate::{Buffer, Isa, Target, Team, elements};
 
 /// More rows than this go through [`product`].
 pub const MOST_ROWS: usize = 64;
@@ -92,6 +92,11 @@ impl Dense {
         }
     }
 
+    /// Into how many parts a pass is cut.
+    fn parts(&self, team: &Team, rows: usize, most: usize) -> usize {
+        team.parts(2 * rows * self.inputs * self.outputs, most)
+    }
+
     fn check_layout(&self, plain: usize, laid_out: usize) {
         assert!(self.inputs > 0 && self.outputs > 0, "a layer has inputs and outputs");
         assert_eq!(plain, self.inputs * self.outputs, "the weights have inputs * outputs values");
@@ -102,13 +107,13 @@ impl Dense {
     ///
     /// # Panics
     /// For slices of other lengths, and no rows.
-    pub fn forward(&self, isa: Isa, x: &[f32], weights: &[f32], bias: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
+    pub fn forward(&self, team: &Team, isa: Isa, x: &[f32], weights: &[f32], bias: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
         let rows = self.check_rows(x.len(), y.len(), weights.len(), scratch.len());
         assert!(bias.is_none_or(|b| b.len() == self.outputs), "the bias has one value an output");
         if rows > MOST_ROWS {
-            return product::forward(isa, *self, rows, x, weights, bias, y);
+            return product::forward(team, isa, *self, rows, x, weights, bias, y);
         }
-        forward::forward(isa, *self, rows, x, weights, bias, y, scratch);
+        forward::forward(team, isa, *self, rows, x, weights, bias, y, scratch);
     }
 
     /// Writes the gradient by `x` to `dx`, then adds those by the weights and by the bias to `target` and `bias`, where they are wanted.
@@ -118,6 +123,7 @@ impl Dense {
     /// For slices of other lengths.
     pub fn backward(
         &self,
+        team: &Team,
         isa: Isa,
         pass: Pass<'_>,
         weights: Option<&[f32]>,
@@ -144,7 +150,7 @@ impl Dense {
             bias.as_ref().is_none_or(|b| b.values.len() == self.outputs),
             "the bias has one value an output"
         );
-        backward::backward(isa, *self, rows, pass, weights, dx, target, bias, scratch);
+        backward::backward(team, isa, *self, rows, pass, weights, dx, target, bias, scratch);
     }
 
     fn check_rows(&self, x: usize, y: usize, weights: usize, scratch: usize) -> usize {

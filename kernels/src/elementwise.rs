@@ -2,10 +2,8 @@
 
 mod binary;
 mod maps;
-mod pick;
 
 pub use binary::{Binary, Operand, binary, binary_gradient};
-pub use pick::{pick, pick_gradient};
 
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::stretch::{Stretch, over, put, take};
@@ -150,27 +148,12 @@ impl Function {
         unsafe { self.run_forward(isa, x.as_ptr(), y.as_mut_ptr(), x.len()) };
     }
 
-    /// `x = f(x)`
-    pub fn forward_in_place(self, isa: Isa, x: &mut [f32]) {
-        let place = x.as_mut_ptr();
-        // SAFETY: each value is read before it is written, in one place.
-        unsafe { self.run_forward(isa, place, place, x.len()) };
-    }
-
     /// `dx = f'(x) dy`. `kept` is what [`Self::reads`] says; it may be empty where that is nothing.
     pub fn backward(self, isa: Isa, kept: &[f32], dy: &[f32], dx: &mut [f32]) {
         assert_eq!(dy.len(), dx.len(), "the gradients have different lengths");
         self.check_kept(kept, dy.len());
         // SAFETY: all that is read has as many values.
         unsafe { self.run_backward(isa, kept.as_ptr(), dy.as_ptr(), dx.as_mut_ptr(), dy.len()) };
-    }
-
-    /// `dy = f'(x) dy`. `kept` as for [`Self::backward`].
-    pub fn backward_in_place(self, isa: Isa, kept: &[f32], dy: &mut [f32]) {
-        self.check_kept(kept, dy.len());
-        let place = dy.as_mut_ptr();
-        // SAFETY: each value is read before it is written, in one place.
-        unsafe { self.run_backward(isa, kept.as_ptr(), place, place, dy.len()) };
     }
 
     fn check_kept(self, kept: &[f32], len: usize) {

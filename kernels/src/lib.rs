@@ -1,9 +1,9 @@
 //! The arithmetic of training on the CPU.
 //!
-//! Kernels work on slices of `f32`, those of [`integers`] on whole numbers too, and on nothing else: no threads, no allocation beyond what a caller hands in, no knowledge of graphs.
-//! Each is written once over a vector of lanes ([`Isa`] says of how many) and compiled for every instruction set that the processor may
-//! have; which one runs is decided at run time. Results of one instruction set don't depend on the number of threads, because kernels
-//! have none: who calls them splits the work where it is not summed.
+//! Kernels work on slices of `f32`, those of [`integers`] on whole numbers too, and on nothing else: no allocation beyond what a caller hands
+//! in, no knowledge of graphs. Each is written once over a vector of lanes ([`Isa`] says of how many) and compiled for every instruction
+//! set that the processor may have; which one runs is decided at run time. Threads come from whoever calls, as a [`Team`]; results of one
+//! instruction set don't depend on their number, because work is cut only where it is not summed.
 //!
 //! This is the one crate with `unsafe`. Public functions are safe: they check every length before the first pointer is made. Inside,
 //! each unsafe function says what it needs.
@@ -24,6 +24,7 @@ pub mod pool;
 pub mod recurrent;
 pub mod rows;
 mod stretch;
+pub mod team;
 #[cfg(test)]
 mod testing;
 mod vector;
@@ -31,6 +32,7 @@ mod vector;
 pub use buffer::Buffer;
 pub use isa::Isa;
 pub use layout::Layout;
+pub use team::Team;
 
 /// The product of sizes that come from outside.
 ///

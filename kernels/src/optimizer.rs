@@ -49,6 +49,18 @@ impl Rule {
     }
 }
 
+/// What federated rules add to a gradient; nothing by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Terms<'a> {
+    /// `proximal (w - anchor)` is added before the gradient is scaled: the gradient of a proximal term of the loss (FedProx; Li et al. 2020,
+    /// MLSys, equation 2).
+    pub proximal: f32,
+    /// As long as the weights; not read where `proximal` is 0.
+    pub anchor: &'a [f32],
+    /// Is added as it is behind that (SCAFFOLD; Karimireddy et al. 2020, ICML, algorithm 1: `c - c_i`); empty, or as long as the weights.
+    pub correction: &'a [f32],
+}
+
 /// One step of an optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
@@ -70,7 +82,7 @@ impl Step {
     ///
     /// # Panics
     /// On other lengths or another number of moments.
-    pub fn apply(&self, isa: Isa, weights: &mut [f32], gradient: &[f32], moments: &mut [&mut [f32]]) {
+    pub fn apply(&self, isa: Isa, weights: &mut [f32], gradient: &[f32], moments: &mut [&mut [f32]], terms: Terms<'_>) {
         let len = weights.len();
         assert_eq!(gradient.len(), len, "the gradient has another length than the weights");
         assert_eq!(moments.len(), self.rule.moments(), "the rule keeps another number of moments");
@@ -78,6 +90,10 @@ impl Step {
             moments.iter().all(|m| m.len() == len),
             "a moment has another length than the weights"
         );
+        let of_weights = |values: &[f32], wanted: bool| {
+            assert!(!wanted || values.len() == len, "a term has another length than the weights");
+            if wanted { values.as_ptr() } else { std::ptr::null() }
+        };
         let mut moments = moments.iter_mut().map(|m| m.as_mut_ptr());
         let decoupled = matches!(self.rule, Rule::Adam { decoupled: true, .. });
         let vectors = Vectors {
@@ -85,6 +101,9 @@ impl Step {
             gradient: gradient.as_ptr(),
             first: moments.next().unwrap_or(std::ptr::null_mut()),
             second: moments.next().unwrap_or(std::ptr::null_mut()),
+            anchor: of_weights(terms.anchor, terms.proximal != 0.0),
+            proximal: terms.proximal,
+            correction: of_weights(terms.correction, !terms.correction.is_empty()),
             scale: self.gradient_scale,
             decay: if decoupled { 0.0 } else { self.weight_decay },
         };
@@ -117,6 +136,43 @@ impl Step {
                 }
             }
         }
+    }
+}
+
+/// `gradient += proximal (weights - anchor)`: what [`Step::apply`] does at once, for gradients whose norm has to be known before.
+///
+/// # Panics
+/// On slices of different lengths.
+pub fn add_proximal(isa: Isa, proximal: f32, weights: &[f32], anchor: &[f32], gradient: &mut [f32]) {
+    let len = gradient.len();
+    assert!(
+        weights.len() == len && anchor.len() == len,
+        "a term has another length than the weights"
+    );
+    let (weights, anchor, gradient) = (weights.as_ptr(), anchor.as_ptr(), gradient.as_mut_ptr());
+    // SAFETY: all have `len` values.
+    unsafe { dispatch(isa, Proximal(proximal, weights, anchor, gradient, len)) };
+}
+
+#[derive(Clone, Copy)]
+struct Proximal(f32, *const f32, *const f32, *mut f32, usize);
+
+impl Kernel for Proximal {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        over::<V>(self.4, self);
+    }
+}
+
+impl Stretch for Proximal {
+    #[inline(always)]
+    unsafe fn at<V: Vector>(self, i: usize, n: usize) {
+        let Self(proximal, weights, anchor, gradient, _) = self;
+        let way = take::<V>(weights.add(i), n).sub(take::<V>(anchor.add(i), n));
+        let sum = take::<V>(gradient.add(i), n).add(way.mul(V::splat(proximal)));
+        put(sum, gradient.add(i), n);
     }
 }
 
@@ -156,15 +212,28 @@ struct Vectors {
     gradient: *const f32,
     first: *mut f32,
     second: *mut f32,
+    /// Null where there is none.
+    anchor: *const f32,
+    proximal: f32,
+    /// Null where there is none.
+    correction: *const f32,
     scale: f32,
     decay: f32,
 }
 
 impl Vectors {
-    /// The gradient after clipping and weight decay.
+    /// The gradient after all terms, clipping and weight decay.
     #[inline(always)]
     unsafe fn gradient<V: Vector>(self, weights: V, i: usize, n: usize) -> V {
-        let gradient = take::<V>(self.gradient.add(i), n).mul(V::splat(self.scale));
+        let mut gradient = take::<V>(self.gradient.add(i), n);
+        if !self.anchor.is_null() {
+            let way = weights.sub(take::<V>(self.anchor.add(i), n));
+            gradient = gradient.add(way.mul(V::splat(self.proximal)));
+        }
+        gradient = gradient.mul(V::splat(self.scale));
+        if !self.correction.is_null() {
+            gradient = gradient.add(take::<V>(self.correction.add(i), n));
+        }
         if self.decay == 0.0 {
             return gradient;
         }

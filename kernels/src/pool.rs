@@ -3,7 +3,7 @@
 mod average;
 mod max;
 
-pub use average::{AveragePool, global_average, global_average_gradient};
+pub use average::AveragePool;
 pub use max::MaxPool;
 
 use crate::vector::Vector;

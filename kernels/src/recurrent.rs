@@ -18,8 +18,10 @@ mod layout;
 mod product;
 mod update;
 
+use crate::Team;
 use crate::buffer::Buffer;
 use crate::isa::{Isa, dispatch};
+use crate::team::{Apart, cut, ranges};
 
 /// Registers of gates a row and block.
 const SLOTS: usize = 4;
@@ -97,7 +99,7 @@ pub struct Forward<'a> {
     pub last_cell: Option<&'a mut [f32]>,
     /// [`Recurrent::kept_len`] values for [`Recurrent::backward`] and [`Recurrent::update`].
     pub kept: &'a mut [f32],
-    /// [`Recurrent::scratch_len`] values, as for the passes back; what is in them doesn't matter.
+    /// [`Recurrent::scratch_len`] values for as many threads, as for the passes back; what is in them doesn't matter.
     pub scratch: &'a mut [f32],
 }
 
@@ -219,13 +221,28 @@ impl Recurrent {
         self.directions() * self.kept_of_direction()
     }
 
-    /// Values that a pass needs while it runs.
-    pub fn scratch_len(&self) -> usize {
-        self.forward_scratch()
-            .iter()
-            .sum::<usize>()
-            .max(self.backward_scratch().iter().sum())
-            .max(self.update_scratch().iter().sum())
+    /// Values that a pass by so many threads needs while it runs.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        let all = |[shared, own]: [usize; 2], parts: usize| shared + parts * own;
+        let passes = |parts: usize| {
+            all(self.forward_scratch(parts), parts)
+                .max(all(self.backward_scratch(parts), parts))
+                .max(parts * self.update_scratch().iter().sum::<usize>())
+        };
+        // Work that is little is not cut.
+        passes(1).max(passes(threads.max(1)))
+    }
+
+    /// Into how many parts a pass is cut.
+    fn parts(&self, team: &Team) -> usize {
+        let Shape { input, hidden, .. } = self.shape;
+        let operations = 2 * self.directions() * self.rows() * self.gates() * hidden * (input + hidden);
+        // All or none: scratch is planned for both.
+        if team.parts(operations, team.threads()) == team.threads() {
+            team.threads()
+        } else {
+            1
+        }
     }
 
     fn x_len(&self) -> usize {
@@ -244,52 +261,59 @@ impl Recurrent {
     ///
     /// # Panics
     /// Where a slice has another length than the shape has, as the others.
-    pub fn forward(&self, io: Forward<'_>) {
+    pub fn forward(&self, team: &Team, io: Forward<'_>) {
         check("x", io.x.len(), self.x_len());
         check("y", io.y.len(), self.y_len());
         check("weights", io.weights.len(), self.weights_len());
         check("kept", io.kept.len(), self.kept_len());
-        check("scratch", io.scratch.len(), self.scratch_len());
+        check("scratch", io.scratch.len(), self.scratch_len(team.threads()));
         self.check_lengths(io.lengths);
         self.check_states(io.initial_hidden.map(<[f32]>::len), io.initial_cell.map(<[f32]>::len));
         self.check_states(io.last_hidden.as_ref().map(|s| s.len()), io.last_cell.as_ref().map(|s| s.len()));
-        // SAFETY: every slice has the length that the shape asks for.
-        unsafe { dispatch(self.isa, forward::Pass { layer: self, io }) };
+        forward::run(self, team, io);
     }
 
     /// The gradients by everything but the weights, for which it leaves in `kept` what [`Self::update`] needs.
-    pub fn backward(&self, io: Backward<'_>) {
+    pub fn backward(&self, team: &Team, io: Backward<'_>) {
         check("weights", io.weights.len(), self.weights_len());
         check("kept", io.kept.len(), self.kept_len());
-        check("scratch", io.scratch.len(), self.scratch_len());
+        check("scratch", io.scratch.len(), self.scratch_len(team.threads()));
         io.by_y.iter().for_each(|s| check("by_y", s.len(), self.y_len()));
         io.by_x.iter().for_each(|s| check("by_x", s.len(), self.x_len()));
         self.check_lengths(io.lengths);
         self.check_states(io.by_last_hidden.map(<[f32]>::len), io.by_last_cell.map(<[f32]>::len));
         let initial = [&io.by_initial_hidden, &io.by_initial_cell].map(|s| s.as_ref().map(|s| s.len()));
         self.check_states(initial[0], initial[1]);
-        // SAFETY: as above.
-        unsafe { dispatch(self.isa, backward::Pass { layer: self, io }) };
+        backward::run(self, team, io);
     }
 
     /// `target += alpha * gradient by the weights`, in the layer's own layout: the weights themselves, or a sum of gradients. `x` is
     /// that of the pass forward, `kept` what the pass back left.
-    pub fn update(&self, x: &[f32], kept: &[f32], target: &mut [f32], alpha: f32, scratch: &mut [f32]) {
+    pub fn update(&self, team: &Team, x: &[f32], kept: &[f32], target: &mut [f32], alpha: f32, mut scratch: &mut [f32]) {
         check("x", x.len(), self.x_len());
         check("kept", kept.len(), self.kept_len());
         check("target", target.len(), self.weights_len());
-        check("scratch", scratch.len(), self.scratch_len());
-        let layer = self;
-        let pass = update::Pass {
-            layer,
-            x,
-            kept,
-            target,
-            alpha,
-            scratch,
-        };
-        // SAFETY: as above.
-        unsafe { dispatch(self.isa, pass) };
+        check("scratch", scratch.len(), self.scratch_len(team.threads()));
+        let own = self.update_scratch().iter().sum();
+        let mut parts = Vec::new();
+        for blocks in ranges(self.blocks(), self.parts(team), 1) {
+            parts.push((blocks, cut(&mut scratch, own)));
+        }
+        // SAFETY: each part writes to the weights of its own blocks.
+        let target = unsafe { Apart::new(target.as_mut_ptr()) };
+        team.each(parts, |(blocks, scratch)| {
+            let pass = update::Pass {
+                layer: self,
+                blocks,
+                x,
+                kept,
+                target: target.get(),
+                alpha,
+                scratch,
+            };
+            // SAFETY: every slice has the length that the shape asks for.
+            unsafe { dispatch(self.isa, pass) };
+        });
     }
 
     fn check_lengths(&self, lengths: Option<&[usize]>) {

@@ -110,6 +110,7 @@ impl Lab {
             batch,
             dims: BTreeMap::new(),
             moments: 0,
+            gathered: false,
         };
         let cost = inspect(&model, Ok(&tools.layout), &question).cost;
         let flops = cost.map_or(6.0 * tools.layout.n_weights() as f64 * batch as f64, |cost| cost.step_flops as f64);

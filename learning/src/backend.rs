@@ -61,7 +61,8 @@ impl fmt::Display for BackendChoice {
 pub struct BackendConfig {
     /// Which.
     pub backend: BackendChoice,
-    /// Threads of the CPU, for the whole process; one a core where absent. The first training of a process decides.
+    /// Threads of the CPU that work on a step together; one a core where absent. Those of the interpreter are one pool for the whole
+    /// process: its first training decides.
     pub threads: Option<NonZeroUsize>,
     /// A step whose estimate is above this is refused, on the CPU and in the worker (there for the device's memory).
     pub memory_limit_bytes: Option<u64>,
@@ -174,6 +175,12 @@ impl AnyTrainer {
             }
         }
         let mut trainer = Trainer::new(model, layout, config)?;
+        trainer.set_threads(
+            backend
+                .threads
+                .or_else(|| std::thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+        );
         trainer.limit_memory(backend.memory_limit_bytes)?;
         Ok(Self::Cpu(Box::new(trainer)))
     }

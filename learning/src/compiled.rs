@@ -22,7 +22,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aimass_kernels::Isa;
+use aimass_kernels::{Isa, Team};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -31,6 +31,7 @@ use crate::executor::{StepDone, check_memory};
 use crate::program::{self, Feed, Graph, GraphSource, Mode, Program, Role};
 use crate::{OptimizerConfig, TrainError};
 use memory::Memory;
+use ops::By;
 use plan::Plan;
 use sources::Sources;
 use update::Update;
@@ -44,6 +45,7 @@ type Key = (Vec<Vec<usize>>, Mode);
 pub(crate) struct Compiled {
     graph: Graph,
     isa: Isa,
+    team: Team,
     sources: Sources,
     plans: HashMap<Key, Arc<Plan>>,
     memory: Memory,
@@ -53,8 +55,8 @@ pub(crate) struct Compiled {
 
 /// Bytes that a step of a program takes on the CPU at the peak: see [`Cost::peak_bytes`](crate::inspect::Cost::peak_bytes). And the nodes
 /// of the graph that the interpreter runs, by their places.
-pub(crate) fn estimate(graph: &Graph, program: Program, mode: Mode, moments: usize) -> (u64, Vec<usize>) {
-    let plan = build::plan(graph, program, mode, Isa::best(), moments == 0);
+pub(crate) fn estimate(graph: &Graph, program: Program, mode: Mode, moments: usize, gathered: bool) -> (u64, Vec<usize>) {
+    let plan = build::plan(graph, program, mode, Isa::best(), 1, moments == 0 && !gathered);
     (plan.bytes(graph, moments), plan.interpreted_nodes())
 }
 
@@ -70,6 +72,7 @@ impl Compiled {
         }
         Self {
             isa: Isa::best(),
+            team: Team::alone(),
             sources,
             update: Update::new(optimizer, graph.sources.len()),
             graph,
@@ -91,6 +94,18 @@ impl Compiled {
         self
     }
 
+    /// From now on steps and forward passes are done by so many threads together; what they give is the same to the last bit.
+    pub(crate) fn set_threads(&mut self, threads: usize) {
+        if threads != self.team.threads() {
+            self.set_team(Team::new(threads));
+        }
+    }
+
+    pub(crate) fn set_team(&mut self, team: Team) {
+        self.team = team;
+        self.plans.clear();
+    }
+
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -110,9 +125,9 @@ impl Compiled {
             self.plans.clear();
         }
         let program = self.graph.plan(shapes, mode)?;
-        let plan = build::plan(&self.graph, program, mode, self.isa, self.update.is_plain());
+        let plan = build::plan(&self.graph, program, mode, self.isa, self.team.threads(), self.update.is_plain());
         if let Some(limit_bytes) = self.memory_limit {
-            check_memory(plan.bytes(&self.graph, self.update.moments_a_weight()), limit_bytes)?;
+            check_memory(plan.bytes(&self.graph, self.update.vectors()), limit_bytes)?;
         }
         let plan = Arc::new(plan);
         self.plans.insert(key, plan.clone());
@@ -139,8 +154,12 @@ impl Compiled {
         for (slot, array) in std::mem::take(&mut feed.arrays) {
             self.memory.load(plan, slot, array);
         }
+        let by = By {
+            isa: self.isa,
+            team: &self.team,
+        };
         for (i, node) in plan.nodes.iter().enumerate() {
-            self.memory.forward(plan, i, node, &self.sources, self.isa, noise)?;
+            self.memory.forward(plan, i, node, &self.sources, by, noise)?;
         }
         self.collect(plan, &feed)
     }
@@ -186,11 +205,16 @@ impl Compiled {
         }
         let alpha = self.update.begin(&plan, &self.sources);
         self.memory.seed(&plan, &by_outputs, &mut self.sources, self.update.targets(alpha));
+        let by = By {
+            isa: self.isa,
+            team: &self.team,
+        };
         for (i, node) in plan.nodes.iter().enumerate().rev() {
             let targets = self.update.targets(alpha);
-            self.memory.backward(&plan, i, node, &mut self.sources, targets, self.isa)?;
+            self.memory.backward(&plan, i, node, &mut self.sources, targets, by)?;
         }
-        let gradient_norm = self.update.finish(&self.graph, &plan, &mut self.sources, self.isa)?;
+        let reached = plan.reached(&by_outputs);
+        let gradient_norm = self.update.finish(&self.graph, &plan, &reached, &mut self.sources, by)?;
         for (source, slot) in &plan.program.buffers {
             if let Some(values) = self.memory.floats(&plan, *slot) {
                 self.sources.values[*source].copy_from_slice(values);
@@ -217,6 +241,16 @@ impl Compiled {
     /// The same for running statistics.
     pub(crate) fn set_buffers(&mut self, flat: &[f32]) {
         self.sources.set(&self.graph, flat, GraphSource::buffer);
+    }
+
+    /// What the proximal term pulls to from now on: a flat vector of all weights.
+    pub(crate) fn set_anchor(&mut self, flat: &[f32]) {
+        self.update.set_anchor(&self.graph, flat);
+    }
+
+    /// What is added to every gradient from now on: a flat vector of all weights.
+    pub(crate) fn set_correction(&mut self, flat: Option<&[f32]>) {
+        self.update.set_correction(&self.graph, flat);
     }
 
     /// The optimizer's moments as flat vectors of `n_weights` each; zero where there was no step yet.

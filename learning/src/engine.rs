@@ -1,6 +1,7 @@
 //! A model that computes: all outputs for named inputs, in inference mode.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use aimass_onnx::Model;
 
@@ -30,6 +31,11 @@ impl Engine {
         Ok(Self {
             executor: Compiled::inference(Graph::with_outputs(model, None, &outputs)?),
         })
+    }
+
+    /// From now on so many threads compute a batch together; 1 before. The outputs are the same to the last bit for any number.
+    pub fn set_threads(&mut self, threads: NonZeroUsize) {
+        self.executor.set_threads(threads.get());
     }
 
     /// Names of the inputs that the outputs depend on, in the file's order.

@@ -1,5 +1,7 @@
 //! What a model computes: evaluation, prediction, and whether it fits its data.
 
+use std::num::NonZeroUsize;
+
 use aimass_onnx::{Model, ParamLayout};
 
 use crate::array::Array;
@@ -69,6 +71,11 @@ impl Evaluator {
             heads: heads.iter().map(measured).collect(),
             examples: 0,
         })
+    }
+
+    /// From now on so many threads compute a batch together; 1 before. What they find is the same to the last bit for any number.
+    pub fn set_threads(&mut self, threads: NonZeroUsize) {
+        self.executor.set_threads(threads.get());
     }
 
     /// Computes a batch and adds what it shows.

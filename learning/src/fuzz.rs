@@ -26,6 +26,7 @@ pub fn program(bytes: &[u8]) {
         batch: 2,
         dims: BTreeMap::new(),
         moments: 2,
+        gathered: false,
     };
     let found = inspect(&model, layout.as_ref().map_err(Clone::clone), &question);
     for obstacle in &found.obstacles {

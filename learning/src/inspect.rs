@@ -23,6 +23,8 @@ pub struct Question {
     pub dims: BTreeMap<String, usize>,
     /// Vectors that the optimizer keeps a weight, for the estimate of memory: 0 for SGD, 2 for Adam.
     pub moments: usize,
+    /// Whether gradients are gathered before weights move, as they are for decay, clipping and proximal terms; with moments they always are.
+    pub gathered: bool,
 }
 
 /// A reason why a model does not train here.
@@ -149,7 +151,7 @@ pub fn inspect(model: &Model, layout: Result<&ParamLayout, String>, question: &Q
     let cost = planned.map(|(graph, program)| {
         let cost = cost(&graph, &program, question.moments);
         let mode = Mode::Training { batch_statistics: true };
-        let (peak_bytes, nodes) = compiled::estimate(&graph, program, mode, question.moments);
+        let (peak_bytes, nodes) = compiled::estimate(&graph, program, mode, question.moments, question.gathered);
         for node in nodes {
             *interpreted.entry(graph.nodes[node].op_type.clone()).or_insert(0) += 1;
         }

@@ -60,6 +60,35 @@ impl<B: Backend> Machine<B> {
         }
     }
 
+    /// What the proximal term pulls to.
+    pub(crate) fn set_anchor(&mut self, flat: &[f32]) {
+        match self {
+            Self::Compiled(compiled) => compiled.set_anchor(flat),
+            Self::Interpreted(both) => {
+                let (executor, optimizer) = &mut **both;
+                optimizer.set_anchor(&executor.graph().sources, flat, executor.device());
+            }
+        }
+    }
+
+    /// What is added to every gradient.
+    pub(crate) fn set_correction(&mut self, flat: Option<&[f32]>) {
+        match self {
+            Self::Compiled(compiled) => compiled.set_correction(flat),
+            Self::Interpreted(both) => {
+                let (executor, optimizer) = &mut **both;
+                optimizer.set_correction(&executor.graph().sources, flat, executor.device());
+            }
+        }
+    }
+
+    /// See [`Compiled::set_threads`]; the interpreter has those of the process.
+    pub(crate) fn set_threads(&mut self, threads: usize) {
+        if let Self::Compiled(compiled) = self {
+            compiled.set_threads(threads);
+        }
+    }
+
     /// Vectors that the optimizer keeps a weight.
     pub(crate) fn moments_a_weight(&self) -> usize {
         match self {

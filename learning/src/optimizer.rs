@@ -58,6 +58,9 @@ pub struct OptimizerConfig {
     pub lr: f32,
     /// Factor of the weights that is added to the gradient (or taken off the weights, for AdamW).
     pub weight_decay: f32,
+    /// Factor of the proximal term `proximal / 2 ||w - w0||^2` that is added to the loss (FedProx; Li et al. 2020, MLSys, equation 2), where
+    /// `w0` are the weights that training began with; 0 is none. As a part of the loss it is clipped with it, and comes before decay.
+    pub proximal: f32,
     /// L2 norm over all weights that gradients are scaled down to.
     pub clip_norm: Option<f32>,
     /// How the learning rate changes.
@@ -74,6 +77,7 @@ impl OptimizerConfig {
             },
             lr,
             weight_decay: 0.0,
+            proximal: 0.0,
             clip_norm: None,
             schedule: Schedule::Constant,
         }
@@ -103,6 +107,9 @@ impl OptimizerConfig {
                 "`weight_decay` is {}; use a finite number, 0 or more",
                 self.weight_decay
             )));
+        }
+        if !self.proximal.is_finite() || self.proximal < 0.0 {
+            return Err(refuse(format!("`proximal` is {}; use a finite number, 0 or more", self.proximal)));
         }
         if let Some(norm) = self.clip_norm {
             positive("clip_norm", norm)?;
@@ -147,6 +154,9 @@ pub(crate) struct Optimizer<B: Backend> {
     config: OptimizerConfig,
     /// By source; none before its first step.
     moments: BTreeMap<usize, Vec<FloatTensor<B>>>,
+    /// By source: what the proximal term pulls to, and what is added to the gradient.
+    anchor: BTreeMap<usize, FloatTensor<B>>,
+    correction: BTreeMap<usize, FloatTensor<B>>,
     steps: u64,
 }
 
@@ -155,6 +165,8 @@ impl<B: Backend> Optimizer<B> {
         Self {
             config,
             moments: BTreeMap::new(),
+            anchor: BTreeMap::new(),
+            correction: BTreeMap::new(),
             steps: 0,
         }
     }
@@ -164,13 +176,31 @@ impl<B: Backend> Optimizer<B> {
         self.config.moments()
     }
 
-    /// Moves the weights by their gradients. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not
+    /// What the proximal term pulls to from now on: a flat vector of all weights.
+    pub(crate) fn set_anchor(&mut self, sources: &[GraphSource], flat: &[f32], device: &Device<B>) {
+        if self.config.proximal > 0.0 {
+            self.anchor = tensors::<B>(sources, flat, device);
+        }
+    }
+
+    /// What is added to every gradient from now on, behind clipping; a flat vector of all weights.
+    pub(crate) fn set_correction(&mut self, sources: &[GraphSource], flat: Option<&[f32]>, device: &Device<B>) {
+        self.correction = flat.map(|flat| tensors::<B>(sources, flat, device)).unwrap_or_default();
+    }
+
+    /// Moves the weights by their gradients; one that has none stays as it is, whatever else would move it. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not
     /// finite is refused, and nothing moves.
     pub(crate) fn step(
         &mut self,
         sources: &mut [Option<FloatTensor<B>>],
         mut gradients: Vec<(usize, FloatTensor<B>)>,
     ) -> Result<Option<f64>, TrainError> {
+        for (i, gradient) in &mut gradients {
+            if let (Some(anchor), Some(weight)) = (self.anchor.get(i), &sources[*i]) {
+                let way = B::float_sub(weight.clone(), anchor.clone());
+                *gradient = B::float_add(gradient.clone(), B::float_mul_scalar(way, self.config.proximal.into()));
+            }
+        }
         let mut norm = None;
         if let Some(clip) = self.config.clip_norm {
             let found = l2_norm::<B>(&gradients)?;
@@ -191,7 +221,10 @@ impl<B: Backend> Optimizer<B> {
         }
         let lr = self.config.lr * self.config.schedule.factor(self.steps);
         self.steps += 1;
-        for (i, gradient) in gradients {
+        for (i, mut gradient) in gradients {
+            if let Some(correction) = self.correction.get(&i) {
+                gradient = B::float_add(gradient, correction.clone());
+            }
             if let Some(weight) = sources[i].take() {
                 sources[i] = Some(self.moved(i, weight, gradient, lr));
             }
@@ -296,6 +329,15 @@ impl<B: Backend> Optimizer<B> {
         }
         Ok(())
     }
+}
+
+/// By source, of a flat vector of all weights.
+fn tensors<B: Backend>(sources: &[GraphSource], flat: &[f32], device: &Device<B>) -> BTreeMap<usize, FloatTensor<B>> {
+    let each = sources.iter().enumerate().filter_map(|(i, source)| {
+        let values = flat.get(source.weight()?)?.to_vec();
+        Some((i, B::float_from_data(TensorData::new(values, dims(&source.shape)), device)))
+    });
+    each.collect()
 }
 
 /// Over all gradients together; computed on the device, summed in f64.

@@ -1,5 +1,7 @@
 //! A model being trained, step by step.
 
+use std::num::NonZeroUsize;
+
 use aimass_onnx::{Model, ParamLayout};
 use burn_backend::Backend;
 use rand_chacha::ChaCha20Rng;
@@ -100,8 +102,10 @@ impl<B: Backend> Trainer<B> {
         if !graph.trains() {
             return Err(nothing_trains(&graph));
         }
+        let mut machine = machine(graph, config.optimizer.clone());
+        machine.set_anchor(&base);
         Ok(Self {
-            machine: machine(graph, config.optimizer.clone()),
+            machine,
             heads: config.heads.clone(),
             batch_norm: config.batch_norm,
             seed: config.seed,
@@ -121,6 +125,11 @@ impl<B: Backend> Trainer<B> {
         let moments = self.machine.moments_a_weight();
         let floats = (self.base.len() as u64).saturating_mul(2 + moments as u64);
         check_memory(floats.saturating_mul(4), limit_bytes.unwrap_or(u64::MAX))
+    }
+
+    /// From now on so many threads work on a step together, on the CPU; 1 before. The weights are the same to the last bit for any number.
+    pub fn set_threads(&mut self, threads: NonZeroUsize) {
+        self.machine.set_threads(threads.get());
     }
 
     /// Steps done.
@@ -193,14 +202,35 @@ impl<B: Backend> Trainer<B> {
         Ok(flat)
     }
 
-    /// Goes on from other weights, `[layout.n_weights()]`.
+    /// Begins anew from other weights, `[layout.n_weights()]`: a [proximal term](OptimizerConfig::proximal) pulls to them.
     ///
     /// # Errors
     /// [`TrainError::Data`] for another length.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), TrainError> {
+        self.restore_weights(weights)?;
+        self.machine.set_anchor(weights);
+        Ok(())
+    }
+
+    /// Goes on from other weights; a proximal term pulls to where it did.
+    pub(crate) fn restore_weights(&mut self, weights: &[f32]) -> Result<(), TrainError> {
         check_len(weights, self.base.len(), "weights")?;
         self.base.copy_from_slice(weights);
         self.machine.set_weights(weights);
+        Ok(())
+    }
+
+    /// Adds this to every gradient from now on, `[layout.n_weights()]`: SCAFFOLD's `c - c_i` (Karimireddy et al. 2020, ICML, algorithm 1). It
+    /// comes behind clipping, which is of the batch's own gradient, and before decay and the rule. A weight that gets no gradient in a step
+    /// stays as it is all the same.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for another length.
+    pub fn set_correction(&mut self, correction: Option<&[f32]>) -> Result<(), TrainError> {
+        if let Some(correction) = correction {
+            check_len(correction, self.base.len(), "corrections")?;
+        }
+        self.machine.set_correction(correction);
         Ok(())
     }
 

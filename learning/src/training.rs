@@ -66,7 +66,7 @@ impl<B: Backend> Stepper for Trainer<B> {
         Trainer::optimizer_state(self)
     }
     fn restore_all(&mut self, steps: u64, weights: &[f32], buffers: &[f32], moments: &[Vec<f32>]) -> Result<(), TrainError> {
-        self.set_weights(weights)?;
+        self.restore_weights(weights)?;
         self.set_buffers(buffers)?;
         self.restore(steps, moments)
     }

@@ -188,6 +188,7 @@ pub fn train_config(file: &JobFile, setting: Setting, examples: usize, seed: [u8
             rule: rule(train.optimizer),
             lr: train.lr,
             weight_decay: train.weight_decay,
+            proximal: 0.0,
             clip_norm: train.clip_norm,
             schedule: schedule(train.schedule, steps),
         },

@@ -156,6 +156,7 @@ pub(crate) fn run(args: &StepsArgs) -> Result<()> {
         batch: case.batch,
         dims: [("sequence".to_owned(), sequence(&batch))].into(),
         moments: 0,
+        gathered: false,
     };
     let found = inspect(&model, Ok(&layout), &question);
     say(&Ready {

@@ -108,11 +108,12 @@ fn compare(isa: Isa, layout: Layout, seed: u64, random: &mut Random, shape: [usi
         scale: &scale,
         bias: &bias,
     };
+    let team = &Team::new(1 + len % 3).cutting_from(0);
     let (mut y, mut kept) = (vec![f32::NAN; len], vec![f32::NAN; norm.kept_len()]);
     if let Some([mean, variance]) = &stored {
-        norm.forward_stored(&x, learned, [mean, variance], residual.as_deref(), &mut y, &mut kept);
+        norm.forward_stored(team, &x, learned, [mean, variance], residual.as_deref(), &mut y, &mut kept);
     } else {
-        norm.forward(&x, learned, residual.as_deref(), &mut y, &mut kept);
+        norm.forward(team, &x, learned, residual.as_deref(), &mut y, &mut kept);
         let (mut mean, mut variance) = (vec![1.0; channels], vec![2.0; channels]);
         norm.move_statistics(0.9, &kept, &mut mean, &mut variance);
         let count = (len / channels) as f64;
@@ -136,9 +137,9 @@ fn compare(isa: Isa, layout: Layout, seed: u64, random: &mut Random, shape: [usi
     };
     let given = turned(&back(&dy));
     if stored.is_some() {
-        norm.backward_stored(&x, &y, &given, &kept, to, &mut scratch);
+        norm.backward_stored(team, &x, &y, &given, &kept, to, &mut scratch);
     } else {
-        norm.backward(&x, &y, &given, &kept, to, &mut scratch);
+        norm.backward(team, &x, &y, &given, &kept, to, &mut scratch);
     }
     let dy = back(&dy);
     assert_close(&back(&dx), &case.gradient(&dy, |c| &mut c.x), 3e-5, &format!("{what}: by x"));
@@ -183,7 +184,14 @@ fn statistics_far_from_zero_keep_their_digits() {
             let norm = BatchNorm::new(isa, shape, layout, EPSILON, false);
             let (mut y, mut kept) = (vec![0.0; len], vec![0.0; norm.kept_len()]);
             let ones = vec![1.0; 70];
-            norm.forward(&x, ScaleAndBias { scale: &ones, bias: &ones }, None, &mut y, &mut kept);
+            norm.forward(
+                &Team::alone(),
+                &x,
+                ScaleAndBias { scale: &ones, bias: &ones },
+                None,
+                &mut y,
+                &mut kept,
+            );
             for channel in 0..70 {
                 let of = |i: usize| match layout {
                     Layout::ChannelsFirst => i / 100 % 70,
@@ -210,6 +218,7 @@ fn not_a_number_is_not_hidden() {
             x[19] = f32::NAN;
             let (mut y, mut kept) = ([0.0; 20], [0.0; 4]);
             norm.forward(
+                &Team::alone(),
                 &x,
                 ScaleAndBias {
                     scale: &[1.0],

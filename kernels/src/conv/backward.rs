@@ -3,8 +3,10 @@
 use super::image::Mask;
 use super::pooling::Unpool;
 use super::{Conv, Layout, MaxPool, Parts};
+use crate::Team;
 use crate::buffer::Buffer;
 use crate::isa::dispatch;
+use crate::team::{cut, ranges};
 
 impl Conv {
     /// The gradient by the input, `dx`, from that by the output, `dy`; through the pool and the ReLU, for which it reads `kept` and `y` (either
@@ -12,16 +14,41 @@ impl Conv {
     ///
     /// # Panics
     /// Also where `kept` was not written by [`Conv::forward`].
-    pub fn backward_input(&self, dy: &[f32], y: &[f32], kept: &[u8], weights: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+    pub fn backward_input(
+        &self,
+        team: &Team,
+        dy: &[f32],
+        y: &[f32],
+        kept: &[u8],
+        weights: &[f32],
+        mut dx: &mut [f32],
+        mut scratch: &mut [f32],
+    ) {
         self.check_weights(weights);
         let images = self.images(dx.len(), dy.len(), None);
         self.check_masks(images, y, kept);
-        let mut parts = Parts(scratch);
-        let parts = self.input_parts().map(|len| parts.take(len));
+        let turned = cut(&mut scratch, self.turned_weights());
         match &self.sparse {
-            Some(sparse) => self.sparse_input(sparse, images, [dy, y], kept, weights, dx, parts),
-            None => self.dense_input(images, [dy, y], kept, weights, dx, parts),
+            Some(_) => self.sparse_turn(weights, turned),
+            None => self.turn(team, weights, turned),
         }
+        let block = self.at_once(team.threads());
+        let lens = self.input_parts(block);
+        let mut parts = Vec::new();
+        for range in ranges(images, self.parts(team, images, images), 1) {
+            let part = cut(&mut dx, range.len() * self.image_len()[0]);
+            parts.push((range, part, cut(&mut scratch, lens.iter().sum())));
+        }
+        let turned = &*turned;
+        team.each(parts, |(range, dx, scratch)| {
+            let mut parts = Parts(scratch);
+            let parts = lens.map(|len| parts.take(len));
+            let (outputs, kept) = self.share(range.start, range.len(), [dy, y], kept);
+            match &self.sparse {
+                Some(sparse) => self.sparse_input(sparse, range.len(), outputs, kept, turned, dx, parts),
+                None => self.dense_input(block, range.len(), outputs, kept, weights, turned, dx, parts),
+            }
+        });
     }
 
     /// Adds `alpha` times the gradient by weights to `weights_target`, which has their layout, and by bias to `bias_target`: with
@@ -31,6 +58,7 @@ impl Conv {
     /// Also where `kept` was not written by [`Conv::forward`].
     pub fn backward_weights(
         &self,
+        team: &Team,
         x: &[f32],
         dy: &[f32],
         y: &[f32],
@@ -38,7 +66,7 @@ impl Conv {
         alpha: f32,
         weights_target: &mut [f32],
         bias_target: Option<&mut [f32]>,
-        scratch: &mut [f32],
+        mut scratch: &mut [f32],
     ) {
         self.check_weights(weights_target);
         let images = self.images(x.len(), dy.len(), None);
@@ -46,11 +74,11 @@ impl Conv {
         if let Some(bias) = &bias_target {
             assert_eq!(bias.len(), self.shape.channels_out, "bias");
         }
-        let mut parts = Parts(scratch);
-        let parts = self.weights_parts().map(|len| parts.take(len));
+        let shared = self.shared_parts().map(|len| cut(&mut scratch, len));
+        let target = (alpha, weights_target, bias_target);
         match &self.sparse {
-            Some(sparse) => self.sparse_weights(sparse, images, x, [dy, y], kept, alpha, weights_target, bias_target, parts),
-            None => self.dense_weights(images, x, [dy, y], kept, alpha, weights_target, bias_target, parts),
+            Some(sparse) => self.sparse_weights(team, sparse, images, x, [dy, y], kept, target, shared, scratch),
+            None => self.dense_weights(team, images, x, [dy, y], kept, target, shared, scratch),
         }
     }
 
@@ -75,50 +103,63 @@ impl Conv {
         ([&dy[first * len..][..n * len], y], kept)
     }
 
-    /// Floats of weights that are turned, the gradient by the convolution's outputs with what it takes to make it, and padded images. In the
-    /// other case: of weights, lists with their counts, and an image in blocks and the same with channels last.
-    pub(super) fn input_parts(&self) -> [usize; 5] {
-        if self.sparse.is_some() {
-            let [turned, lists, counts, blocked, padded] = self.sparse_parts();
-            return [turned, lists, counts, blocked, padded];
-        }
-        let [gradient, turned] = self.gradient_parts();
-        if let Some(conv) = &self.turned {
-            return [
-                Buffer::padded(conv.weights_len()),
-                gradient,
-                turned,
-                conv.forward_parts().iter().sum(),
-                0,
-            ];
-        }
-        let weights = if self.is_depthwise() { 0 } else { self.turned_len() };
-        [Buffer::padded(weights), gradient, turned, self.packed_len(), 0]
+    /// Floats of weights that are turned for the gradient by the input.
+    pub(super) fn turned_weights(&self) -> usize {
+        let weights = match (&self.sparse, &self.turned) {
+            (Some(_), _) => self.sparse_parts()[0],
+            (None, Some(conv)) => conv.weights_len(),
+            (None, None) if self.is_depthwise() => 0,
+            (None, None) => self.turned_len(),
+        };
+        Buffer::padded(weights)
     }
 
-    /// Floats of packed inputs, of gradients, and of a panel of a chunk's gradient. In the other case as above.
-    pub(super) fn weights_parts(&self) -> [usize; 5] {
+    /// Floats of each thread that makes gradients by inputs: the gradient by the convolution's outputs with what it takes to make it, and
+    /// padded images. In the other case: of lists with their counts, and an image in blocks and the same with channels last.
+    pub(super) fn input_parts(&self, block: usize) -> [usize; 4] {
         if self.sparse.is_some() {
-            return self.sparse_parts();
+            let [_, lists, counts, blocked, padded] = self.sparse_parts();
+            return [lists, counts, blocked, padded];
         }
-        let [gradient, turned] = self.gradient_parts();
+        let [gradient, turned] = self.gradient_parts(block);
+        let padded = match &self.turned {
+            Some(conv) => conv.forward_parts(block).iter().sum(),
+            None => self.packed_len(block),
+        };
+        [gradient, turned, padded, 0]
+    }
+
+    /// Floats that all threads share for gradients by weights: of packed inputs and of gradients. In the other case of sums by input channels.
+    pub(super) fn shared_parts(&self) -> [usize; 2] {
+        if self.sparse.is_some() {
+            return [self.sparse_parts()[0], 0];
+        }
+        [Buffer::padded(self.packed_len(self.block)), self.gradient_parts(self.block)[0]]
+    }
+
+    /// Floats of each thread besides: what it takes to make a gradient, and of a panel of a chunk's gradient. In the other case as for the
+    /// gradient by the input.
+    pub(super) fn weights_parts(&self) -> [usize; 4] {
+        if self.sparse.is_some() {
+            return self.input_parts(self.block);
+        }
         let column = if self.is_depthwise() {
             0
         } else {
             self.chunk * self.panels[0].width
         };
-        [self.packed_len(), gradient, turned, Buffer::padded(column), 0]
+        [self.gradient_parts(self.block)[1], Buffer::padded(column), 0, 0]
     }
 
     /// Floats for [`Conv::gradient`]: of a block's gradient, and of one image's `dy` and `y` with their channels last.
-    fn gradient_parts(&self) -> [usize; 2] {
+    fn gradient_parts(&self, block: usize) -> [usize; 2] {
         let turned = if self.output == Layout::ChannelsFirst {
             2 * Buffer::padded(self.image_len()[1])
         } else {
             0
         };
         if self.relu || self.pool.is_some() || self.output == Layout::ChannelsFirst {
-            [Buffer::padded(self.block * self.made_walk().image), turned]
+            [Buffer::padded(block * self.made_walk().image), turned]
         } else {
             [0, 0]
         }

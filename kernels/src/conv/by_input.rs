@@ -21,25 +21,25 @@ fn one_run(len: usize) -> Runs {
 impl Conv {
     pub(super) fn dense_input(
         &self,
+        block: usize,
         images: usize,
         outputs: [&[f32]; 2],
         kept: &[u8],
         weights: &[f32],
+        turned: &[f32],
         dx: &mut [f32],
-        [turned, gradient, turned_outputs, padded, _]: [&mut [f32]; 5],
+        [gradient, turned_outputs, padded, _]: [&mut [f32]; 4],
     ) {
         let len = self.image_len()[0];
-        // SAFETY: weights have their length, and there is room for as many as are turned.
-        unsafe { self.turn(weights, turned) };
-        for first in (0..images).step_by(self.block) {
-            let n = self.block.min(images - first);
+        for first in (0..images).step_by(block) {
+            let n = block.min(images - first);
             let (outputs, kept) = self.share(first, n, outputs, kept);
             let from = self.gradient(n, outputs, kept, gradient, turned_outputs);
             let dx = &mut dx[first * len..][..n * len];
             if let Some(conv) = &self.turned {
                 // SAFETY: a gradient is as long as what the turned convolution takes.
                 let from = unsafe { std::slice::from_raw_parts(from, n * self.made_walk().image) };
-                conv.forward(from, &turned[..conv.weights_len()], None, dx, &mut [], padded);
+                conv.forward_part(block, from, &turned[..conv.weights_len()], None, dx, &mut [], padded);
                 continue;
             }
             let to = if self.direct {

@@ -5,24 +5,65 @@ use super::image::{Frame, Pad, Transpose};
 use super::pooling::Pool;
 use super::tile::{Axis, Start, Sweep, sweep};
 use super::{Conv, Layout, Parts, Walk};
+use crate::Team;
 use crate::buffer::Buffer;
 use crate::isa::dispatch;
+use crate::team::{cut, ranges};
 
 impl Conv {
     /// Convolves images: `y` from `x`, and, with a pool, `kept` for the backward pass: [`Conv::kept_len_bytes`] for all images of the
     /// shape, and of that the share of the images that are handed in.
-    pub fn forward(&self, x: &[f32], weights: &[f32], bias: Option<&[f32]>, y: &mut [f32], kept: &mut [u8], scratch: &mut [f32]) {
+    pub fn forward(
+        &self,
+        team: &Team,
+        x: &[f32],
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        mut y: &mut [f32],
+        mut kept: &mut [u8],
+        mut scratch: &mut [f32],
+    ) {
         self.check_weights(weights);
         let images = self.images(x.len(), y.len(), Some(kept.len()));
         if let Some(bias) = bias {
             assert_eq!(bias.len(), self.shape.channels_out, "bias");
         }
+        let block = self.at_once(team.threads());
+        let scratch_len = self.forward_parts(block).iter().sum();
+        let [x_len, y_len] = self.image_len();
+        let mut parts = Vec::new();
+        for range in ranges(images, self.parts(team, images, images), 1) {
+            let n = range.len();
+            parts.push((
+                &x[range.start * x_len..][..n * x_len],
+                cut(&mut y, n * y_len),
+                cut(&mut kept, n * self.kept_image()),
+                cut(&mut scratch, scratch_len),
+            ));
+        }
+        team.each(parts, |(x, y, kept, scratch)| {
+            self.forward_part(block, x, weights, bias, y, kept, scratch);
+        });
+    }
+
+    /// Some images, `block` at once.
+    pub(super) fn forward_part(
+        &self,
+        block: usize,
+        x: &[f32],
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        kept: &mut [u8],
+        scratch: &mut [f32],
+    ) {
         let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.as_ptr()));
         let mut parts = Parts(scratch);
-        let [packed, rows, out] = self.forward_parts().map(|len| parts.take(len));
+        let [packed, rows, out] = self.forward_parts(block).map(|len| parts.take(len));
         let [x_len, y_len] = self.image_len();
-        for first in (0..images).step_by(self.block) {
-            let n = self.block.min(images - first);
+        let images = x.len() / x_len;
+        for first in (0..images).step_by(block) {
+            let n = block.min(images - first);
             let x = &x[first * x_len..][..n * x_len];
             let y = &mut y[first * y_len..][..n * y_len];
             let kept = &mut kept[first * self.kept_image()..][..n * self.kept_image()];
@@ -44,21 +85,21 @@ impl Conv {
     }
 
     /// Floats of a block as it is read, of rows before the pool, of outputs with their channels last.
-    pub(super) fn forward_parts(&self) -> [usize; 3] {
+    pub(super) fn forward_parts(&self, block: usize) -> [usize; 3] {
         let rows = self
             .pool
             .map_or(0, |pool| pool.window[0] * self.out[1] * pool.window[1] * self.kept_step());
         let out = if self.output == Layout::ChannelsFirst {
-            self.block * self.image_len()[1]
+            block * self.image_len()[1]
         } else {
             0
         };
-        [self.packed_len(), rows, Buffer::padded(out)]
+        [self.packed_len(block), rows, Buffer::padded(out)]
     }
 
     /// Floats for [`Conv::pack`].
-    pub(super) fn packed_len(&self) -> usize {
-        if self.direct { 0 } else { self.block * self.read.image }
+    pub(super) fn packed_len(&self, block: usize) -> usize {
+        if self.direct { 0 } else { block * self.read.image }
     }
 
     /// Where outputs of the convolution stand, channels last.

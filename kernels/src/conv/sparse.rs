@@ -3,6 +3,8 @@
 //! For each output channel the values that have one are listed. By the input, each adds the channel's weights, held in registers,
 //! to the window it came from; by the weights, each adds its window to sums in registers. Lanes are input channels.
 
+use std::ops::Range;
+
 use super::image::Transpose;
 use super::weights::Panel;
 use crate::isa::Kernel;
@@ -40,7 +42,8 @@ pub(super) struct Gather<'a> {
     /// `[windows][pick_step]`.
     pub(super) picks: &'a [u8],
     pub(super) pick_step: usize,
-    pub(super) channels: usize,
+    /// Those that are listed.
+    pub(super) channels: Range<usize>,
     /// Windows in the order in which they are to be listed, and where each begins in the padded input.
     pub(super) order: &'a [[u32; 2]],
     /// Where the pixels of a window lie from its beginning; 0 behind the last.
@@ -51,13 +54,13 @@ impl List {
     /// # Safety
     /// There is room for `channels` times `slots` entries, `slots` at least the number of windows, and for `channels` counts.
     pub(super) unsafe fn fill(self, from: &Gather<'_>) {
-        let channels = from.channels;
+        let (first, channels) = (from.channels.start, from.channels.len());
         let counts = std::slice::from_raw_parts_mut(self.counts, channels);
         counts.fill(0);
         for &[window, base] in from.order {
             let window = window as usize;
-            let picks = &from.picks[window * from.pick_step..][..channels];
-            let begin = window * from.window_step;
+            let picks = &from.picks[window * from.pick_step + first..][..channels];
+            let begin = window * from.window_step + first * from.channel_step;
             let last = begin + (channels - 1) * from.channel_step;
             assert!(last < from.gradient.len() && (from.y.is_empty() || last < from.y.len()));
             let mut entries = self.entries;
@@ -150,9 +153,12 @@ unsafe fn scatter<V: Vector, const H: usize, const W: usize>(entries: &[Entry], 
 /// `sums[block][channel][tap][lane] += value * image[block][pixel + tap][lane]`, for all that is listed.
 pub(super) struct Collect<const H: usize, const W: usize> {
     pub(super) list: List,
+    /// The first channel that is listed, how many are, and how many there are.
+    pub(super) first: usize,
     pub(super) channels: usize,
+    pub(super) of_block: usize,
     pub(super) blocks: usize,
-    /// `[blocks][channels][H * W][LANES]`.
+    /// `[blocks][of_block][H * W][LANES]`.
     pub(super) sums: *mut f32,
     /// `[blocks][pixels][LANES]`.
     pub(super) image: *const f32,
@@ -168,7 +174,7 @@ impl<const H: usize, const W: usize> Kernel for Collect<H, W> {
         for block in 0..self.blocks {
             let image = self.image.add(block * self.pixels * V::LANES);
             for channel in 0..self.channels {
-                let sums = self.sums.add((block * self.channels + channel) * H * W * V::LANES);
+                let sums = self.sums.add((block * self.of_block + self.first + channel) * H * W * V::LANES);
                 let entries = self.list.channel(channel);
                 let row = self.row * V::LANES;
                 if H * W <= 9 || V::REGISTERS == 32 {

@@ -46,7 +46,24 @@ fn scratch(len: usize) -> Buffer {
     Buffer::from_slice(&vec![f32::NAN; len])
 }
 
+/// By one thread and by three, with the same bits.
 fn check(seed: u64, shape: Shape, layouts: [Layout; 2], relu: bool, pool: Option<MaxPool>, with_bias: bool) {
+    let alone = check_by(&Team::alone(), seed, shape, layouts, relu, pool, with_bias);
+    let three = check_by(&Team::new(3).cutting_from(0), seed, shape, layouts, relu, pool, with_bias);
+    assert!(alone == three, "seed {seed}, {shape:?}, {layouts:?}, {pool:?}: three threads");
+}
+
+/// What each instruction set found.
+fn check_by(
+    team: &Team,
+    seed: u64,
+    shape: Shape,
+    layouts: [Layout; 2],
+    relu: bool,
+    pool: Option<MaxPool>,
+    with_bias: bool,
+) -> Vec<[Vec<f32>; 4]> {
+    let mut all = Vec::new();
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let Shape {
         images,
@@ -83,10 +100,10 @@ fn check(seed: u64, shape: Shape, layouts: [Layout; 2], relu: bool, pool: Option
         let (in_pixels, out_pixels) = (shape.height * shape.width, conv.output_size().iter().product());
         let x = arranged(&x, channels_in, in_pixels, layouts[0]);
         let dy = arranged(&dy, channels_out, out_pixels, layouts[1]);
-        let [f, i, w] = conv.scratch_lens();
+        let [f, i, w] = conv.scratch_lens(team.threads());
         let mut y = vec![f32::NAN; dy.len()];
         let mut kept = vec![255; conv.kept_len_bytes()];
-        conv.forward(&x, &laid_out, bias.as_deref(), &mut y, &mut kept, &mut scratch(f));
+        conv.forward(team, &x, &laid_out, bias.as_deref(), &mut y, &mut kept, &mut scratch(f));
         assert_near(&first(&y, channels_out, out_pixels, layouts[1]), &forward.y, &format!("y, {what}"));
 
         // In two parts, from the same bits.
@@ -97,6 +114,7 @@ fn check(seed: u64, shape: Shape, layouts: [Layout; 2], relu: bool, pool: Option
             let (y, kept) = (&mut parts_y[part.start * y_len..part.end * y_len], &mut parts_kept[..]);
             let kept = &mut kept[part.start * conv.kept_image()..part.end * conv.kept_image()];
             conv.forward(
+                team,
                 &x[part.start * x_len..part.end * x_len],
                 &laid_out,
                 bias.as_deref(),
@@ -108,7 +126,7 @@ fn check(seed: u64, shape: Shape, layouts: [Layout; 2], relu: bool, pool: Option
         assert!(parts_y == y && parts_kept == kept, "split, {what}");
 
         let mut dx = vec![f32::NAN; x.len()];
-        conv.backward_input(&dy, &y, &kept, &laid_out, &mut dx, &mut scratch(i));
+        conv.backward_input(team, &dy, &y, &kept, &laid_out, &mut dx, &mut scratch(i));
         assert_near(
             &first(&dx, channels_in, in_pixels, layouts[0]),
             &gradients.x,
@@ -117,8 +135,8 @@ fn check(seed: u64, shape: Shape, layouts: [Layout; 2], relu: bool, pool: Option
 
         let mut target = Buffer::new(conv.weights_len());
         let mut bias_target = vec![1.0; channels_out];
-        conv.backward_weights(&x, &dy, &y, &kept, 0.5, &mut target, Some(&mut bias_target), &mut scratch(w));
-        conv.backward_weights(&x, &dy, &y, &kept, 0.5, &mut target, None, &mut scratch(w));
+        conv.backward_weights(team, &x, &dy, &y, &kept, 0.5, &mut target, Some(&mut bias_target), &mut scratch(w));
+        conv.backward_weights(team, &x, &dy, &y, &kept, 0.5, &mut target, None, &mut scratch(w));
         conv.read_out(&target, &mut back);
         assert_near(&back, &gradients.weights, &format!("dw, {what}"));
         let bias: Vec<f64> = gradients.bias.iter().map(|g| 1.0 + 0.5 * g).collect();
@@ -127,7 +145,9 @@ fn check(seed: u64, shape: Shape, layouts: [Layout; 2], relu: bool, pool: Option
         let sum: f64 = target.iter().map(|v| f64::from(v.abs())).sum();
         let read: f64 = back.iter().map(|v| f64::from(v.abs())).sum();
         assert!((sum - read).abs() <= 1e-9 * sum, "{what}");
+        all.push([y, dx, target.to_vec(), bias_target]);
     }
+    all
 }
 
 const PLAIN: Shape = Shape {

@@ -6,7 +6,9 @@
 use super::Conv;
 use super::image::Transpose;
 use super::tile::WIDTH;
+use crate::Team;
 use crate::isa::dispatch;
+use crate::team::{cut, ranges};
 
 /// Some output channels (or, backward, input channels) that are computed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +119,7 @@ impl Conv {
     }
 
     /// Turns weights; taps come the other way round where another convolution goes on from here.
-    ///
-    /// # Safety
-    /// Weights have their length, and `to` has room for [`Conv::turned_len`].
-    pub(super) unsafe fn turn(&self, weights: &[f32], to: &mut [f32]) {
+    pub(super) fn turn(&self, team: &Team, weights: &[f32], mut to: &mut [f32]) {
         let taps = self.taps();
         let turned_tap = |tap: usize| if self.turned.is_some() { taps - 1 - tap } else { tap };
         if self.is_depthwise() {
@@ -132,21 +131,29 @@ impl Conv {
             }
             return;
         }
-        assert!(to.len() >= self.turned_len());
+        self.check_weights(weights);
         let in_panels = panels(self.channels_in, self.isa.lanes());
-        if !self.channels_in.is_multiple_of(self.isa.lanes()) {
-            to.fill(0.0);
-        }
+        let mut parts = Vec::new();
         for group in 0..self.shape.groups {
             let weights = &weights[group * self.group_len()..][..self.group_len()];
-            let to = &mut to[group * self.turned_group_len()..][..self.turned_group_len()];
+            let most = if self.shape.groups > 1 { 1 } else { in_panels.len() };
+            for range in ranges(in_panels.len(), team.parts_of_values(weights.len(), most), 1) {
+                let some = &in_panels[range];
+                let width: usize = some.iter().map(|panel| panel.width).sum();
+                parts.push((weights, some, cut(&mut to, width * taps * self.channels_out)));
+            }
+        }
+        team.each(parts, |(weights, some, to)| {
+            if !self.channels_in.is_multiple_of(self.isa.lanes()) {
+                to.fill(0.0);
+            }
             // In the order in which weights stand.
             for out in &self.panels {
                 for tap in 0..taps {
-                    for panel in &in_panels {
+                    for panel in some {
                         let row = out.first * taps * self.channels_in + (tap * self.channels_in + panel.first) * out.width;
-                        let column =
-                            panel.first * taps * self.channels_out + (turned_tap(tap) * self.channels_out + out.first) * panel.width;
+                        let column = (panel.first - some[0].first) * taps * self.channels_out
+                            + (turned_tap(tap) * self.channels_out + out.first) * panel.width;
                         let transpose = Transpose {
                             from: weights[row..].as_ptr(),
                             from_step: out.width,
@@ -155,10 +162,11 @@ impl Conv {
                             to: to[column..].as_mut_ptr(),
                             to_step: panel.width,
                         };
-                        dispatch(self.isa, transpose);
+                        // SAFETY: weights have their length, and of the panels' place as much was taken.
+                        unsafe { dispatch(self.isa, transpose) };
                     }
                 }
             }
-        }
+        });
     }
 }

@@ -1,24 +1,30 @@
 //! The gradients of a layer of few rows: weights are read once, for the gradient by the input and for their own.
 
+use std::ops::Range;
+
 use super::{Dense, MOST_ROWS, Pass, product};
 use crate::isa::{Kernel, dispatch};
+use crate::team::{Apart, cut, ranges};
 use crate::vector::Vector;
-use crate::{Isa, Target};
+use crate::{Isa, Target, Team};
 
-struct Backward<'a> {
+/// What there is not, is null.
+#[derive(Clone, Copy)]
+struct Backward {
     layer: Dense,
     rows: usize,
-    x: &'a [f32],
-    weights: Option<&'a [f32]>,
-    dx: Option<&'a mut [f32]>,
-    target: Option<&'a mut [f32]>,
+    x: *const f32,
+    weights: *const f32,
+    dx: *mut f32,
+    target: *mut f32,
     /// The gradient by the output, through the ReLU, `[rows, stride]`, zero in the padding; then the same times `alpha`.
-    dy: &'a [f32],
-    scaled: &'a [f32],
+    dy: *const f32,
+    scaled: *const f32,
 }
 
 /// Checked by the caller: all lengths, at least one row.
 pub(super) fn backward(
+    team: &Team,
     isa: Isa,
     layer: Dense,
     rows: usize,
@@ -29,6 +35,7 @@ pub(super) fn backward(
     bias: Option<Target<'_>>,
     scratch: &mut [f32],
 ) {
+    let values = rows * layer.outputs;
     let alpha = target.as_ref().map_or(0.0, |target| target.alpha);
     let target = target.map(|target| target.values);
     let few = rows <= MOST_ROWS;
@@ -36,44 +43,62 @@ pub(super) fn backward(
     let stride = if few { layer.stride() } else { layer.outputs };
     let (copy, scaled) = scratch[..2 * rows * stride].split_at_mut(rows * stride);
     let dy = if few || layer.relu {
-        let kernel = Prepare {
-            layer,
-            rows,
-            stride,
-            y: if layer.relu { Some(pass.y) } else { None },
-            from: pass.dy,
-            alpha: if few { Some(alpha) } else { None },
-            dy: copy,
-            scaled,
-        };
-        // SAFETY: `y` and `from` hold `rows * outputs` values, `dy` and `scaled` `rows * stride`, and a stride is `outputs` at least.
-        unsafe { dispatch(isa, kernel) };
+        let (mut copies, mut all_scaled, mut parts) = (&mut *copy, &mut *scaled, Vec::new());
+        for range in ranges(rows, team.parts_of_values(values, rows), 1) {
+            let len = range.len() * stride;
+            parts.push((range, cut(&mut copies, len), cut(&mut all_scaled, len)));
+        }
+        team.each(parts, |(range, dy, scaled)| {
+            let of = |values| &<[f32]>::as_ref(values)[range.start * layer.outputs..range.end * layer.outputs];
+            let kernel = Prepare {
+                layer,
+                rows: range.len(),
+                stride,
+                y: if layer.relu { Some(of(pass.y)) } else { None },
+                from: of(pass.dy),
+                alpha: if few { Some(alpha) } else { None },
+                dy,
+                scaled,
+            };
+            // SAFETY: `y` and `from` hold `rows * outputs` values, `dy` and `scaled` `rows * stride`, and a stride is `outputs` at least.
+            unsafe { dispatch(isa, kernel) };
+        });
         &*copy
     } else {
         pass.dy
     };
     if let Some(bias) = bias {
-        for row in dy.chunks_exact(stride) {
-            for (b, d) in bias.values.iter_mut().zip(row) {
-                *b += bias.alpha * d;
-            }
+        let (mut sums, mut parts) = (bias.values, Vec::new());
+        for range in ranges(layer.outputs, team.parts_of_values(values, layer.outputs), 16) {
+            parts.push((cut(&mut sums, range.len()), range));
         }
+        team.each(parts, |(sums, range)| {
+            for row in dy.chunks_exact(stride) {
+                for (sum, d) in sums.iter_mut().zip(&row[range.clone()]) {
+                    *sum += bias.alpha * d;
+                }
+            }
+        });
     }
     if !few {
-        return product::backward(isa, layer, rows, pass.x, weights, dx, target, dy, alpha);
+        return product::backward(team, isa, layer, rows, pass.x, weights, dx, target, dy, alpha);
     }
     let kernel = Backward {
         layer,
         rows,
-        x: pass.x,
-        weights,
-        dx,
-        target,
-        dy,
-        scaled,
+        x: pass.x.as_ptr(),
+        weights: weights.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        dx: dx.map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr),
+        target: target.map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr),
+        dy: dy.as_ptr(),
+        scaled: scaled.as_ptr(),
     };
-    // SAFETY: the lengths are as `run` reads and writes them: the caller checked them.
-    unsafe { dispatch(isa, kernel) }
+    // SAFETY: each part reads and writes weights of inputs of its own, and their columns of `dx`.
+    let kernel = unsafe { Apart::new(kernel) };
+    team.each(ranges(layer.inputs, layer.parts(team, rows, team.threads()), BLOCK), |range| {
+        // SAFETY: the lengths are as `run` reads and writes them: the caller checked them.
+        unsafe { dispatch(isa, Inputs(kernel.get(), range)) };
+    });
 }
 
 /// Copies the gradient by the output, through the ReLU, and times `alpha`; zeros in the padding.
@@ -118,51 +143,57 @@ impl Kernel for Prepare<'_> {
 /// Rows of weights in one go.
 const BLOCK: usize = 8;
 
-impl Kernel for Backward<'_> {
+/// Some inputs, from a multiple of [`BLOCK`] on.
+struct Inputs(Backward, Range<usize>);
+
+impl Kernel for Inputs {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector>(mut self) {
-        let inputs = self.layer.inputs;
-        let mut at = 0;
-        while at + BLOCK <= inputs {
-            self.block::<V, BLOCK>(at);
+    unsafe fn run<V: Vector>(self) {
+        let Self(backward, range) = self;
+        let mut at = range.start;
+        while at + BLOCK <= range.end {
+            backward.block::<V, BLOCK>(at);
             at += BLOCK;
         }
-        while at < inputs {
-            self.block::<V, 1>(at);
+        while at < range.end {
+            backward.block::<V, 1>(at);
             at += 1;
         }
     }
 }
 
-impl Backward<'_> {
+impl Backward {
     /// `K` inputs from `at` on.
     #[inline(always)]
-    unsafe fn block<V: Vector, const K: usize>(&mut self, at: usize) {
+    unsafe fn block<V: Vector, const K: usize>(&self, at: usize) {
         let (inputs, stride) = (self.layer.inputs, self.layer.stride());
-        let target = self.target.as_deref_mut().map(|target| target.as_mut_ptr().add(at * stride));
-        if let Some(dx) = self.dx.as_deref_mut() {
-            let weights = match (self.weights, target) {
-                (Some(weights), _) => weights.as_ptr().add(at * stride),
-                (None, target) => target.map_or(std::ptr::null(), <*mut f32>::cast_const),
+        let target = self.target.wrapping_add(at * stride);
+        if !self.dx.is_null() {
+            let weights = if self.weights.is_null() {
+                target.cast_const()
+            } else {
+                self.weights.add(at * stride)
             };
-            let dx = dx.as_mut_ptr().add(at);
+            let dx = self.dx.add(at);
             let mut row = 0;
             while row < self.rows {
                 // The last of an odd number goes twice.
                 let second = (row + 1).min(self.rows - 1);
-                let dy = [row, second].map(|r| self.dy.as_ptr().add(r * stride));
+                let dy = [row, second].map(|r| self.dy.add(r * stride));
                 let dx = [row, second].map(|r| dx.add(r * inputs));
                 by_input::<V, K>(stride, dy, weights, dx);
                 row += 2;
             }
         }
-        let Some(target) = target else { return };
+        if self.target.is_null() {
+            return;
+        }
         let wide = 2 * V::LANES;
         let mut column = 0;
         while column < stride {
-            let (x, dy, target) = (self.x.as_ptr().add(at), self.scaled.as_ptr().add(column), target.add(column));
+            let (x, dy, target) = (self.x.add(at), self.scaled.add(column), target.add(column));
             if column + wide <= stride {
                 update::<V, K, 2>(self.rows, x, inputs, dy, stride, target);
                 column += wide;

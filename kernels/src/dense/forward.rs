@@ -1,9 +1,12 @@
 //! `y = x w + b` for few rows.
 
+use std::ops::Range;
+
 use super::Dense;
-use crate::Isa;
 use crate::isa::{Kernel, dispatch};
+use crate::team::{Apart, ranges};
 use crate::vector::Vector;
+use crate::{Isa, Team};
 
 /// Weights of more bytes than this do not stay in the second-level cache from row group to row group.
 const CACHED_BYTES: usize = 1 << 20;
@@ -17,13 +20,16 @@ struct Forward<'a> {
     rows: usize,
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
-    y: &'a mut [f32],
+    y: *mut f32,
+    /// Those that are computed.
+    columns: Range<usize>,
     /// Rows in groups; in a group the values of one input beside each other.
     transposed: &'a [f32],
 }
 
 /// Checked by the caller: all lengths, at least one row.
 pub(super) fn forward(
+    team: &Team,
     isa: Isa,
     layer: Dense,
     rows: usize,
@@ -52,16 +58,27 @@ pub(super) fn forward(
         }
         scratch
     };
-    let kernel = Forward {
-        layer,
-        rows,
-        weights,
-        bias,
-        y,
-        transposed,
-    };
-    // SAFETY: the lengths are as `run` reads and writes them: the caller checked them.
-    unsafe { dispatch(isa, kernel) }
+    // SAFETY: each part writes columns of its own.
+    let y = unsafe { Apart::new(y.as_mut_ptr()) };
+    let parts = layer.parts(team, rows, team.threads());
+    team.each(ranges(layer.outputs, parts, wide(rows) * isa.lanes()), |columns| {
+        let kernel = Forward {
+            layer,
+            rows,
+            weights,
+            bias,
+            y: y.get(),
+            columns,
+            transposed,
+        };
+        // SAFETY: the lengths are as `run` reads and writes them: the caller checked them.
+        unsafe { dispatch(isa, kernel) };
+    });
+}
+
+/// Registers that a tile is wide.
+fn wide(rows: usize) -> usize {
+    if rows == 1 { 8 } else { 2 }
 }
 
 /// `[group, inputs]` to `[inputs, group]`.
@@ -118,12 +135,12 @@ impl Kernel for Forward<'_> {
         while from < inputs {
             let depth = block.min(inputs - from);
             let (first, last) = (from == 0, from + depth == inputs);
-            let mut column = 0;
-            while column < outputs {
-                let wide = if self.rows == 1 { 8 } else { 2 };
-                let left = (outputs - column).div_ceil(V::LANES);
+            let mut column = self.columns.start;
+            while column < self.columns.end {
+                let wide = wide(self.rows);
+                let left = (self.columns.end - column).div_ceil(V::LANES);
                 let registers = if left >= wide { wide } else { 1 };
-                let columns = (registers * V::LANES).min(outputs - column);
+                let columns = (registers * V::LANES).min(self.columns.end - column);
                 let mut row = 0;
                 for group in groups(self.rows, most) {
                     let tile = Tile {
@@ -131,7 +148,7 @@ impl Kernel for Forward<'_> {
                         x: self.transposed.as_ptr().add(row * inputs + from * group),
                         weights: self.weights.as_ptr().add(from * stride + column),
                         stride,
-                        y: self.y.as_mut_ptr().add(row * outputs + column),
+                        y: self.y.add(row * outputs + column),
                         outputs,
                         columns,
                         start: match (first, self.bias) {
@@ -185,12 +202,13 @@ impl Tile {
             4 => self.run::<V, 4, N>(),
             5 => self.run::<V, 5, N>(),
             6 => self.run::<V, 6, N>(),
-            7 => self.run::<V, 7, N>(),
-            8 => self.run::<V, 8, N>(),
-            9 => self.run::<V, 9, N>(),
-            10 => self.run::<V, 10, N>(),
-            11 => self.run::<V, 11, N>(),
-            _ => self.run::<V, 12, N>(),
+            7 if V::REGISTERS == 32 => self.run::<V, 7, N>(),
+            8 if V::REGISTERS == 32 => self.run::<V, 8, N>(),
+            9 if V::REGISTERS == 32 => self.run::<V, 9, N>(),
+            10 if V::REGISTERS == 32 => self.run::<V, 10, N>(),
+            11 if V::REGISTERS == 32 => self.run::<V, 11, N>(),
+            12 if V::REGISTERS == 32 => self.run::<V, 12, N>(),
+            rows => unreachable!("a tile of {rows} rows with {} registers", V::REGISTERS),
         }
     }
 

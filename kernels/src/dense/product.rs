@@ -1,7 +1,10 @@
 //! Products of matrices of any shape, through the `gemm` crate.
 
+use std::ops::Range;
+
 use super::Dense;
-use crate::Isa;
+use crate::team::{cut, ranges};
+use crate::{Isa, Team};
 
 /// A matrix in a slice.
 #[derive(Debug, Clone, Copy)]
@@ -124,23 +127,50 @@ fn weights(layer: Dense, values: &[f32]) -> Matrix<'_> {
     }
 }
 
-pub(super) fn forward(isa: Isa, layer: Dense, rows: usize, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    let keep = if let Some(bias) = bias {
-        y.chunks_exact_mut(layer.outputs).for_each(|row| row.copy_from_slice(bias));
-        1.0
-    } else {
-        0.0
-    };
-    let x = Matrix::rows(x, [rows, layer.inputs]);
-    product(isa, x, weights(layer, w), 1.0, keep, MatrixMut::rows(y, [rows, layer.outputs]));
-    if layer.relu {
-        // NaN stays.
-        y.iter_mut().filter(|y| **y < 0.0).for_each(|y| *y = 0.0);
+/// Fewest rows of a part of a product with so many columns; none where it is not cut. `gemm` sums in one order whatever the number of rows,
+/// unless there are so few of them that it goes other ways.
+fn fewest_rows(columns: usize) -> Option<usize> {
+    match columns {
+        0..=3 => None,
+        4..=64 => Some(65),
+        _ => Some(8),
     }
+}
+
+/// Into what parts `rows` rows of a product are cut.
+fn cuts(team: &Team, layer: Dense, rows: usize, of_rows: usize, columns: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let most = fewest_rows(columns).map_or(1, |fewest| of_rows / fewest);
+    ranges(of_rows, layer.parts(team, rows, most), 1)
+}
+
+pub(super) fn forward(team: &Team, isa: Isa, layer: Dense, rows: usize, x: &[f32], w: &[f32], bias: Option<&[f32]>, mut y: &mut [f32]) {
+    let mut parts = Vec::new();
+    for range in cuts(team, layer, rows, rows, layer.outputs) {
+        parts.push((
+            &x[range.start * layer.inputs..],
+            range.len(),
+            cut(&mut y, range.len() * layer.outputs),
+        ));
+    }
+    team.each(parts, |(x, rows, y)| {
+        let keep = if let Some(bias) = bias {
+            y.chunks_exact_mut(layer.outputs).for_each(|row| row.copy_from_slice(bias));
+            1.0
+        } else {
+            0.0
+        };
+        let x = Matrix::rows(x, [rows, layer.inputs]);
+        product(isa, x, weights(layer, w), 1.0, keep, MatrixMut::rows(y, [rows, layer.outputs]));
+        if layer.relu {
+            // NaN stays.
+            y.iter_mut().filter(|y| **y < 0.0).for_each(|y| *y = 0.0);
+        }
+    });
 }
 
 /// `dy`: the gradient by the output, through the ReLU, `[rows, outputs]`.
 pub(super) fn backward(
+    team: &Team,
     isa: Isa,
     layer: Dense,
     rows: usize,
@@ -151,18 +181,38 @@ pub(super) fn backward(
     dy: &[f32],
     alpha: f32,
 ) {
-    let dy = Matrix::rows(dy, [rows, layer.outputs]);
-    if let Some(dx) = dx {
+    if let Some(mut dx) = dx {
         let w = w.or(target.as_deref()).unwrap_or_default();
         let w = weights(layer, w).transposed();
-        product(isa, dy, w, 1.0, 0.0, MatrixMut::rows(dx, [rows, layer.inputs]));
+        let mut parts = Vec::new();
+        for range in cuts(team, layer, rows, rows, layer.inputs) {
+            parts.push((
+                &dy[range.start * layer.outputs..],
+                range.len(),
+                cut(&mut dx, range.len() * layer.inputs),
+            ));
+        }
+        team.each(parts, |(dy, rows, dx)| {
+            let dy = Matrix::rows(dy, [rows, layer.outputs]);
+            product(isa, dy, w, 1.0, 0.0, MatrixMut::rows(dx, [rows, layer.inputs]));
+        });
     }
-    let Some(target) = target else { return };
-    let x = Matrix::rows(x, [rows, layer.inputs]).transposed();
-    let target = MatrixMut {
-        values: target,
-        shape: [layer.inputs, layer.outputs],
-        strides: [layer.stride(), 1],
-    };
-    product(isa, x, dy, alpha, 1.0, target);
+    let Some(mut target) = target else { return };
+    let mut parts = Vec::new();
+    for range in cuts(team, layer, rows, layer.inputs, layer.outputs) {
+        parts.push((cut(&mut target, range.len() * layer.stride()), range));
+    }
+    team.each(parts, |(target, range)| {
+        let x = Matrix {
+            values: &x[range.start..],
+            shape: [range.len(), rows],
+            strides: [1, layer.inputs],
+        };
+        let target = MatrixMut {
+            values: target,
+            shape: [range.len(), layer.outputs],
+            strides: [layer.stride(), 1],
+        };
+        product(isa, x, Matrix::rows(dy, [rows, layer.outputs]), alpha, 1.0, target);
+    });
 }

@@ -31,7 +31,14 @@ fn times(m: usize, n: usize, k: usize, a: impl Fn(usize, usize) -> f32, b: impl 
     c
 }
 
+/// By one thread and by three, with the same bits.
 fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: bool, transposed: bool) {
+    let alone = check_by(&Team::alone(), isa, &mut rng.clone(), rows, layer, with_bias, transposed);
+    let three = check_by(&Team::new(3).cutting_from(0), isa, rng, rows, layer, with_bias, transposed);
+    assert!(alone == three, "{isa:?} {rows} rows {layer:?}: three threads");
+}
+
+fn check_by(team: &Team, isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: bool, transposed: bool) -> [Vec<f32>; 5] {
     let Dense { inputs, outputs, relu } = layer;
     let what = format!("{isa:?} {rows} rows {layer:?} bias {with_bias} transposed {transposed}");
     let (x, w, bias, dy) = (
@@ -55,7 +62,7 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
     let mut scratch = Buffer::new(layer.scratch_len(rows));
     scratch.fill(f32::NAN);
     let mut y = vec![f32::NAN; rows * outputs];
-    layer.forward(isa, &x, &laid_out, with_bias.then_some(&bias[..]), &mut y, &mut scratch);
+    layer.forward(team, isa, &x, &laid_out, with_bias.then_some(&bias[..]), &mut y, &mut scratch);
     close(&y, &expected, &format!("{what}: y"));
 
     let masked: Vec<f32> = dy.iter().zip(&y).map(|(d, y)| if !relu || *y > 0.0 { *d } else { 0.0 }).collect();
@@ -69,6 +76,7 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
     let mut updated = laid_out.clone();
     scratch.fill(f32::NAN);
     layer.backward(
+        team,
         isa,
         pass,
         None,
@@ -95,12 +103,13 @@ fn check(isa: Isa, rng: &mut ChaCha20Rng, rows: usize, layer: Dense, with_bias: 
         );
     }
     let mut gradient = Buffer::new(layer.weights_len());
-    layer.backward(isa, pass, Some(&laid_out), None, to(&mut gradient, 1.0), None, &mut scratch);
+    layer.backward(team, isa, pass, Some(&laid_out), None, to(&mut gradient, 1.0), None, &mut scratch);
     layer.read_out(&gradient, false, &mut moved);
     close(&moved, &by_w, &format!("{what}: gradient"));
     dx.fill(f32::NAN);
-    layer.backward(isa, pass, Some(&laid_out), Some(&mut dx), None, None, &mut scratch);
+    layer.backward(team, isa, pass, Some(&laid_out), Some(&mut dx), None, None, &mut scratch);
     close(&dx, &by_x, &format!("{what}: dx of weights that stay"));
+    [y, dx, updated.to_vec(), b, gradient.to_vec()]
 }
 
 #[test]

@@ -39,9 +39,9 @@ const RULES: [Rule; 7] = [
 ];
 
 /// The formulas as the interpreter has them, one weight at a time; moments that are not there yet are `None`.
-fn plain(step: &Step, weight: f32, gradient: f32, moments: &mut Vec<f32>) -> f32 {
+fn plain(step: &Step, weight: f32, gradient: f32, moments: &mut Vec<f32>, [anchor, correction]: [f32; 2], proximal: f32) -> f32 {
     let mut weight = weight;
-    let mut gradient = gradient * step.gradient_scale;
+    let mut gradient = (gradient + (weight - anchor) * proximal) * step.gradient_scale + correction;
     let decoupled = matches!(step.rule, Rule::Adam { decoupled: true, .. });
     if decoupled {
         weight *= 1.0 - step.lr * step.weight_decay;
@@ -88,6 +88,7 @@ fn three_steps_are_the_plain_formulas_bit_for_bit() {
                 let mut expected = weights.clone();
                 let mut kept = vec![Vec::new(); len];
                 let mut moments = vec![vec![0.0; len]; rule.moments()];
+                let (anchor, correction) = (random.values(len), random.values(len));
                 for number in 1..=3 {
                     let gradient = random.values(len);
                     let step = Step {
@@ -98,9 +99,15 @@ fn three_steps_are_the_plain_formulas_bit_for_bit() {
                         number,
                     };
                     let mut borrowed: Vec<&mut [f32]> = moments.iter_mut().map(Vec::as_mut_slice).collect();
-                    step.apply(isa, &mut weights, &gradient, &mut borrowed);
+                    let terms = Terms {
+                        proximal: if number == 1 { 0.0 } else { 0.25 },
+                        anchor: &anchor,
+                        correction: if number == 2 { &[] } else { &correction },
+                    };
+                    step.apply(isa, &mut weights, &gradient, &mut borrowed, terms);
                     for i in 0..len {
-                        expected[i] = plain(&step, expected[i], gradient[i], &mut kept[i]);
+                        let own = [anchor[i], if number == 2 { 0.0 } else { correction[i] }];
+                        expected[i] = plain(&step, expected[i], gradient[i], &mut kept[i], own, terms.proximal);
                     }
                     assert_eq!(weights, expected, "{isa:?} {rule:?} length {len} step {number}");
                 }
@@ -141,5 +148,5 @@ fn a_gradient_of_another_length_is_refused() {
         gradient_scale: 1.0,
         number: 1,
     };
-    step.apply(Isa::best(), &mut [0.0; 20], &[0.0; 19], &mut []);
+    step.apply(Isa::best(), &mut [0.0; 20], &[0.0; 19], &mut [], Terms::default());
 }

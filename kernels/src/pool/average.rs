@@ -3,32 +3,8 @@
 use super::{Axis, PoolShape, store_pairs, strided, tiles_in_pairs};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::layout::Layout;
-use crate::permute;
 use crate::stretch::{put, take};
 use crate::vector::Vector;
-
-/// The mean over all positions of an image: `x` has the shape `[images, channels, positions]` (or the other layout's), `y`
-/// `[images, channels]`.
-///
-/// # Panics
-/// On slices of other lengths; so does [`global_average_gradient`].
-pub fn global_average(isa: Isa, [images, channels, positions]: [usize; 3], layout: Layout, x: &[f32], y: &mut [f32]) {
-    y.fill(0.0);
-    let alpha = 1.0 / positions as f32;
-    match layout {
-        Layout::ChannelsFirst => permute::sum_to(isa, alpha, x, &[images, channels, positions], y, &[images, channels, 1]),
-        Layout::ChannelsLast => permute::sum_to(isa, alpha, x, &[images, positions, channels], y, &[images, 1, channels]),
-    }
-}
-
-/// `dx` becomes the gradient by the input of [`global_average`].
-pub fn global_average_gradient(isa: Isa, [images, channels, positions]: [usize; 3], layout: Layout, dy: &[f32], dx: &mut [f32]) {
-    let alpha = 1.0 / positions as f32;
-    match layout {
-        Layout::ChannelsFirst => permute::expand(isa, alpha, dy, &[images, channels, 1], dx, &[images, channels, positions]),
-        Layout::ChannelsLast => permute::expand(isa, alpha, dy, &[images, 1, channels], dx, &[images, positions, channels]),
-    }
-}
 
 /// A mean pool.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +29,17 @@ impl AveragePool {
             padding_counts,
             axes: shape.axes(),
         }
+    }
+
+    /// The same for another number of images.
+    pub fn of_images(&self, images: usize) -> Self {
+        let shape = PoolShape { images, ..self.shape };
+        Self { shape, ..*self }
+    }
+
+    /// What it runs over.
+    pub fn shape(&self) -> &PoolShape {
+        &self.shape
     }
 
     /// `y` becomes the pool of `x`.

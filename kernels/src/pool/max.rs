@@ -54,6 +54,17 @@ impl MaxPool {
         (r * rows.dilation * columns.input + c * columns.dilation) as isize
     }
 
+    /// The same for another number of images.
+    pub fn of_images(&self, images: usize) -> Self {
+        let shape = PoolShape { images, ..self.shape };
+        Self { shape, ..*self }
+    }
+
+    /// What it runs over.
+    pub fn shape(&self) -> &PoolShape {
+        &self.shape
+    }
+
     /// `y` becomes the pool of `x`. `kept` is either empty or [`Self::kept_len_bytes`] long, for the backward pass.
     ///
     /// # Panics

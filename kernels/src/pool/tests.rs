@@ -2,7 +2,7 @@ use super::*;
 use crate::isa::Isa;
 use crate::layout::Layout;
 use crate::permute::{to_channels_first, to_channels_last};
-use crate::testing::{Random, assert_close, wide};
+use crate::testing::{Random, assert_close};
 
 /// Shapes whose windows all see the image.
 fn shape(random: &mut Random) -> PoolShape {
@@ -222,34 +222,6 @@ fn not_a_number_is_not_lost() {
             for (i, y) in y.into_iter().enumerate() {
                 assert_eq!(y.is_nan(), i == at % 40 / 2, "{isa:?} {layout:?}: {at} seen at {i}");
             }
-        }
-    }
-}
-
-#[test]
-fn means_over_images() {
-    for isa in Isa::available() {
-        for (images, channels, positions) in [(2, 3, 49), (1, 17, 5), (3, 64, 16), (2, 1, 1)] {
-            let mut random = Random::new(images as u64);
-            let (x, dy) = (random.values(images * channels * positions), random.values(images * channels));
-            let sums: Vec<f64> = x
-                .chunks(positions)
-                .map(|p| wide(p).iter().sum::<f64>() / positions as f64)
-                .collect();
-            let shares: Vec<f64> = dy.iter().flat_map(|&g| vec![f64::from(g) / positions as f64; positions]).collect();
-            let (mut y, mut dx, mut x_last, mut dx_last) =
-                (vec![9.0; dy.len()], vec![9.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
-            let shape = [images, channels, positions];
-            global_average(isa, shape, Layout::ChannelsFirst, &x, &mut y);
-            assert_close(&y, &sums, 1e-6, &format!("{isa:?} {shape:?}"));
-            global_average_gradient(isa, shape, Layout::ChannelsFirst, &dy, &mut dx);
-            assert_close(&dx, &shares, 1e-6, &format!("{isa:?} {shape:?}"));
-            to_channels_last(isa, &x, shape, &mut x_last);
-            global_average(isa, shape, Layout::ChannelsLast, &x_last, &mut y);
-            assert_close(&y, &sums, 1e-6, &format!("{isa:?} {shape:?}"));
-            global_average_gradient(isa, shape, Layout::ChannelsLast, &dy, &mut dx_last);
-            to_channels_first(isa, &dx_last, shape, &mut dx);
-            assert_close(&dx, &shares, 1e-6, &format!("{isa:?} {shape:?}"));
         }
     }
 }

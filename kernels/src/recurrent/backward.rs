@@ -1,12 +1,16 @@
 //! The pass back, but for the gradients by the weights.
 
+use std::ops::Range;
+
 use super::cell::{Gates, Gru, Lstm, all};
 use super::forward::{Kept, MOST_ROWS, narrowed, widened};
 use super::layout::TURNED;
 use super::product::{Near, back, by_rows, most_rows, parts};
 use super::{Backward, Cell, Recurrent, SLOTS, Walk};
+use crate::Team;
 use crate::buffer::Buffer;
 use crate::isa::{Kernel, dispatch};
+use crate::team::{Apart, cut, ranges};
 use crate::vector::Vector;
 
 /// Columns of gates that are multiplied before the next panel of turned weights is: their rows stay in the first cache.
@@ -18,94 +22,238 @@ impl Recurrent {
         width.next_multiple_of(TURNED * self.isa.lanes())
     }
 
-    /// Values of the turned weights of the hidden state and of the input, of the gradients by the hidden state and by the cell's, and of
-    /// some rows of the gradient by x.
-    pub(super) fn backward_scratch(&self) -> [usize; 5] {
+    /// Values that all parts share, the turned weights of the hidden state and of the input, and that each of so many has: of the gradients
+    /// by the hidden state and by the cell's, and of some rows of the gradient by x.
+    pub(super) fn backward_scratch(&self, parts: usize) -> [usize; 2] {
+        let own = self.backward_own(parts).iter().sum();
+        [self.turned_lens().iter().sum(), own]
+    }
+
+    fn turned_lens(&self) -> [usize; 2] {
+        [self.shape.hidden, self.shape.input].map(|k| Buffer::padded(self.turned_len(k)))
+    }
+
+    fn backward_own(&self, parts: usize) -> [usize; 3] {
+        let share = self.shape.batch.div_ceil(parts);
         [
-            self.turned_len(self.shape.hidden),
-            self.turned_len(self.shape.input),
-            self.shape.batch * self.panelled(self.shape.hidden),
-            self.shape.batch * self.width(),
+            share * self.panelled(self.shape.hidden),
+            share * self.width(),
             MOST_ROWS * self.panelled(self.shape.input),
         ]
         .map(Buffer::padded)
     }
 }
 
-/// Every slice has the length that the layer asks for.
-pub(super) struct Pass<'a> {
-    pub(super) layer: &'a Recurrent,
-    pub(super) io: Backward<'a>,
-}
-
-impl Kernel for Pass<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(mut self) {
-        for d in 0..self.layer.directions() {
-            match self.layer.shape.cell {
-                Cell::Lstm => self.direction::<V, Lstm, 2>(d),
-                Cell::Gru => self.direction::<V, Gru, 3>(d),
+/// Rows of the batch don't know of each other: each part has its own. Every slice of `io` has the length that the layer asks for.
+pub(super) fn run(layer: &Recurrent, team: &Team, mut io: Backward<'_>) {
+    let parts = layer.parts(team);
+    let mut scratch = io.scratch;
+    let [recurrent, from_x] = layer.turned_lens().map(|len| cut(&mut scratch, len));
+    let (read, write) = (
+        |state: Option<&[f32]>| state.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        |state: &mut Option<&mut [f32]>| state.as_mut().map_or(std::ptr::null_mut(), |s| s.as_mut_ptr()),
+    );
+    let pass = Pass {
+        given: Given {
+            layer,
+            lengths: io.lengths,
+            by_y: io.by_y,
+        },
+        kept: io.kept.as_mut_ptr(),
+        by_last: [read(io.by_last_hidden), read(io.by_last_cell)],
+        by_initial: [write(&mut io.by_initial_hidden), write(&mut io.by_initial_cell)],
+        by_x: write(&mut io.by_x),
+        recurrent: recurrent.as_ptr(),
+        from_x: from_x.as_ptr(),
+        own: layer.backward_own(parts),
+        // One part sums while the gradients are near.
+        sums: parts == 1,
+    };
+    // SAFETY: parts write to rows or blocks of their own of everything; what they share is written before.
+    let pass = unsafe { Apart::new(pass) };
+    let of_part = layer.backward_scratch(parts)[1];
+    for d in 0..layer.directions() {
+        let turn = Turn {
+            layer,
+            weights: &io.weights[d * layer.blocks() * layer.block_len()..][..layer.blocks() * layer.block_len()],
+            to: [&mut *recurrent, &mut *from_x],
+            with_x: !pass.get().by_x.is_null(),
+        };
+        // SAFETY: every slice has the length that the shape asks for.
+        unsafe { dispatch(layer.isa, turn) };
+        let phases = [
+            (Phase::Steps, layer.shape.batch),
+            (Phase::Sums, if parts > 1 { layer.blocks() } else { 0 }),
+            (Phase::ByX, if pass.get().by_x.is_null() { 0 } else { layer.rows() }),
+        ];
+        for (phase, n) in phases {
+            let (mut rest, mut of_parts) = (&mut *scratch, Vec::new());
+            for range in ranges(n, parts, 1) {
+                of_parts.push((range, cut(&mut rest, of_part)));
             }
+            team.each(of_parts, |(range, scratch)| {
+                let part = Part {
+                    pass: pass.get(),
+                    d,
+                    phase,
+                    range,
+                    scratch,
+                };
+                // SAFETY: as above.
+                unsafe { dispatch(layer.isa, part) };
+            });
         }
     }
 }
 
-impl Pass<'_> {
-    #[inline(always)]
-    unsafe fn direction<V: Vector, C: Gates<N>, const N: usize>(&mut self, d: usize) {
-        let layer = self.layer;
-        let (batch, hidden, rows) = (layer.shape.batch, layer.shape.hidden, layer.rows());
-        let weights = &self.io.weights[d * layer.blocks() * layer.block_len()..][..layer.blocks() * layer.block_len()];
-        let kept = Kept::new(layer, d, self.io.kept.as_mut_ptr());
-        let [of_recurrent, of_input, of_hidden, of_cell, _] = layer.backward_scratch();
-        let recurrent = self.io.scratch.as_mut_ptr();
-        let from_x = recurrent.add(of_recurrent);
-        let by_hidden = from_x.add(of_input);
-        let by_cell = by_hidden.add(of_hidden);
-        let rows_of_x = by_cell.add(of_cell);
+/// What a pass reads and writes, each as long as the layer asks for; null where there is none.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    given: Given<'a>,
+    kept: *mut f32,
+    /// By hidden states, and by states of cells.
+    by_last: [*const f32; 2],
+    by_initial: [*mut f32; 2],
+    by_x: *mut f32,
+    recurrent: *const f32,
+    from_x: *const f32,
+    own: [usize; 3],
+    sums: bool,
+}
 
-        layer.turn::<V>(1, weights, recurrent);
-        let panelled = layer.panelled(hidden);
-        widened(layer, d, self.io.by_last_hidden, by_hidden, panelled);
-        widened(layer, d, self.io.by_last_cell, by_cell, layer.width());
-        std::ptr::write_bytes(kept.sums, 0, SLOTS * layer.width());
-        let given = Given {
-            layer,
-            lengths: self.io.lengths,
-            by_y: self.io.by_y,
-        };
+/// Turned weights of a direction.
+struct Turn<'a> {
+    layer: &'a Recurrent,
+    weights: &'a [f32],
+    to: [&'a mut [f32]; 2],
+    with_x: bool,
+}
+
+impl Kernel for Turn<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let [recurrent, from_x] = self.to;
+        self.layer.turn::<V>(1, self.weights, recurrent.as_mut_ptr());
+        if self.with_x {
+            self.layer.turn::<V>(0, self.weights, from_x.as_mut_ptr());
+        }
+    }
+}
+
+/// What is done after what.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Gradients by gates and states, for rows of the batch.
+    Steps,
+    /// Their sums over all rows, for blocks.
+    Sums,
+    /// The gradient by x, for rows of all steps.
+    ByX,
+}
+
+/// Some rows or blocks.
+struct Part<'a> {
+    pass: Pass<'a>,
+    d: usize,
+    phase: Phase,
+    range: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        match (self.phase, self.pass.given.layer.shape.cell) {
+            (Phase::Steps, Cell::Lstm) => self.steps::<V, Lstm, 2>(),
+            (Phase::Steps, Cell::Gru) => self.steps::<V, Gru, 3>(),
+            (Phase::Sums, _) => self.sums::<V>(),
+            (Phase::ByX, _) => self.by_x::<V>(),
+        }
+    }
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    unsafe fn steps<V: Vector, C: Gates<N>, const N: usize>(self) {
+        let (pass, d, given, layer) = (self.pass, self.d, self.pass.given, self.pass.given.layer);
+        let (batch, first, count) = (layer.shape.batch, self.range.start, self.range.len());
+        let kept = Kept::new(layer, d, pass.kept);
+        let [of_hidden, ..] = pass.own;
+        let panelled = layer.panelled(layer.shape.hidden);
+        // Rows are counted from the batch's first.
+        let by_hidden = self.scratch.as_mut_ptr().wrapping_sub(first * panelled);
+        let by_cell = self
+            .scratch
+            .as_mut_ptr()
+            .wrapping_add(of_hidden)
+            .wrapping_sub(first * layer.width());
+        let rows = || first..first + count;
+        widened(layer, d, rows(), pass.by_last[0], by_hidden, panelled);
+        widened(layer, d, rows(), pass.by_last[1], by_cell, layer.width());
+        if pass.sums {
+            std::ptr::write_bytes(kept.sums, 0, SLOTS * layer.width());
+        }
         for s in (0..layer.shape.steps).rev() {
-            given.step::<V, C, N>(d, s, kept, by_hidden, by_cell);
-            if s > 0 || self.io.by_initial_hidden.is_some() {
-                let a = kept.gates.add((s * batch * SLOTS + C::RECURRENT) * V::LANES);
-                let mut near = given.near::<V, C, N>(d, s, kept);
+            given.step::<V, C, N>(d, s, rows(), kept, by_hidden, by_cell, pass.sums);
+            if s > 0 || !pass.by_initial[0].is_null() {
+                let a = kept.gates.add(((s * batch + first) * SLOTS + C::RECURRENT) * V::LANES);
+                let mut near = given.near::<V, C, N>(d, s, rows(), kept);
                 let product = BackThrough {
                     layer,
                     a,
-                    count: batch,
-                    b: recurrent,
-                    c: by_hidden,
+                    count,
+                    b: pass.recurrent,
+                    c: by_hidden.wrapping_add(first * panelled),
                     c_row: panelled,
                     near: &mut near,
                 };
                 dispatch(layer.isa, product);
             }
         }
-        narrowed(layer, d, by_hidden, panelled, self.io.by_initial_hidden.as_deref_mut());
+        narrowed(layer, d, rows(), by_hidden, panelled, pass.by_initial[0]);
         if C::HAS_CELL {
-            narrowed(layer, d, by_cell, layer.width(), self.io.by_initial_cell.as_deref_mut());
+            narrowed(layer, d, rows(), by_cell, layer.width(), pass.by_initial[1]);
         }
+    }
 
-        let Some(by_x) = self.io.by_x.as_deref_mut() else { return };
-        let input = layer.shape.input;
-        layer.turn::<V>(0, weights, from_x);
+    /// In the order in which the steps go back.
+    #[inline(always)]
+    unsafe fn sums<V: Vector>(self) {
+        let layer = self.pass.given.layer;
+        let (batch, kept) = (layer.shape.batch, Kept::new(layer, self.d, self.pass.kept));
+        for j in self.range {
+            let mut sums = [V::splat(0.0); SLOTS];
+            for s in (0..layer.shape.steps).rev() {
+                for b in 0..batch {
+                    let gates = all::<V>(kept.gates.add((j * layer.rows() + s * batch + b) * SLOTS * V::LANES));
+                    for g in 0..SLOTS {
+                        sums[g] = sums[g].add(gates[g]);
+                    }
+                }
+            }
+            for g in 0..SLOTS {
+                sums[g].store(kept.sums.add((j * SLOTS + g) * V::LANES));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn by_x<V: Vector>(self) {
+        let (pass, d, layer) = (self.pass, self.d, self.pass.given.layer);
+        let (batch, input, rows) = (layer.shape.batch, layer.shape.input, layer.rows());
+        let kept = Kept::new(layer, d, pass.kept);
+        let [of_hidden, of_cell, _] = pass.own;
+        let rows_of_x = self.scratch.as_mut_ptr().add(of_hidden + of_cell);
         let (walk, row) = (Walk::of_x(layer, d), layer.panelled(input));
-        for (first, count) in parts(rows, most_rows::<V>(TURNED)) {
+        for (first, count) in parts(self.range.len(), most_rows::<V>(TURNED)) {
+            let first = self.range.start + first;
             std::ptr::write_bytes(rows_of_x, 0, count * row);
             let a = kept.gates.add(first * SLOTS * V::LANES);
-            let next = count.min(rows - first - count) * SLOTS * V::LANES;
+            let next = count.min(self.range.end - first - count) * SLOTS * V::LANES;
             let near = Near::new(
                 a.wrapping_add(count * SLOTS * V::LANES),
                 (rows * SLOTS * V::LANES) as isize,
@@ -117,7 +265,7 @@ impl Pass<'_> {
                 layer,
                 a,
                 count,
-                b: from_x,
+                b: pass.from_x,
                 c: rows_of_x,
                 c_row: row,
                 near: &mut [near],
@@ -125,7 +273,7 @@ impl Pass<'_> {
             dispatch(layer.isa, product);
             for m in 0..count {
                 let r = first + m;
-                let to = by_x.as_mut_ptr().offset(walk.at(r / batch, r % batch));
+                let to = pass.by_x.offset(walk.at(r / batch, r % batch));
                 let from = rows_of_x.add(m * row);
                 for k in (0..input).step_by(V::LANES) {
                     let n = V::LANES.min(input - k);
@@ -151,34 +299,50 @@ struct Given<'a> {
 impl Given<'_> {
     /// What the step before `s` will read: its gates, states, and gradients by its outputs.
     #[inline(always)]
-    unsafe fn near<V: Vector, C: Gates<N>, const N: usize>(self, d: usize, s: usize, kept: Kept) -> [Near; 3] {
+    unsafe fn near<V: Vector, C: Gates<N>, const N: usize>(self, d: usize, s: usize, rows: Range<usize>, kept: Kept) -> [Near; 3] {
         let layer = self.layer;
+        let (first, count) = (rows.start, rows.len());
         let (batch, hidden, width) = (layer.shape.batch, layer.shape.hidden, layer.width());
-        let calls = calls_back::<V>(layer, batch, layer.panelled(hidden));
+        let calls = calls_back::<V>(layer, count, layer.panelled(hidden));
         let some = |n: usize| if s > 0 { n } else { 0 };
         let before = s.saturating_sub(1);
-        let gates = kept.gates.wrapping_add(before * batch * SLOTS * V::LANES);
+        let gates = kept.gates.wrapping_add((before * batch + first) * SLOTS * V::LANES);
         let states = if C::HAS_CELL { kept.cell } else { kept.hidden };
         let walk = Walk::of_y(layer, d);
         let by_y = self.by_y.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let rows = if self.by_y.is_some() { batch } else { 0 };
+        let rows = if self.by_y.is_some() { count } else { 0 };
         [
             Near::new(
                 gates,
                 (layer.rows() * SLOTS * V::LANES) as isize,
-                batch * SLOTS * V::LANES,
+                count * SLOTS * V::LANES,
                 some(layer.blocks()),
                 calls,
             ),
-            Near::new(states.wrapping_add(before * batch * width), 0, batch * width, some(1), calls),
-            Near::new(by_y.wrapping_offset(walk.at(before, 0)), walk.row, hidden, some(rows), calls),
+            Near::new(
+                states.wrapping_add((before * batch + first) * width),
+                0,
+                count * width,
+                some(1),
+                calls,
+            ),
+            Near::new(by_y.wrapping_offset(walk.at(before, first)), walk.row, hidden, some(rows), calls),
         ]
     }
 
     /// Gradients by the gates of a step, in their place; `by_hidden` becomes what doesn't go through their product, `by_cell` what the
     /// step before gets.
     #[inline(always)]
-    unsafe fn step<V: Vector, C: Gates<N>, const N: usize>(self, d: usize, s: usize, kept: Kept, by_hidden: *mut f32, by_cell: *mut f32) {
+    unsafe fn step<V: Vector, C: Gates<N>, const N: usize>(
+        self,
+        d: usize,
+        s: usize,
+        rows: Range<usize>,
+        kept: Kept,
+        by_hidden: *mut f32,
+        by_cell: *mut f32,
+        with_sums: bool,
+    ) {
         let layer = self.layer;
         let (batch, hidden, width) = (layer.shape.batch, layer.shape.hidden, layer.width());
         let panelled = layer.panelled(hidden);
@@ -188,11 +352,11 @@ impl Given<'_> {
             let lanes = V::LANES.min(hidden - j * V::LANES);
             let gates = kept.gates.add((j * layer.rows() + s * batch) * SLOTS * V::LANES);
             let sums = kept.sums.add(j * SLOTS * V::LANES);
-            let mut by_bias = all::<V>(sums);
-            for b in 0..batch {
+            let mut by_bias = if with_sums { all::<V>(sums) } else { [V::splat(0.0); SLOTS] };
+            for b in rows.clone() {
                 let gates = gates.add(b * SLOTS * V::LANES);
-                let by_hidden = by_hidden.add(b * panelled + j * V::LANES);
-                let by_cell = by_cell.add(b * width + j * V::LANES);
+                let by_hidden = by_hidden.wrapping_add(b * panelled + j * V::LANES);
+                let by_cell = by_cell.wrapping_add(b * width + j * V::LANES);
                 if self.lengths.is_some_and(|lengths| place >= lengths[b]) {
                     for g in 0..SLOTS {
                         V::splat(0.0).store(gates.add(g * V::LANES));
@@ -219,8 +383,10 @@ impl Given<'_> {
                 dh.store(by_hidden);
                 dc.store(by_cell);
             }
-            for g in 0..SLOTS {
-                by_bias[g].store(sums.add(g * V::LANES));
+            if with_sums {
+                for g in 0..SLOTS {
+                    by_bias[g].store(sums.add(g * V::LANES));
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::{Backward, Cell, Direction, Forward, Recurrent, Shape};
+use crate::Team;
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 use oracle::{Operands, Results, run};
@@ -62,7 +63,15 @@ fn assert_near(what: &str, found: &[f32], expected: &[f64]) {
 }
 
 /// Both passes and the update against the oracle, with junk in everything that is to be written.
+/// By one thread and by three, with the same bits.
 fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
+    let alone = check_by(&Team::alone(), shape, isa, seed, lengths);
+    let three = check_by(&Team::new(3).cutting_from(0), shape, isa, seed, lengths);
+    let bits = |all: Vec<Vec<f32>>| -> Vec<u32> { all.iter().flatten().map(|v| v.to_bits()).collect() };
+    assert!(bits(alone) == bits(three), "{isa:?} seed {seed} {shape:?}: three threads");
+}
+
+fn check_by(team: &Team, shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) -> Vec<Vec<f32>> {
     let layer = Recurrent::new(isa, shape);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let states = seed.is_multiple_of(2);
@@ -78,22 +87,25 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     let junk = |len: usize| vec![f32::NAN; len];
     let mut kept = Buffer::from_slice(&junk(layer.kept_len()));
     // What lies behind the scratch is somebody else's.
-    let mut guarded = Buffer::from_slice(&junk(layer.scratch_len() + GUARD));
-    let (scratch, guard) = guarded.split_at_mut(layer.scratch_len());
+    let mut guarded = Buffer::from_slice(&junk(layer.scratch_len(team.threads()) + GUARD));
+    let (scratch, guard) = guarded.split_at_mut(layer.scratch_len(team.threads()));
     let (mut y, mut last_hidden, mut last_cell) = (junk(layer.y_len()), junk(layer.state_len()), junk(layer.state_len()));
     let of_cell = layer.has_cell();
-    layer.forward(Forward {
-        x: &x,
-        weights: &weights,
-        lengths,
-        initial_hidden: states.then_some(&hidden),
-        initial_cell: (states && of_cell).then_some(&cell),
-        y: &mut y,
-        last_hidden: Some(&mut last_hidden),
-        last_cell: of_cell.then_some(&mut last_cell),
-        kept: &mut kept,
-        scratch,
-    });
+    layer.forward(
+        team,
+        Forward {
+            x: &x,
+            weights: &weights,
+            lengths,
+            initial_hidden: states.then_some(&hidden),
+            initial_cell: (states && of_cell).then_some(&cell),
+            y: &mut y,
+            last_hidden: Some(&mut last_hidden),
+            last_cell: of_cell.then_some(&mut last_cell),
+            kept: &mut kept,
+            scratch,
+        },
+    );
     assert_near("y", &y, &expected.y);
     assert_near("last hidden", &last_hidden, &expected.hidden);
     if of_cell {
@@ -103,18 +115,21 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     let (by_y, by_last_hidden, by_last_cell) = (narrow(&by.y), narrow(&by.hidden), narrow(&by.cell));
     let (mut by_x, mut by_hidden, mut by_cell) = (junk(layer.x_len()), junk(layer.state_len()), junk(layer.state_len()));
     scratch.fill(f32::NAN);
-    layer.backward(Backward {
-        weights: &weights,
-        lengths,
-        by_y: Some(&by_y),
-        by_last_hidden: Some(&by_last_hidden),
-        by_last_cell: of_cell.then_some(&by_last_cell),
-        kept: &mut kept,
-        by_x: Some(&mut by_x),
-        by_initial_hidden: states.then_some(&mut by_hidden),
-        by_initial_cell: (states && of_cell).then_some(&mut by_cell),
-        scratch,
-    });
+    layer.backward(
+        team,
+        Backward {
+            weights: &weights,
+            lengths,
+            by_y: Some(&by_y),
+            by_last_hidden: Some(&by_last_hidden),
+            by_last_cell: of_cell.then_some(&by_last_cell),
+            kept: &mut kept,
+            by_x: Some(&mut by_x),
+            by_initial_hidden: states.then_some(&mut by_hidden),
+            by_initial_cell: (states && of_cell).then_some(&mut by_cell),
+            scratch,
+        },
+    );
     assert_near("by x", &by_x, &gradients.x);
     if states {
         assert_near("by hidden", &by_hidden, &gradients.hidden);
@@ -124,7 +139,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
     }
 
     // Half a gradient on top of the weights.
-    layer.update(&x, &kept, &mut weights, 0.5, scratch);
+    layer.update(team, &x, &kept, &mut weights, 0.5, scratch);
     let (mut w, mut r, mut b) = (junk(o.w.len()), junk(o.r.len()), junk(o.b.len()));
     layer.read_out(&weights, &mut w, &mut r, shape.bias.then_some(&mut b));
     let half = |at: &[f64], by: &[f64]| -> Vec<f64> { at.iter().zip(by).map(|(a, g)| a + 0.5 * g).collect() };
@@ -139,6 +154,7 @@ fn check(shape: Shape, isa: Isa, seed: u64, lengths: Option<&[usize]>) {
         "padding changed"
     );
     assert!(guard.iter().all(|v| v.is_nan()), "{shape:?} {isa:?} writes behind its scratch");
+    vec![y, last_hidden, last_cell, by_x, by_hidden, by_cell, weights.to_vec()]
 }
 
 fn plain(cell: Cell, steps: usize, batch: usize, input: usize, hidden: usize) -> Shape {
@@ -260,18 +276,21 @@ fn the_oracle_is_right() {
 fn a_slice_that_is_too_short_is_refused() {
     let layer = Recurrent::new(Isa::best(), plain(Cell::Gru, 2, 2, 2, 2));
     let weights = vec![0.0; layer.weights_len()];
-    layer.forward(Forward {
-        x: &[0.0; 8],
-        weights: &weights,
-        lengths: None,
-        initial_hidden: None,
-        initial_cell: None,
-        y: &mut [0.0; 8],
-        last_hidden: None,
-        last_cell: None,
-        kept: &mut [0.0; 3],
-        scratch: &mut [],
-    });
+    layer.forward(
+        &Team::alone(),
+        Forward {
+            x: &[0.0; 8],
+            weights: &weights,
+            lengths: None,
+            initial_hidden: None,
+            initial_cell: None,
+            y: &mut [0.0; 8],
+            last_hidden: None,
+            last_cell: None,
+            kept: &mut [0.0; 3],
+            scratch: &mut [],
+        },
+    );
 }
 
 /// Long sequences of small layers: what the update packs is more than what the passes need.

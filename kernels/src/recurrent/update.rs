@@ -1,5 +1,7 @@
 //! The gradients by the weights, added where they are wanted.
 
+use std::ops::Range;
+
 use super::cell::{Gates, Gru, Lstm};
 use super::forward::Kept;
 use super::product::{Near, by_rows, gradient, most_rows, parts};
@@ -24,12 +26,14 @@ impl Recurrent {
     }
 }
 
-/// Every slice has the length that the layer asks for.
+/// Every slice has the length that the layer asks for, and so has the target.
 pub(super) struct Pass<'a> {
     pub(super) layer: &'a Recurrent,
+    /// Those whose weights are updated.
+    pub(super) blocks: Range<usize>,
     pub(super) x: &'a [f32],
     pub(super) kept: &'a [f32],
-    pub(super) target: &'a mut [f32],
+    pub(super) target: *mut f32,
     pub(super) alpha: f32,
     pub(super) scratch: &'a mut [f32],
 }
@@ -61,7 +65,7 @@ impl Pass<'_> {
             row: width,
         };
         let [of_input, of_hidden, of_bias, _] = layer.block_parts();
-        let target = self.target.as_mut_ptr().add(d * layer.blocks() * layer.block_len());
+        let target = self.target.add(d * layer.blocks() * layer.block_len());
         let packed = self.scratch.as_mut_ptr();
         let sources = [
             Source {
@@ -86,7 +90,7 @@ impl Pass<'_> {
             return;
         }
         let alpha = V::splat(self.alpha);
-        for j in 0..layer.blocks() {
+        for j in self.blocks.clone() {
             let biases = target.add(j * layer.block_len() + of_input + of_hidden);
             for g in 0..C::TILES * N {
                 let sums = kept.sums.add((j * SLOTS + g) * V::LANES);
@@ -111,13 +115,13 @@ impl Pass<'_> {
             for source in sources {
                 source.pack::<V>(s, batch, rows, most);
             }
-            for j in 0..layer.blocks() {
+            for j in self.blocks.clone() {
                 let gates_of = |block: usize, s: usize| gates.wrapping_add((block * layer.rows() + s * batch) * SLOTS * V::LANES);
                 // The gradients of the next block, or of the first one's next rows.
-                let (block, step) = if j + 1 < layer.blocks() {
+                let (block, step) = if j + 1 < self.blocks.end {
                     (j + 1, s)
                 } else {
-                    (0, s + layer.steps_at_once())
+                    (self.blocks.start, s + layer.steps_at_once())
                 };
                 let len = rows.min(layer.rows().saturating_sub(step * batch)) * SLOTS * V::LANES;
                 let mut near = Near::new(gates_of(block, step), 0, len, usize::from(len > 0), calls);

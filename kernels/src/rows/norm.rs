@@ -1,7 +1,11 @@
 //! Layer norm and root mean square norm.
 
+use std::ops::Range;
+
+use crate::Team;
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::stretch::{first, put, take};
+use crate::team::{Apart, ranges};
 use crate::vector::Vector;
 
 /// Normalises each row by its own mean and variance, or by its mean square. Norms of groups of channels are this without scale and bias;
@@ -48,7 +52,7 @@ impl RowNorm {
     ///
     /// # Panics
     /// On slices of other lengths; so do all functions here.
-    pub fn forward(&self, x: &[f32], scale: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32], kept: &mut [f32]) {
+    pub fn forward(&self, team: &Team, x: &[f32], scale: Option<&[f32]>, bias: Option<&[f32]>, y: &mut [f32], kept: &mut [f32]) {
         let of_a_row = [scale.map(<[f32]>::len), bias.map(<[f32]>::len)];
         self.check(&[x.len(), y.len()], &of_a_row, kept.len());
         let forward = Forward {
@@ -57,14 +61,22 @@ impl RowNorm {
             scale: scale.map_or(std::ptr::null(), <[f32]>::as_ptr),
             bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
             y: y.as_mut_ptr(),
-            kept,
+            kept: kept.as_mut_ptr(),
         };
-        // SAFETY: all lengths were checked.
-        unsafe { dispatch(self.isa, forward) };
+        // SAFETY: parts write to rows of their own.
+        let forward = unsafe { Apart::new(forward) };
+        team.each(self.parts(team), |rows| {
+            // SAFETY: all lengths were checked.
+            unsafe { dispatch(self.isa, OfRows(forward.get(), rows)) };
+        });
+    }
+
+    fn parts(&self, team: &Team) -> impl Iterator<Item = Range<usize>> + use<> {
+        ranges(self.rows, team.parts_of_values(self.rows * self.len, self.rows), 1)
     }
 
     /// `dx` becomes the gradient by the input.
-    pub fn backward_input(&self, x: &[f32], dy: &[f32], scale: Option<&[f32]>, kept: &[f32], dx: &mut [f32]) {
+    pub fn backward_input(&self, team: &Team, x: &[f32], dy: &[f32], scale: Option<&[f32]>, kept: &[f32], dx: &mut [f32]) {
         self.check(&[x.len(), dy.len(), dx.len()], &[scale.map(<[f32]>::len)], kept.len());
         let backward = BackwardInput {
             norm: self,
@@ -74,8 +86,12 @@ impl RowNorm {
             kept,
             dx: dx.as_mut_ptr(),
         };
-        // SAFETY: all lengths were checked.
-        unsafe { dispatch(self.isa, backward) };
+        // SAFETY: parts write to rows of their own.
+        let backward = unsafe { Apart::new(backward) };
+        team.each(self.parts(team), |rows| {
+            // SAFETY: all lengths were checked.
+            unsafe { dispatch(self.isa, OfRows(backward.get(), rows)) };
+        });
     }
 
     /// Adds `alpha` times the gradients by scale and bias to their targets.
@@ -157,6 +173,10 @@ impl Summed for Squares {
     }
 }
 
+/// Some rows.
+struct OfRows<T>(T, Range<usize>);
+
+#[derive(Clone, Copy)]
 struct Forward<'a> {
     norm: &'a RowNorm,
     x: *const f32,
@@ -165,34 +185,35 @@ struct Forward<'a> {
     /// Null where there is none.
     bias: *const f32,
     y: *mut f32,
-    kept: &'a mut [f32],
+    kept: *mut f32,
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for OfRows<Forward<'_>> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let RowNorm { rows, len, .. } = *self.norm;
-        for row in 0..rows {
-            let (x, y) = (self.x.add(row * len), self.y.add(row * len));
-            let mean = if self.norm.centred {
+        let Self(this, some) = self;
+        let RowNorm { rows, len, .. } = *this.norm;
+        for row in some {
+            let (x, y) = (this.x.add(row * len), this.y.add(row * len));
+            let mean = if this.norm.centred {
                 sums::<V, 1>(len, Values(x))[0] / len as f32
             } else {
                 0.0
             };
             let variance = sums::<V, 1>(len, Squares(x, mean))[0] / len as f32;
-            let inverse = 1.0 / (variance + self.norm.epsilon).sqrt();
-            self.kept[row] = mean;
-            self.kept[rows + row] = inverse;
+            let inverse = 1.0 / (variance + this.norm.epsilon).sqrt();
+            *this.kept.add(row) = mean;
+            *this.kept.add(rows + row) = inverse;
             let (mean, inverse) = (V::splat(mean), V::splat(inverse));
             let mut i = 0;
             while i < len {
                 let n = V::LANES.min(len - i);
                 if n == V::LANES {
-                    self.one(x, y, i, V::LANES, mean, inverse);
+                    this.one(x, y, i, V::LANES, mean, inverse);
                 } else {
-                    self.one(x, y, i, n, mean, inverse);
+                    this.one(x, y, i, n, mean, inverse);
                 }
                 i += n;
             }
@@ -214,6 +235,7 @@ impl Forward<'_> {
     }
 }
 
+#[derive(Clone, Copy)]
 struct BackwardInput<'a> {
     norm: &'a RowNorm,
     x: *const f32,
@@ -257,25 +279,26 @@ impl Summed for Given {
     }
 }
 
-impl Kernel for BackwardInput<'_> {
+impl Kernel for OfRows<BackwardInput<'_>> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let RowNorm { rows, len, .. } = *self.norm;
+        let Self(this, some) = self;
+        let RowNorm { rows, len, .. } = *this.norm;
         let share = 1.0 / len as f32;
-        for row in 0..rows {
+        for row in some {
             let given = Given {
-                x: self.x.add(row * len),
-                dy: self.dy.add(row * len),
-                scale: self.scale,
-                mean: self.kept[row],
-                inverse: self.kept[rows + row],
+                x: this.x.add(row * len),
+                dy: this.dy.add(row * len),
+                scale: this.scale,
+                mean: this.kept[row],
+                inverse: this.kept[rows + row],
             };
             let [sum, product] = sums::<V, 2>(len, given);
-            let constant = V::splat(if self.norm.centred { sum * share } else { 0.0 });
+            let constant = V::splat(if this.norm.centred { sum * share } else { 0.0 });
             let (slope, inverse) = (V::splat(product * share), V::splat(given.inverse));
-            let dx = self.dx.add(row * len);
+            let dx = this.dx.add(row * len);
             let mut i = 0;
             while i < len {
                 let n = V::LANES.min(len - i);

@@ -43,28 +43,12 @@ impl Softmax {
         unsafe { dispatch(self.isa, Forward(self, x.as_ptr(), y.as_mut_ptr())) };
     }
 
-    /// `x` becomes its own softmax.
-    pub fn forward_in_place(&self, x: &mut [f32]) {
-        self.check([x.len(); 2]);
-        let x = x.as_mut_ptr();
-        // SAFETY: as above; each value is read before it is written.
-        unsafe { dispatch(self.isa, Forward(self, x, x)) };
-    }
-
     /// `dx` becomes the gradient by the input; `y` is what came out.
     pub fn backward(&self, y: &[f32], dy: &[f32], dx: &mut [f32]) {
         self.check([y.len(), dx.len()]);
         self.check([dy.len(), dx.len()]);
         // SAFETY: all have the length of the shape.
         unsafe { dispatch(self.isa, Backward(self, y.as_ptr(), dy.as_ptr(), dx.as_mut_ptr())) };
-    }
-
-    /// `dy` becomes the gradient by the input; `y` is what came out.
-    pub fn backward_in_place(&self, y: &[f32], dy: &mut [f32]) {
-        self.check([y.len(), dy.len()]);
-        let dy = dy.as_mut_ptr();
-        // SAFETY: as above; a row is read before it is written.
-        unsafe { dispatch(self.isa, Backward(self, y.as_ptr(), dy, dy)) };
     }
 }
 

@@ -16,7 +16,7 @@ use super::sources::Layout;
 use crate::array::Values;
 use crate::program::{From, Graph, Mode, Program, Slot};
 
-pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, plain_descent: bool) -> Plan {
+pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, threads: usize, plain_descent: bool) -> Plan {
     let fused = operations(graph, &program, isa);
     let mut builder = Builder {
         graph,
@@ -27,7 +27,7 @@ pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, plain_
         program: &program,
         n: fused.protos.len(),
     };
-    let needs: Vec<Needs> = fused.protos.iter().map(|proto| builder.needs(proto)).collect();
+    let needs: Vec<Needs> = fused.protos.iter().map(|proto| builder.needs(proto, threads)).collect();
     let flow = if mode == Mode::Inference {
         Flow::none(&program, builder.n)
     } else {
@@ -103,6 +103,7 @@ pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, plain_
     }
     Plan {
         nodes,
+        roots: builder.roots,
         places,
         seeds,
         layouts,
@@ -221,9 +222,9 @@ impl Builder<'_> {
             .filter(|&i| i < self.graph.sources.len())
     }
 
-    fn needs(&self, proto: &Proto) -> Needs {
+    fn needs(&self, proto: &Proto, threads: usize) -> Needs {
         match &proto.op {
-            Op::Native(op) => op.needs(),
+            Op::Native(op) => op.needs(threads),
             Op::Interpreted(_) => Needs::default(),
         }
     }

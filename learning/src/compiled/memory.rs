@@ -1,11 +1,11 @@
 //! The arena of a plan at work: runs its nodes, forward and backward.
 
-use aimass_kernels::{Buffer, Isa, Target};
+use aimass_kernels::{Buffer, Target};
 use rand_chacha::ChaCha20Rng;
 
 use super::arena::split;
 use super::ops::interpreted::{Interpreted, Operand, Tape, floats};
-use super::ops::{self, Op, Reads, WRITES};
+use super::ops::{self, By, Op, Reads, WRITES, in_parts};
 use super::plan::{MOST, Node, Place, Plan, Seed, Way};
 use super::sources::Sources;
 use super::update::Targets;
@@ -112,7 +112,7 @@ impl Memory {
         index: usize,
         node: &Node,
         sources: &Sources,
-        isa: Isa,
+        by: By<'_>,
         noise: &mut ChaCha20Rng,
     ) -> Result<(), TrainError> {
         let op = match &node.op {
@@ -130,7 +130,8 @@ impl Memory {
         });
         let ([o0, o1, o2, o3, o4, o5, kept, scratch], rest) = split(&mut self.arena, &writes);
         op.forward(ops::Forward {
-            isa,
+            isa: by.isa,
+            team: by.team,
             reads: Reads {
                 rest,
                 node,
@@ -218,7 +219,7 @@ impl Memory {
         node: &Node,
         sources: &mut Sources,
         mut targets: Targets<'_>,
-        isa: Isa,
+        by: By<'_>,
     ) -> Result<(), TrainError> {
         let Some(backward) = &node.backward else { return Ok(()) };
         let op = match &node.op {
@@ -248,7 +249,8 @@ impl Memory {
         });
         let ([w0, w1, w2, w3, w4, w5, scratch, kept], rest) = split(&mut self.arena, &writes);
         op.backward(ops::Backward {
-            isa,
+            isa: by.isa,
+            team: by.team,
             reads: Reads {
                 rest,
                 node,
@@ -275,7 +277,8 @@ impl Memory {
                 Way::Add { made, to } => {
                     let to = [to.clone()];
                     let ([to], rest) = split(&mut self.arena, &to);
-                    add(to, rest.get(made), 1.0);
+                    let made = rest.get(made);
+                    in_parts(by.team, to, Buffer::LINE, |at, to| add(to, &made[at..at + to.len()], 1.0));
                 }
                 Way::AddToTarget { made, source } => {
                     let alpha = targets.alpha(plan, *source);

@@ -13,13 +13,21 @@ pub(super) mod rows;
 
 use std::fmt::Debug;
 
-use aimass_kernels::{Buffer, Isa, Target};
+use aimass_kernels::team::{cut, ranges};
+use aimass_kernels::{Buffer, Isa, Target, Team};
 
 use super::arena::Rest;
 use super::memory::Held;
 use super::plan::{MOST, Node, Place};
 use super::sources::Layout;
 use interpreted::Interpreted;
+
+/// What computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    pub(super) isa: Isa,
+    pub(super) team: &'a Team,
+}
 
 /// Of a node.
 #[derive(Debug)]
@@ -47,7 +55,13 @@ pub(super) struct Needs {
 
 /// Kernels with what they have to know of shapes.
 pub(super) trait Operation: Debug + Send + Sync {
-    fn needs(&self) -> Needs;
+    /// With a team of so many threads.
+    fn needs(&self, threads: usize) -> Needs;
+
+    /// Bytes that it takes itself, where they grow with shapes.
+    fn plan_bytes(&self) -> usize {
+        0
+    }
 
     /// How it wants an input that is a source; plain where `None`.
     fn layout(&self, _input: usize) -> Option<Layout> {
@@ -102,6 +116,7 @@ pub(super) const WRITES: usize = MOST + 2;
 /// A forward pass.
 pub(super) struct Forward<'a> {
     pub(super) isa: Isa,
+    pub(super) team: &'a Team,
     pub(super) reads: Reads<'a, WRITES>,
     /// Empty for those that nothing reads.
     pub(super) outputs: [&'a mut [f32]; MOST],
@@ -125,6 +140,7 @@ impl<'a> Forward<'a> {
 /// A backward pass.
 pub(super) struct Backward<'a> {
     pub(super) isa: Isa,
+    pub(super) team: &'a Team,
     pub(super) reads: Reads<'a, WRITES>,
     /// By input, where wanted: to be overwritten.
     pub(super) by_inputs: [Option<&'a mut [f32]>; MOST],
@@ -164,4 +180,16 @@ impl<'a> Backward<'a> {
             .and_then(|b| b.by_outputs.get(i))
             .map_or(&[], |range| self.reads.rest.get(range))
     }
+}
+
+/// Calls `work` for stretches of `to`, with where each begins; whole multiples of `unit` values, of which nothing is summed.
+pub(super) fn in_parts(team: &Team, mut to: &mut [f32], unit: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let parts = team.parts_of_values(to.len(), to.len() / unit.max(1));
+    if parts == 1 {
+        return work(0, to);
+    }
+    let stretches: Vec<_> = ranges(to.len(), parts, unit)
+        .map(|range| (range.start, cut(&mut to, range.len())))
+        .collect();
+    team.each(stretches, |(start, to)| work(start, to));
 }

@@ -82,6 +82,8 @@ pub(super) struct Backward {
 pub(super) struct Plan {
     pub(super) program: Program,
     pub(super) nodes: Vec<Node>,
+    /// By slot: which slot's place it has.
+    pub(super) roots: Vec<Slot>,
     /// By slot.
     pub(super) places: Vec<Place>,
     /// By output of the program.
@@ -106,6 +108,33 @@ impl Plan {
         matches!(&output.from, From::Device(slot) if self.program.floats[*slot])
     }
 
+    /// The sources that a gradient reaches when the loss reads the outputs that `by_outputs` has a gradient for.
+    pub(super) fn reached<T>(&self, by_outputs: &[Option<T>]) -> Vec<bool> {
+        let mut reached = vec![false; self.layouts.len()];
+        let mut live = vec![false; self.places.len()];
+        for ((output, seed), by) in self.program.outputs.iter().zip(&self.seeds).zip(by_outputs) {
+            match (seed, &output.from, by) {
+                (Seed::Source(source), _, Some(_)) => reached[*source] = true,
+                (Seed::Arena(_), From::Device(slot), Some(_)) => live[self.roots[*slot]] = true,
+                _ => {}
+            }
+        }
+        for node in self.nodes.iter().rev() {
+            let Some(backward) = &node.backward else { continue };
+            if !node.outputs.iter().flatten().any(|&slot| live[self.roots[slot]]) {
+                continue;
+            }
+            for (&slot, way) in node.inputs.iter().zip(&backward.ways) {
+                match way {
+                    Way::None => {}
+                    Way::Target(source) | Way::AddToTarget { source, .. } => reached[*source] = true,
+                    Way::Write(_) | Way::Add { .. } => live[self.roots[slot]] = true,
+                }
+            }
+        }
+        reached
+    }
+
     /// Nodes of the graph that the interpreter runs, in order.
     pub(super) fn interpreted_nodes(&self) -> Vec<usize> {
         let each = self.nodes.iter().filter_map(|node| match &node.op {
@@ -115,19 +144,23 @@ impl Plan {
         each.collect()
     }
 
-    /// Memory that training takes: the model's file, the weights that it began with and those of now, gradients, moments, the arena, and
-    /// what goes in and out.
-    pub(super) fn bytes(&self, graph: &Graph, moments: usize) -> u64 {
+    /// Memory that training takes: the model's file, the weights that it began with and those of now, gradients, `vectors` more as long as
+    /// the weights that the optimizer keeps, the plan, the arena, and what goes in and out.
+    pub(super) fn bytes(&self, graph: &Graph, vectors: usize) -> u64 {
         let floats = |n: usize| 4 * n as u64;
-        let mut bytes = floats(self.arena) + self.kept_bytes as u64 + self.interpreted;
+        let own = self.nodes.iter().map(|node| match &node.op {
+            Op::Native(op) => op.plan_bytes() as u64,
+            Op::Interpreted(_) => 0,
+        });
+        let mut bytes = floats(self.arena) + self.kept_bytes as u64 + self.interpreted + own.sum::<u64>();
         for (i, source) in graph.sources.iter().enumerate() {
             let plain: usize = source.shape.iter().product();
             let len = self.layouts[i].len(plain);
             let gradient = usize::from(self.trained[i] && !self.fused[i]);
-            let moments = if self.trained[i] { moments } else { 0 };
+            let vectors = if self.trained[i] { vectors } else { 0 };
             // The file's, and those that training began with.
             let begun = 1 + usize::from(source.weight().is_some());
-            bytes = bytes.saturating_add(floats(len) * (1 + gradient + moments) as u64 + floats(plain) * begun as u64);
+            bytes = bytes.saturating_add(floats(len) * (1 + gradient + vectors) as u64 + floats(plain) * begun as u64);
         }
         let constants: usize = self.constants.iter().map(|c| c.len()).sum();
         let inputs: usize = self.program.input_shapes.iter().map(|s| s.iter().product::<usize>()).sum();

@@ -142,6 +142,13 @@ impl Sources {
         }
     }
 
+    /// Values of what trains, from a flat vector; nothing for the rest.
+    pub(super) fn of_weights(graph: &Graph, flat: &[f32]) -> Self {
+        let mut sources = Self::zeros(graph);
+        sources.set(graph, flat, GraphSource::weight);
+        sources
+    }
+
     /// Lays out anew what lies otherwise.
     pub(super) fn lay_out(&mut self, graph: &Graph, layouts: &[Layout]) {
         if self.layouts == layouts {

@@ -1,6 +1,6 @@
 //! Whole networks by the compiled plan against the interpreter, with every optimizer.
 
-use aimass_kernels::Isa;
+use aimass_kernels::{Isa, Team};
 use aimass_onnx::build::{Cell, InitialWeights, LeNet, McMahanCnn, RecurrentLm, ResNet18, Stack, TransformerClassifier, mlp};
 use aimass_onnx::{Model, ParamKind};
 use rand_chacha::ChaCha20Rng;
@@ -88,6 +88,16 @@ fn compare(name: &str, model: &Model, shapes: &[Vec<usize>], config: &OptimizerC
         .collect();
     interpreter.set_weights(&begun);
     compiled.set_weights(&begun);
+    if config.proximal > 0.0 {
+        // Both terms of federated rules, or the proximal one alone.
+        let device = *interpreter.device();
+        optimizer.set_anchor(&interpreter.graph().sources, &begun, &device);
+        compiled.set_anchor(&begun);
+        let correction: Vec<f32> = begun.iter().map(|_| 0.1 * random.next()).collect();
+        let correction = Some(&correction[..]).filter(|_| config.proximal > 1.0);
+        optimizer.set_correction(&interpreter.graph().sources, correction, &device);
+        compiled.set_correction(correction);
+    }
     let noise = || ChaCha20Rng::from_seed([5; 32]);
     for (step, shape) in shapes.iter().enumerate() {
         let x = inputs(interpreter.graph(), shape, step as u64);
@@ -136,6 +146,10 @@ fn networks_learn_the_same() {
 fn every_optimizer_moves_the_same() {
     let rules = [
         Rule::Sgd {
+            momentum: 0.0,
+            nesterov: false,
+        },
+        Rule::Sgd {
             momentum: 0.9,
             nesterov: false,
         },
@@ -171,11 +185,18 @@ fn every_optimizer_moves_the_same() {
     let shapes = [vec![7, 20], vec![7, 20], vec![2, 20], vec![1, 20]];
     let mut wrong = Vec::new();
     for rule in rules {
-        for (weight_decay, clip_norm) in [(0.0, None), (0.01, Some(0.1))] {
+        for (weight_decay, clip_norm, proximal) in [
+            (0.0, None, 0.0),
+            (0.01, Some(0.1), 0.0),
+            (0.0, None, 0.5),
+            (0.01, None, 2.0),
+            (0.01, Some(0.1), 2.0),
+        ] {
             let config = OptimizerConfig {
                 rule,
                 weight_decay,
                 clip_norm,
+                proximal,
                 schedule: Schedule::Constant,
                 lr: 0.05,
             };
@@ -222,6 +243,7 @@ fn optimizers_and_shapes_that_change_move_every_kind_of_weight_the_same() {
                 rule,
                 weight_decay: if rule == momentum { 0.01 } else { 0.0 },
                 clip_norm: None,
+                proximal: 0.0,
                 schedule: Schedule::Constant,
                 // Large enough that what moves is more than rounding.
                 lr: if rule == adam { 0.02 } else { 0.5 },
@@ -354,5 +376,179 @@ fn what_is_no_number_stays_visible() {
             .expect("outputs");
         let first = &outputs[0].as_floats().expect("floats")[..5];
         assert!(first.iter().all(|v| v.is_nan()), "{first:?}");
+    }
+}
+
+/// All weights after five steps, the last on a smaller batch.
+fn trained(model: &Model, shape: &[usize], isa: Isa, threads: usize, config: &OptimizerConfig) -> Vec<u32> {
+    let layout = testing::layout(model);
+    let graph = Graph::new(model, Some(&layout)).expect("a graph");
+    let mut compiled = Compiled::new(graph, config.clone()).with_isa(isa);
+    // Everything that can be cut is.
+    compiled.set_team(Team::new(threads).cutting_from(0));
+    let noise = || ChaCha20Rng::from_seed([5; 32]);
+    for step in 0..5 {
+        let mut shape = shape.to_vec();
+        shape[0] -= usize::from(step == 4);
+        let x = inputs(compiled.graph(), &shape, step);
+        compiled.step(x, true, &mut noise(), gradient).expect("a step");
+    }
+    let mut weights = vec![0.0; layout.n_weights()];
+    compiled.read_weights(&mut weights);
+    weights.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn any_number_of_threads_learns_the_same_bits() {
+    let adam = OptimizerConfig {
+        rule: Rule::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-3,
+            decoupled: true,
+        },
+        clip_norm: Some(0.5),
+        ..OptimizerConfig::sgd(0.001)
+    };
+    let mut all = networks();
+    all.retain(|(name, ..)| *name != "resnet18");
+    let narrow = ResNet18 {
+        width: 8,
+        ..ResNet18::default()
+    };
+    all.push(("narrow resnet18", narrow.build(weights()).expect("it is built"), vec![3, 3, 32, 32]));
+    // Rows enough for products that are cut by rows.
+    all.push(("wide mlp", mlp(&[70, 130, 90, 5], 1), vec![270, 70]));
+    for (name, model, shape) in all {
+        for isa in Isa::available() {
+            for config in [OptimizerConfig::sgd(0.01), adam.clone()] {
+                let alone = trained(&model, &shape, isa, 1, &config);
+                for threads in [2, 3] {
+                    let found = trained(&model, &shape, isa, threads, &config);
+                    assert!(found == alone, "{name} ({isa:?}, {:?}): {threads} threads", config.rule);
+                }
+            }
+        }
+    }
+}
+
+/// `y = x w` of one weight, which is 2.
+fn one_weight() -> (Model, aimass_onnx::ParamLayout) {
+    let model = testing::model(
+        17,
+        &[1, 1],
+        vec![node("MatMul", &["x", "w"], "y", vec![])],
+        vec![floats("w", &[1, 1], &[2.0])],
+    );
+    let layout = testing::layout(&model);
+    (model, layout)
+}
+
+/// FedProx and SCAFFOLD against figures by hand: the gradient is 1, the rate 1/2, all figures are exact.
+#[test]
+fn federated_terms_are_those_of_the_papers() {
+    let (model, layout) = one_weight();
+    let graph = || Graph::new(&model, Some(&layout)).expect("a graph");
+    let sgd = OptimizerConfig::sgd(0.5);
+    let proximal = OptimizerConfig {
+        proximal: 0.25,
+        ..sgd.clone()
+    };
+    let clipped = OptimizerConfig {
+        clip_norm: Some(0.5),
+        ..proximal.clone()
+    };
+    for (config, correction, expected) in [
+        (sgd, Some(0.5), [1.25, 0.5, -0.25]),
+        // w - 1/2 (1 + 1/4 (w - 2))
+        (proximal.clone(), None, [1.5, 1.0625, 0.679_687_5]),
+        (proximal, Some(0.5), [1.25, 0.593_75, 0.019_531_25]),
+        // 1 + 1/4 (w - 2) is 1, 7/8, 3/4: clipped to 1/2, the correction behind that.
+        (clipped, Some(0.5), [1.5, 1.0, 0.5]),
+    ] {
+        let mut compiled = Compiled::new(graph(), config.clone());
+        let mut interpreter = Executor::<Cpu>::new(graph());
+        let mut optimizer = Optimizer::<Cpu>::new(config.clone());
+        let device = *interpreter.device();
+        let correction = correction.map(|c| [c]);
+        let correction = correction.as_ref().map(|c| &c[..]);
+        compiled.set_anchor(&[2.0]);
+        compiled.set_correction(correction);
+        optimizer.set_anchor(&interpreter.graph().sources, &[2.0], &device);
+        optimizer.set_correction(&interpreter.graph().sources, correction, &device);
+        for (step, expected) in expected.into_iter().enumerate() {
+            let x = || vec![Array::floats(vec![1, 1], vec![1.0]).expect("a value")];
+            let noise = || ChaCha20Rng::from_seed([5; 32]);
+            let one = |_: &[Array]| Ok(vec![Some(vec![1.0])]);
+            let found = compiled.step(x(), true, &mut noise(), one).expect("a step");
+            interpreter.step(x(), true, &mut optimizer, &mut noise(), one).expect("a step");
+            let (mut a, mut b) = ([0.0], [0.0]);
+            compiled.read_weights(&mut a);
+            interpreter.read_weights(&mut b).expect("weights");
+            assert_eq!((a[0], b[0]), (expected, expected), "{config:?}, {correction:?}, step {step}");
+            if config.clip_norm.is_some() {
+                assert_eq!(found.gradient_norm, Some([1.0, 0.875, 0.75][step]));
+            }
+        }
+    }
+}
+
+/// As where PyTorch has no gradient: neither decay nor momentum nor a federated term moves what the loss does not read.
+#[test]
+fn a_weight_without_a_gradient_stays() {
+    let both = testing::model(
+        17,
+        &[1, 1],
+        vec![node("MatMul", &["x", "w"], "y", vec![]), node("MatMul", &["x", "v"], "z", vec![])],
+        vec![floats("w", &[1, 1], &[2.0]), floats("v", &[1, 1], &[3.0])],
+    );
+    let mut proto = both.proto().clone();
+    let graph = proto.graph.as_mut().expect("a graph");
+    let mut other = graph.output[0].clone();
+    "z".clone_into(&mut other.name);
+    graph.output.push(other);
+    let model = Model::from_proto(proto).expect("a model");
+    let layout = testing::layout(&model);
+    let names = ["y".to_owned(), "z".to_owned()];
+    let graph = || Graph::with_outputs(&model, Some(&layout), &names).expect("a graph");
+    let momentum = Rule::Sgd {
+        momentum: 0.5,
+        nesterov: false,
+    };
+    let decaying = OptimizerConfig {
+        rule: momentum,
+        weight_decay: 0.5,
+        proximal: 0.5,
+        clip_norm: Some(10.0),
+        ..OptimizerConfig::sgd(0.5)
+    };
+    for config in [OptimizerConfig::sgd(0.5), decaying] {
+        let mut compiled = Compiled::new(graph(), config.clone());
+        let mut interpreter = Executor::<Cpu>::new(graph());
+        let mut optimizer = Optimizer::<Cpu>::new(config.clone());
+        let device = *interpreter.device();
+        compiled.set_anchor(&[0.0, 0.0]);
+        compiled.set_correction(Some(&[1.0, 1.0]));
+        optimizer.set_anchor(&interpreter.graph().sources, &[0.0, 0.0], &device);
+        optimizer.set_correction(&interpreter.graph().sources, Some(&[1.0, 1.0]), &device);
+        // Both, one alone, both.
+        for reads in [true, false, false, true] {
+            let x = || vec![Array::floats(vec![1, 1], vec![1.0]).expect("a value")];
+            let noise = || ChaCha20Rng::from_seed([5; 32]);
+            let some = |_: &[Array]| Ok(vec![Some(vec![0.9]), reads.then(|| vec![0.7])]);
+            let mut before = [0.0; 2];
+            compiled.read_weights(&mut before);
+            compiled.step(x(), true, &mut noise(), some).expect("a step");
+            interpreter.step(x(), true, &mut optimizer, &mut noise(), some).expect("a step");
+            let (mut a, mut b) = ([0.0; 2], [0.0; 2]);
+            compiled.read_weights(&mut a);
+            interpreter.read_weights(&mut b).expect("weights");
+            assert!(apart(&b, &a, 1e-6).is_none(), "{config:?}: {a:?} for {b:?}");
+            let [first, second] = ["w", "v"].map(|name| layout.params().iter().find(|p| p.name == name).expect("a weight").range().start);
+            assert!(
+                (reads || a[first] != before[first]) && (a[second] != before[second]) == reads,
+                "{config:?}: {before:?} to {a:?}"
+            );
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The optimizer of a plan: where gradients go, and how they move weights.
 
-use aimass_kernels::optimizer::{self, sum_of_squares};
-use aimass_kernels::{Buffer, Isa};
+use aimass_kernels::optimizer::{self, Terms, add_proximal, sum_of_squares};
+use aimass_kernels::team::{cut, ranges};
+use aimass_kernels::{Buffer, Isa, Team};
 
+use super::ops::{By, in_parts};
 use super::plan::Plan;
 use super::sources::Sources;
 use crate::program::{Graph, GraphSource};
@@ -17,6 +19,9 @@ pub(super) struct Update {
     gradients: Vec<Buffer>,
     /// Each by source; none before the first step.
     moments: Vec<Sources>,
+    /// What the proximal term pulls to, and what is added to the gradient, where there are.
+    anchor: Option<Sources>,
+    correction: Option<Sources>,
 }
 
 /// Where the gradients of a backward pass go.
@@ -49,13 +54,31 @@ impl Update {
             steps: 0,
             gradients: vec![Buffer::default(); sources],
             moments: Vec::new(),
+            anchor: None,
+            correction: None,
         }
+    }
+
+    /// What the proximal term pulls to from now on: a flat vector of all weights.
+    pub(super) fn set_anchor(&mut self, graph: &Graph, flat: &[f32]) {
+        self.anchor = (self.config.proximal > 0.0).then(|| Sources::of_weights(graph, flat));
+    }
+
+    /// What is added to every gradient from now on, behind clipping; a flat vector of all weights.
+    pub(super) fn set_correction(&mut self, graph: &Graph, flat: Option<&[f32]>) {
+        self.correction = flat.map(|flat| Sources::of_weights(graph, flat));
+    }
+
+    /// Vectors as long as the weights that it keeps.
+    pub(super) fn vectors(&self) -> usize {
+        self.config.moments() + usize::from(self.config.proximal > 0.0) + usize::from(self.correction.is_some())
     }
 
     /// Whether weights move by a multiple of their gradient alone, as soon as it is known.
     pub(super) fn is_plain(&self) -> bool {
         let plain = matches!(self.config.rule, Rule::Sgd { momentum: 0.0, .. });
-        plain && self.config.weight_decay == 0.0 && self.config.clip_norm.is_none()
+        // A correction is added behind; the proximal term would need the weights as they were.
+        plain && self.config.weight_decay == 0.0 && self.config.proximal == 0.0 && self.config.clip_norm.is_none()
     }
 
     pub(super) fn moments_a_weight(&self) -> usize {
@@ -90,15 +113,35 @@ impl Update {
         }
     }
 
-    /// Moves what has not moved yet. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not finite
+    /// Moves what has not moved yet, of what a gradient has `reached`; the rest stays as it is. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not finite
     /// is refused, and nothing moves.
-    pub(super) fn finish(&mut self, graph: &Graph, plan: &Plan, sources: &mut Sources, isa: Isa) -> Result<Option<f64>, TrainError> {
-        let waiting: Vec<usize> = (0..plan.trained.len()).filter(|&i| plan.trained[i] && !plan.fused[i]).collect();
+    pub(super) fn finish(
+        &mut self,
+        graph: &Graph,
+        plan: &Plan,
+        reached: &[bool],
+        sources: &mut Sources,
+        By { isa, team }: By<'_>,
+    ) -> Result<Option<f64>, TrainError> {
+        let some = |fused: bool| (0..plan.trained.len()).filter(move |&i| plan.trained[i] && reached[i] && plan.fused[i] == fused);
+        let waiting: Vec<usize> = some(false).collect();
+        for vector in self.anchor.iter_mut().chain(&mut self.correction) {
+            vector.lay_out(graph, &plan.layouts);
+        }
+        if let (Some(_), Some(anchor)) = (self.config.clip_norm, &self.anchor) {
+            for &i in &waiting {
+                let (weights, anchor) = (&sources.values[i][..], &anchor.values[i][..]);
+                in_parts(team, &mut self.gradients[i], Buffer::LINE, |at, gradient| {
+                    let range = at..at + gradient.len();
+                    add_proximal(isa, self.config.proximal, &weights[range.clone()], &anchor[range], gradient);
+                });
+            }
+        }
         let mut scale = 1.0;
         let mut norm = None;
         if let Some(clip) = self.config.clip_norm {
-            let squares: f64 = waiting.iter().map(|&i| sum_of_squares(isa, &self.gradients[i])).sum();
-            let found = squares.sqrt();
+            let total: f64 = waiting.iter().map(|&i| squares(team, isa, &self.gradients[i])).sum();
+            let found = total.sqrt();
             norm = Some(found);
             // Scaling what is not finite would make every weight NaN.
             if !found.is_finite() {
@@ -125,9 +168,43 @@ impl Update {
         for moment in &mut self.moments {
             moment.lay_out(graph, &plan.layouts);
         }
+        if let Some(correction) = &self.correction {
+            for i in some(true) {
+                let correction = &correction.values[i][..];
+                in_parts(team, &mut sources.values[i], Buffer::LINE, |at, weights| {
+                    for (w, c) in weights.iter_mut().zip(&correction[at..]) {
+                        *w -= step.lr * c;
+                    }
+                });
+            }
+        }
+        // With clipping it is in the gradient already.
+        let proximal = if self.config.clip_norm.is_some() {
+            0.0
+        } else {
+            self.config.proximal
+        };
         for i in waiting {
+            let anchor = self.anchor.as_ref().map_or(&[][..], |anchor| &anchor.values[i]);
+            let correction = self.correction.as_ref().map_or(&[][..], |correction| &correction.values[i]);
             let mut moments: Vec<&mut [f32]> = self.moments.iter_mut().map(|moment| &mut moment.values[i][..]).collect();
-            step.apply(isa, &mut sources.values[i], &self.gradients[i], &mut moments);
+            let (mut weights, mut gradient) = (&mut sources.values[i][..], &self.gradients[i][..]);
+            let parts = ranges(weights.len(), team.parts_of_values(weights.len(), weights.len()), Buffer::LINE);
+            let parts = parts.map(|range| {
+                let (some, rest) = gradient.split_at(range.len());
+                gradient = rest;
+                let moments: Vec<&mut [f32]> = moments.iter_mut().map(|moment| cut(moment, range.len())).collect();
+                let terms = Terms {
+                    proximal,
+                    anchor: anchor.get(range.clone()).unwrap_or_default(),
+                    correction: correction.get(range.clone()).unwrap_or_default(),
+                };
+                (cut(&mut weights, range.len()), some, moments, terms)
+            });
+            let parts: Vec<_> = parts.collect();
+            team.each(parts, |(weights, gradient, mut moments, terms)| {
+                step.apply(isa, weights, gradient, &mut moments, terms);
+            });
         }
         Ok(norm)
     }
@@ -169,6 +246,24 @@ impl Update {
         }
         Ok(())
     }
+}
+
+/// Values whose squares are summed at once: sums of such are added in order, whoever makes them.
+const SUMMED: usize = 1 << 16;
+
+fn squares(team: &Team, isa: Isa, values: &[f32]) -> f64 {
+    let stretches = values.len().div_ceil(SUMMED);
+    let mut sums = vec![0.0; stretches];
+    let (mut rest, mut parts) = (&mut sums[..], Vec::new());
+    for range in ranges(stretches, team.parts_of_values(values.len(), stretches), 1) {
+        parts.push((&values[range.start * SUMMED..], cut(&mut rest, range.len())));
+    }
+    team.each(parts, |(values, sums)| {
+        for (sum, values) in sums.iter_mut().zip(values.chunks(SUMMED)) {
+            *sum = sum_of_squares(isa, values);
+        }
+    });
+    sums.iter().sum()
 }
 
 fn rule(rule: Rule) -> optimizer::Rule {

@@ -14,7 +14,7 @@ pub struct Cost {
     pub step_flops: u64,
     /// Bytes at the peak, of all that training adds to a process on the CPU: the model's file, the weights it began with and those of now,
     /// moments, gradients, every value that the backward pass reads, what an op holds on its way, and some MiB for code and buffers.
-    /// What the allocator keeps besides is not in it.
+    /// What the allocator keeps besides is not in it, nor what more threads than one take for themselves: some padded images each.
     pub peak_bytes: u64,
 }
 

@@ -81,6 +81,7 @@ impl Out {
         }
         self.f32(optimizer.lr);
         self.f32(optimizer.weight_decay);
+        self.f32(optimizer.proximal);
         self.option(optimizer.clip_norm, Self::f32);
         match optimizer.schedule {
             Schedule::Constant => self.u8(0),
@@ -176,6 +177,7 @@ impl In<'_> {
             rule,
             lr: self.f32("lr")?,
             weight_decay: self.f32("weight_decay")?,
+            proximal: self.f32("proximal")?,
             clip_norm: self.option("clip_norm", |bytes| bytes.f32("clip_norm"))?,
             schedule: match self.u8("the schedule")? {
                 0 => Schedule::Constant,

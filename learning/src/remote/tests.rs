@@ -70,6 +70,7 @@ fn configs() -> Vec<TrainConfig> {
             rule,
             lr: 0.01,
             weight_decay: 1e-4,
+            proximal: 0.25,
             clip_norm: Some(1.0),
             schedule,
         },

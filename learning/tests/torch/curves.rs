@@ -61,6 +61,7 @@ fn follow(file: &ModelFile, curve: &Curve) -> Result<String, String> {
         batch: 4,
         dims: file.about.inference[0].sizes.clone(),
         moments: 0,
+        gathered: false,
     };
     if let Some(obstacle) = inspect::inspect(&file.model, Ok(&layout), &question).obstacles.first() {
         return Err(format!("inspect says that it does not train: {obstacle:?}"));
@@ -141,6 +142,7 @@ fn refused(file: &ModelFile) -> Result<(), String> {
         batch: 4,
         dims: BTreeMap::new(),
         moments: 0,
+        gathered: false,
     };
     let found = inspect::inspect(&file.model, Ok(&layout), &question).obstacles;
     for op in &file.about.refused_ops {

@@ -157,6 +157,7 @@ pub(crate) fn optimizer(curve: &Curve) -> Result<OptimizerConfig, String> {
         rule,
         lr: file.lr,
         weight_decay: file.weight_decay.unwrap_or_default(),
+        proximal: 0.0,
         clip_norm: curve.clip_norm,
         schedule: schedule(curve)?,
     })

@@ -47,6 +47,7 @@ fn check(name: &str, refused: &Refused) -> Result<String, String> {
         batch: 2,
         dims: BTreeMap::new(),
         moments: 0,
+        gathered: false,
     };
     let layout = model.layout(&TrainableRules::default()).map_err(|e| e.to_string());
     let found = inspect::inspect(&model, layout.as_ref().map_err(Clone::clone), &question);

@@ -37,6 +37,9 @@ pub(crate) struct CheckArgs {
     /// Vectors that the optimizer keeps a weight, for the memory: 0 for SGD, 1 with momentum, 2 for Adam.
     #[arg(long, value_name = "N", default_value_t = 0)]
     moments: usize,
+    /// Whether the optimizer gathers gradients before it moves weights, for the memory: with weight decay or clipping.
+    #[arg(long)]
+    gathered: bool,
 }
 
 fn dim(text: &str) -> Result<(String, usize), String> {
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &CheckArgs, out: &Output) -> Result<ExitKind> {
         batch: args.batch.max(1),
         dims: args.dims.iter().cloned().collect::<BTreeMap<_, _>>(),
         moments: args.moments,
+        gathered: args.gathered,
     };
     let found = inspect(&model, layout.as_ref().map_err(Clone::clone), &question);
     let layout = layout.ok();

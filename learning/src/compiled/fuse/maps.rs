@@ -2,7 +2,7 @@
 
 use aimass_kernels::elementwise::{Binary, Function};
 use aimass_kernels::permute::MAX_RANK;
-use aimass_kernels::rows::{RowNorm, Softmax as SoftmaxRows};
+use aimass_kernels::rows::RowNorm;
 
 use super::super::ops::maps::{Map, Pair};
 use super::super::ops::rows::{LayerNorm, Softmax};
@@ -129,7 +129,14 @@ impl Fuser<'_> {
                         product(&shape[softmax.axis + 1..]),
                     ],
                 };
-                Some(self.proto(i, [x], Softmax(SoftmaxRows::new(self.isa, [outer, len, inner], log))))
+                Some(self.proto(
+                    i,
+                    [x],
+                    Softmax {
+                        shape: [outer, len, inner],
+                        log,
+                    },
+                ))
             }
             Kernel::Normalise(norm) => {
                 let learned = step.inputs.get(1..)?;

@@ -24,7 +24,7 @@ pub(in super::super) struct Normalisation {
 const RESIDUAL: usize = 5;
 
 impl Operation for Normalisation {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         let dx = if self.tracks_x { 0 } else { self.len };
         Needs {
             kept: self.norm.kept_len(),
@@ -49,9 +49,11 @@ impl Operation for Normalisation {
         let residual = self.residual.then(|| io.input(RESIDUAL));
         let [y, new_mean, new_variance, ..] = io.outputs;
         let Some(momentum) = self.momentum else {
-            return self.norm.forward_stored(x, learned, [mean, variance], residual, y, io.kept);
+            return self
+                .norm
+                .forward_stored(io.team, x, learned, [mean, variance], residual, y, io.kept);
         };
-        self.norm.forward(x, learned, residual, y, io.kept);
+        self.norm.forward(io.team, x, learned, residual, y, io.kept);
         if !new_mean.is_empty() && !new_variance.is_empty() {
             new_mean.copy_from_slice(mean);
             new_variance.copy_from_slice(variance);
@@ -77,9 +79,9 @@ impl Operation for Normalisation {
             bias,
         };
         if self.momentum.is_some() {
-            self.norm.backward(x, y, dy, io.kept, to, scratch);
+            self.norm.backward(io.team, x, y, dy, io.kept, to, scratch);
         } else {
-            self.norm.backward_stored(x, y, dy, io.kept, to, scratch);
+            self.norm.backward_stored(io.team, x, y, dy, io.kept, to, scratch);
         }
     }
 }

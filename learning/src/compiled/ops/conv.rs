@@ -15,8 +15,8 @@ pub(in super::super) struct Convolution {
 }
 
 impl Operation for Convolution {
-    fn needs(&self) -> Needs {
-        let [forward, input, weights] = self.conv.scratch_lens();
+    fn needs(&self, threads: usize) -> Needs {
+        let [forward, input, weights] = self.conv.scratch_lens(threads);
         Needs {
             kept_bytes: self.conv.kept_len_bytes(),
             scratch: forward,
@@ -25,6 +25,10 @@ impl Operation for Convolution {
             reads_outputs: if self.relu { vec![0] } else { Vec::new() },
             ..Needs::default()
         }
+    }
+
+    fn plan_bytes(&self) -> usize {
+        self.conv.plan_bytes()
     }
 
     fn layout(&self, input: usize) -> Option<Layout> {
@@ -43,7 +47,7 @@ impl Operation for Convolution {
         let bias = self.bias.then(|| io.input(2));
         let (x, w) = (io.input(0), io.input(1));
         let [y, ..] = io.outputs;
-        self.conv.forward(x, w, bias, y, io.kept_bytes, io.scratch);
+        self.conv.forward(io.team, x, w, bias, y, io.kept_bytes, io.scratch);
     }
 
     fn backward(&self, mut io: Backward<'_>) {
@@ -53,12 +57,12 @@ impl Operation for Convolution {
         let (target, bias) = (io.targets[1].take(), io.targets[2].take());
         if let Some(dx) = dx {
             let w = weights.or(target.as_ref().map(|target| &*target.values)).unwrap_or_default();
-            self.conv.backward_input(dy, y, io.kept_bytes, w, dx, io.scratch);
+            self.conv.backward_input(io.team, dy, y, io.kept_bytes, w, dx, io.scratch);
         }
         if let Some(target) = target {
             let bias = bias.map(|bias| bias.values);
             self.conv
-                .backward_weights(x, dy, y, io.kept_bytes, target.alpha, target.values, bias, io.scratch);
+                .backward_weights(io.team, x, dy, y, io.kept_bytes, target.alpha, target.values, bias, io.scratch);
         }
     }
 }

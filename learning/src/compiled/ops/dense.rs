@@ -16,7 +16,7 @@ pub(in super::super) struct FullyConnected {
 }
 
 impl Operation for FullyConnected {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         let scratch = self.layer.scratch_len(self.rows);
         Needs {
             scratch,
@@ -43,7 +43,7 @@ impl Operation for FullyConnected {
         let bias = self.bias.then(|| io.input(2));
         let (x, w) = (io.input(0), io.input(1));
         let [y, ..] = io.outputs;
-        self.layer.forward(io.isa, x, w, bias, y, io.scratch);
+        self.layer.forward(io.team, io.isa, x, w, bias, y, io.scratch);
     }
 
     fn backward(&self, mut io: Backward<'_>) {
@@ -54,6 +54,6 @@ impl Operation for FullyConnected {
         };
         let (weights, dx) = (io.weights(1), io.by_inputs[0].take());
         let (target, bias) = (io.targets[1].take(), io.targets[2].take());
-        self.layer.backward(io.isa, pass, weights, dx, target, bias, io.scratch);
+        self.layer.backward(io.team, io.isa, pass, weights, dx, target, bias, io.scratch);
     }
 }

@@ -1,8 +1,9 @@
 //! Values that move, and sums of them: permutations, broadcasts, parts, joins, picks, sums over axes.
 
 use aimass_kernels::permute::{self, Place};
+use aimass_kernels::{Isa, Team};
 
-use super::{Backward, Forward, Needs, Operation};
+use super::{Backward, Forward, Needs, Operation, in_parts};
 
 /// Another order of axes.
 #[derive(Debug)]
@@ -11,15 +12,31 @@ pub(in super::super) struct Permute {
     pub(in super::super) axes: Vec<usize>,
 }
 
+impl Permute {
+    /// In parts along the first axis where it stays the first.
+    fn run(&self, team: &Team, isa: Isa, x: &[f32], shape: &[usize], axes: &[usize], y: &mut [f32]) {
+        let length = shape.first().copied().unwrap_or(0);
+        if axes.first() != Some(&0) || length == 0 {
+            return permute::permute(isa, x, shape, axes, y);
+        }
+        let rest = y.len() / length;
+        in_parts(team, y, rest, |at, y| {
+            let mut part = shape.to_vec();
+            part[0] = y.len() / rest.max(1);
+            permute::permute(isa, &x[at..at + y.len()], &part, axes, y);
+        });
+    }
+}
+
 impl Operation for Permute {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         Needs::default()
     }
 
     fn forward(&self, io: Forward<'_>) {
         let x = io.input(0);
         let [y, ..] = io.outputs;
-        permute::permute(io.isa, x, &self.shape, &self.axes, y);
+        self.run(io.team, io.isa, x, &self.shape, &self.axes, y);
     }
 
     fn backward(&self, mut io: Backward<'_>) {
@@ -30,7 +47,7 @@ impl Operation for Permute {
         }
         let turned: Vec<usize> = self.axes.iter().map(|&axis| self.shape[axis]).collect();
         if let Some(dx) = io.by_inputs[0].take() {
-            permute::permute(io.isa, dy, &turned, &back, dx);
+            self.run(io.team, io.isa, dy, &turned, &back, dx);
         }
     }
 }
@@ -46,7 +63,7 @@ pub(in super::super) struct Spread {
 }
 
 impl Operation for Spread {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         Needs::default()
     }
 
@@ -89,7 +106,7 @@ impl Parts {
 }
 
 impl Operation for Parts {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         Needs::default()
     }
 
@@ -140,7 +157,7 @@ pub(in super::super) struct Gather {
 }
 
 impl Operation for Gather {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         Needs::default()
     }
 

@@ -30,11 +30,11 @@ fn some(values: &mut [f32]) -> Option<&mut [f32]> {
 }
 
 impl Operation for RecurrentLayer {
-    fn needs(&self) -> Needs {
+    fn needs(&self, threads: usize) -> Needs {
         Needs {
             kept: self.layer.kept_len(),
-            scratch: self.layer.scratch_len() + self.unread,
-            scratch_backward: self.layer.scratch_len(),
+            scratch: self.layer.scratch_len(threads) + self.unread,
+            scratch_backward: self.layer.scratch_len(threads),
             reads_inputs: vec![0, 1],
             ..Needs::default()
         }
@@ -59,19 +59,22 @@ impl Operation for RecurrentLayer {
         let (x, weights) = (io.input(0), io.input(1));
         let (initial_hidden, initial_cell) = (self.initial_hidden.map(|i| io.input(i)), self.initial_cell.map(|i| io.input(i)));
         let [y, last_hidden, last_cell, ..] = io.outputs;
-        let (scratch, unread) = io.scratch.split_at_mut(self.layer.scratch_len());
-        self.layer.forward(recurrent::Forward {
-            x,
-            weights,
-            lengths: None,
-            initial_hidden,
-            initial_cell,
-            y: if self.unread > 0 { unread } else { y },
-            last_hidden: some(last_hidden),
-            last_cell: some(last_cell).filter(|_| self.has_cell()),
-            kept: io.kept,
-            scratch,
-        });
+        let (scratch, unread) = io.scratch.split_at_mut(self.layer.scratch_len(io.team.threads()));
+        self.layer.forward(
+            io.team,
+            recurrent::Forward {
+                x,
+                weights,
+                lengths: None,
+                initial_hidden,
+                initial_cell,
+                y: if self.unread > 0 { unread } else { y },
+                last_hidden: some(last_hidden),
+                last_cell: some(last_cell).filter(|_| self.has_cell()),
+                kept: io.kept,
+                scratch,
+            },
+        );
     }
 
     fn backward(&self, mut io: Backward<'_>) {
@@ -83,20 +86,23 @@ impl Operation for RecurrentLayer {
         let by_x = io.by_inputs[0].take();
         let mut initial = |i: Option<usize>| i.and_then(|i| io.by_inputs[i].take());
         let (by_initial_hidden, by_initial_cell) = (initial(self.initial_hidden), initial(self.initial_cell));
-        self.layer.backward(recurrent::Backward {
-            weights,
-            lengths: None,
-            by_y,
-            by_last_hidden,
-            by_last_cell,
-            kept: io.kept,
-            by_x,
-            by_initial_hidden,
-            by_initial_cell,
-            scratch: io.scratch,
-        });
+        self.layer.backward(
+            io.team,
+            recurrent::Backward {
+                weights,
+                lengths: None,
+                by_y,
+                by_last_hidden,
+                by_last_cell,
+                kept: io.kept,
+                by_x,
+                by_initial_hidden,
+                by_initial_cell,
+                scratch: io.scratch,
+            },
+        );
         if let Some(target) = target {
-            self.layer.update(x, io.kept, target.values, target.alpha, io.scratch);
+            self.layer.update(io.team, x, io.kept, target.values, target.alpha, io.scratch);
         }
     }
 }

@@ -1,15 +1,26 @@
 //! Rows that are normalised.
 
-use aimass_kernels::rows;
+use aimass_kernels::{Isa, rows};
 
-use super::{Backward, Forward, Needs, Operation};
+use super::{Backward, Forward, Needs, Operation, in_parts};
 
 /// Softmax or its logarithm.
 #[derive(Debug)]
-pub(in super::super) struct Softmax(pub(in super::super) rows::Softmax);
+pub(in super::super) struct Softmax {
+    pub(in super::super) shape: [usize; 3],
+    pub(in super::super) log: bool,
+}
+
+impl Softmax {
+    /// Of a part of so many values.
+    fn part(&self, isa: Isa, values: usize) -> rows::Softmax {
+        let [_, len, inner] = self.shape;
+        rows::Softmax::new(isa, [values / (len * inner).max(1), len, inner], self.log)
+    }
+}
 
 impl Operation for Softmax {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         Needs {
             reads_outputs: vec![0],
             ..Needs::default()
@@ -19,13 +30,20 @@ impl Operation for Softmax {
     fn forward(&self, io: Forward<'_>) {
         let x = io.input(0);
         let [y, ..] = io.outputs;
-        self.0.forward(x, y);
+        let [_, len, inner] = self.shape;
+        in_parts(io.team, y, len * inner, |at, y| {
+            self.part(io.isa, y.len()).forward(&x[at..at + y.len()], y);
+        });
     }
 
     fn backward(&self, mut io: Backward<'_>) {
         let (y, dy) = (io.output(0), io.by_output(0));
         if let Some(dx) = io.by_inputs[0].take() {
-            self.0.backward(y, dy, dx);
+            let [_, len, inner] = self.shape;
+            in_parts(io.team, dx, len * inner, |at, dx| {
+                let range = at..at + dx.len();
+                self.part(io.isa, dx.len()).backward(&y[range.clone()], &dy[range], dx);
+            });
         }
     }
 }
@@ -38,7 +56,7 @@ pub(in super::super) struct LayerNorm {
 }
 
 impl Operation for LayerNorm {
-    fn needs(&self) -> Needs {
+    fn needs(&self, _threads: usize) -> Needs {
         Needs {
             kept: self.norm.kept_len(),
             reads_inputs: vec![0, 1],
@@ -50,13 +68,13 @@ impl Operation for LayerNorm {
         let (x, scale) = (io.input(0), io.input(1));
         let bias = self.bias.then(|| io.input(2));
         let [y, ..] = io.outputs;
-        self.norm.forward(x, Some(scale), bias, y, io.kept);
+        self.norm.forward(io.team, x, Some(scale), bias, y, io.kept);
     }
 
     fn backward(&self, mut io: Backward<'_>) {
         let (x, scale, dy) = (io.input(0), io.input(1), io.by_output(0));
         if let Some(dx) = io.by_inputs[0].take() {
-            self.norm.backward_input(x, dy, Some(scale), io.kept, dx);
+            self.norm.backward_input(io.team, x, dy, Some(scale), io.kept, dx);
         }
         let [by_scale, by_bias] = [1, 2].map(|i| {
             let mut by = io.by_inputs[i].take();

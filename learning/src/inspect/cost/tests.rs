@@ -167,6 +167,7 @@ fn the_peak_is_what_a_process_grows_by() {
             batch,
             dims: BTreeMap::from([("sequence".to_owned(), shape[1])]),
             moments: 0,
+            gathered: false,
         };
         let estimated = inspect(&model, Ok(&layout), &question).cost.expect("it trains").peak_bytes;
         let ratio = estimated as f64 / grown as f64;
