@@ -10,6 +10,7 @@ mod identity;
 mod log;
 mod rounds;
 mod secure;
+mod sim;
 mod support;
 mod survive;
 mod train;

@@ -13,6 +13,7 @@ pub(crate) use self::authority::{
     AuthorityArgs, AuthorityCommand, AuthorityRunArgs, OwnerArgs, OwnerCommand, TokenArgs, TokenCommand, TokenRole,
 };
 pub(crate) use self::log::{LogArgs, LogCommand, LogKeyArgs, LogProofCommand, LogVerifyArgs};
+use crate::commands::compare::CompareArgs;
 use crate::commands::model::ModelArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::train::TrainArgs;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Simulate a job over a fleet of clients, in virtual time.
     Sim(Box<SimArgs>),
+    /// Show simulated runs side by side.
+    Compare(CompareArgs),
     /// List, accept and revoke agents.
     Agents(AgentsArgs),
     /// Export, verify and prove the log of models and rounds.

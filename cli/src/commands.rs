@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod authority;
+pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod example;

@@ -55,6 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Model(model) => commands::model::run(&model, &out),
         Command::Train(train) => commands::train::run(&train, &out),
         Command::Sim(sim) => commands::sim::run(&sim, &out),
+        Command::Compare(compare) => commands::compare::run(&compare, &out),
         Command::Agents(agents) => commands::agents::run(&agents, &out),
         Command::Secagg(secagg) => commands::secagg::run(&secagg, &out),
         Command::Log(log) => commands::log::run(&log, &out),

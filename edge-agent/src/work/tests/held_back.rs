@@ -26,8 +26,8 @@ fn directly(device: &Device) -> (Model, Dataset, Vec<usize>, Vec<usize>) {
     let model = Model::from_bytes(&fs::read(device.state.model_path(device.order.base)).expect("reads")).expect("a model");
     let data = Dataset::read_csv(&device.order.data, &[], "label").expect("reads");
     let all = data::open(&device.order.data, &wanted(&model, device), &Limits::default()).expect("opens");
-    let print = fingerprint(&*all).expect("hashes");
-    let (held_back, rest) = held_back_rows(data.len(), 0.25, device.order.file.job.seed, &print);
+    let print = seeds::fingerprint(&*all).expect("hashes");
+    let (held_back, rest) = seeds::held_back_rows(data.len(), 0.25, device.order.file.job.seed, &print);
     (model, data, held_back, rest)
 }
 
@@ -51,8 +51,8 @@ fn rows_that_are_held_back_are_evaluated_on_and_never_trained_on() {
 
     // The same training on a file's rows of which the others were taken away.
     let all = data::open(&device.order.data, &wanted, &Limits::default()).expect("opens");
-    let print = fingerprint(&*all).expect("hashes");
-    let seed = derive_seed("aimass/train", device.order.file.job.seed, device.order.base, &print);
+    let print = seeds::fingerprint(&*all).expect("hashes");
+    let seed = seeds::of_training(device.order.file.job.seed, device.order.base, &print);
     let config = train_config(&device.order.file, Setting::Round, rest.len(), seed);
     let rest = rows.select(&rest).expect("rows");
     let direct = aimass_learning::train(&model, &layout, &rest, &config, &mut |_| ControlFlow::Continue(())).expect("trains");
