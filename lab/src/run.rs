@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use aimass_federation::coordinator::check_graph;
 use aimass_learning::Metric;
 use aimass_learning::data::{Limits, Source, open};
 use aimass_learning::training::check_data;
@@ -378,7 +379,17 @@ fn apply(job: &mut JobFile, options: &Options, shortcuts: &mut Vec<String>) -> R
     }
     if options.without_masks && job.aggregation.mode == AggregationMode::Secure {
         job.aggregation.mode = AggregationMode::Plain;
-        shortcuts.push("masks were left out: the sums, and so the models, are the same".to_owned());
+        shortcuts.push("masks were left out: sums of the same clients, and so their models, are the same bytes".to_owned());
+    }
+    check_graph(job).map_err(|e| {
+        field(
+            "--cohort",
+            e.problem,
+            "lower --cohort, use profile = \"standard\", or add --without-masks",
+        )
+    })?;
+    if !options.targets.is_empty() && options.no_train.is_some() {
+        return Err(field("--reached", "nothing is trained, so no accuracy is reached", "leave it out"));
     }
     if job.aggregation.mode == AggregationMode::Secure && job.aggregation.floor < 3 {
         return Err(field(

@@ -73,7 +73,7 @@ pub(crate) struct SimArgs {
     /// Who checks in: clients drawn evenly for each round, or all that are there, by the coordinator's pace.
     #[arg(long, value_enum, default_value_t = Selection::Uniform)]
     selection: Selection,
-    /// Leave the masks of a secure job out. The models are the same bytes; the report says so.
+    /// Leave the masks of a secure job out: the same clients make the same models, to the last byte. The report says so.
     #[arg(long)]
     without_masks: bool,
     /// Threads that train; default: one a core. The number does not change the result.

@@ -103,7 +103,14 @@ impl Gathering {
         if let Some(reason) = self.is_spent_up(job, cx.now) {
             return Some(job.end(cx, JobEnd::Failed { reason }));
         }
-        self.due(job).filter(|due| *due <= cx.now && job.waiting().len() >= job.need())?;
+        let is_due = self.due(job).is_some_and(|due| due <= cx.now);
+        if is_due && job.waiting().len() < job.need() {
+            // Without those whose update was refused there are too few: each may try again, not more often than once in the round's time.
+            job.barred.clear();
+        }
+        if !is_due || job.waiting().len() < job.need() {
+            return None;
+        }
 
         let members = job.take_waiting(job.max());
         let mut id = [0; CohortId::LEN];

@@ -14,6 +14,8 @@ const WAKES_WITHIN_MS: u64 = 200;
 
 /// So many draws are made for one place before it waits for the next look: most clients may be away.
 const DRAWS: u32 = 64;
+/// And so many neighbours of the last one are looked at.
+const LOOKED_AT: u64 = 20_000;
 
 /// Clients of a fleet that has been there for long come first at this rate a second, so that they don't all come at once.
 const ARRIVALS_PER_S: u64 = 1000;
@@ -75,16 +77,25 @@ impl<W: Workshop> Fleet<W> {
         }
         let n = u64::from(self.n_clients());
         while self.engaged.len() < max {
-            let drawn = (0..DRAWS).find_map(|_| {
-                let client = u32::try_from(self.draws.below(n)).unwrap_or(0);
+            let is_free = |client: &u32| {
                 let is_there = || {
                     self.clients
-                        .window(client, self.now)
+                        .window(*client, self.now)
                         .is_some_and(|window| window.from_ms <= self.now)
                 };
-                (!self.engaged.contains(&client) && is_there()).then_some(client)
+                !self.engaged.contains(client) && is_there()
+            };
+            let drawn = (0..DRAWS).find_map(|_| {
+                let client = u32::try_from(self.draws.below(n)).unwrap_or(0);
+                Some(client).filter(is_free)
             });
-            let Some(client) = drawn else { return };
+            // Few are free: the next one from a place that is drawn.
+            let from = self.draws.below(n);
+            let next = || {
+                let mut others = (0..n.min(LOOKED_AT)).map(|step| u32::try_from((from + step) % n).unwrap_or(0));
+                others.find(is_free)
+            };
+            let Some(client) = drawn.or_else(next) else { return };
             self.engaged.insert(client);
             if self.active.contains_key(&client) {
                 // It is told first what became of its last contribution.

@@ -148,6 +148,13 @@ fn a_fleet_is_drawn_from_evenly() {
 }
 
 #[test]
+fn all_clients_may_be_drawn_at_once() {
+    let rounds = all(&mut fleet(setup(RoundMode::Sync, 3, 500, 500), &Population::default(), 500, 1.0));
+    // Nobody waits for the next look at free places.
+    assert!(rounds.last().expect("three").at_ms < 10_000, "{rounds:?}");
+}
+
+#[test]
 fn clients_that_are_lost_are_made_up_for() {
     for mode in [RoundMode::Sync, RoundMode::Async] {
         let setup = Setup {
@@ -185,11 +192,10 @@ fn masks_come_off_also_where_clients_are_lost() {
 #[test]
 fn masks_change_nothing_of_who_takes_part() {
     let run = |mode| {
-        let mut setup = setup(RoundMode::Sync, 4, 9, 12);
+        let mut setup = setup(RoundMode::Sync, 6, 9, 9);
         setup.job.aggregation.mode = mode;
         setup.job.aggregation.floor = 5;
         setup.job.round.min = 5;
-        setup.dropout.training = 0.1;
         let rounds = all(&mut fleet(setup, &Population::default(), 60, 10.0));
         rounds.into_iter().map(|round| round.published.model).collect::<Vec<_>>()
     };

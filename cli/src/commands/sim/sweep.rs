@@ -23,6 +23,13 @@ pub(super) fn run(args: &SimArgs, out: &Output, began: Instant) -> Result<ExitKi
     let bad = |text: String| Failure::new(ExitKind::BadData, text);
     let job = JobFile::parse(&inputs.job_text).map_err(|e| bad(format!("{}: {e}", args.job.display())))?;
     let seeds = args.seeds.clone().unwrap_or_else(|| Seeds::one(args.seed.unwrap_or(job.job.seed)));
+    // The model was read with the job.
+    if args.sweep.iter().any(|axis| axis.key == "model.path") {
+        return Err(bad(
+            "--sweep model.path: runs of a sweep start from one model; use a job file for each, and `aimass compare`".to_owned(),
+        )
+        .into());
+    }
     let settings = grid(&args.sweep, &seeds).map_err(|e| bad(format!("--sweep: {e}")))?;
     let Some(root) = &args.out else {
         return Err(Failure::new(ExitKind::Usage, "a sweep needs a folder: add -o DIR").into());
