@@ -3,7 +3,7 @@
 
     bench/sim.py --aimass target/release/aimass [--peers FOLDER --python PYTHON] [--turns N] [-o bench/results/sim.json]
 
-FOLDER has b_flower_sim.py and c_pfl_sim.py, PYTHON is an interpreter that has pfl, --flower-python one that has Flower (default: the same).
+FOLDER has b_flower_sim.py and c_pfl_sim.py (bench/peers), PYTHON is an interpreter that has pfl, --flower-python one that has Flower (default: the same).
 Everything that is simulated is made in a temporary folder (400 MB): models, job files, 100 clients of 600 rows of 784 values.
 `--only` runs some of the work and keeps the other results of the file that -o names. `--wrap` names a program that runs each measured command,
 for instance one that keeps others quiet meanwhile.
@@ -27,8 +27,8 @@ CLIENTS, ROWS, FEATURES, CLASSES = 100, 600, 784, 10
 FLEETS = [1_000, 10_000, 100_000, 1_000_000]
 SELECTIONS = ["uniform", "arrival"]
 PARTS = ["2nn", "idle", "secure", "threads", "fleets"]
-# Prints the time and becomes the command: a wrapper's own work is not counted.
-STARTED = ["sh", "-c", 'date +%s.%N; exec "$@"', "sh"]
+# Prints the time and what the processors did so far, and becomes the command: what a wrapper does or waits for is not counted.
+STARTED = ["sh", "-c", 'head -n 1 /proc/stat; date +%s.%N; exec "$@"', "sh"]
 
 JOB = """\
 [job]
@@ -117,9 +117,9 @@ def prepare(aimass, folder):
 
 # --- one run
 
-def busy_seconds():
-    """Seconds that all processors were busy since the machine started."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+def busy_seconds(line):
+    """Seconds that all processors were busy since the machine started, from the first line of /proc/stat."""
+    fields = [int(field) for field in line.split()[1:]]
     user, nice, system, _idle, _wait, irq, softirq = fields[:7]
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
@@ -131,17 +131,17 @@ class Bench:
 
     def run(self, command, cwd):
         """Lines of the output with the time of each, when the command began, and what else kept the processors busy meanwhile."""
-        before = busy_seconds()
-        asked = time.time()
         child = subprocess.Popen(self.wrap + STARTED + command, stdout=subprocess.PIPE, text=True, cwd=cwd)
         lines = [(time.time(), line.rstrip("\n")) for line in child.stdout]
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.time() - asked
+        began, after = float(lines[1][1]), Path("/proc/stat").read_text().split("\n", 1)[0]
+        seconds = time.time() - began
         if child.returncode != 0:
             sys.exit(f"{' '.join(command)}: exit code {child.returncode}")
         own = used.ru_utime + used.ru_stime
-        return lines[1:], float(lines[0][1]), {"cpu_seconds": own, "others_cores": max(0.0, (busy_seconds() - before - own) / seconds)}
+        others = busy_seconds(after) - busy_seconds(lines[0][1]) - own
+        return lines[2:], began, {"cpu_seconds": own, "others_cores": max(0.0, others / seconds)}
 
     def ours(self, job, *extra):
         command = [self.options.aimass, "sim", job, "--json", *extra]
