@@ -266,7 +266,7 @@ impl Run {
     ///
     /// # Errors
     /// [`RunError::Fleet`].
-    pub fn next(&mut self) -> Result<Option<&RoundRow>, RunError> {
+    pub fn next_round(&mut self) -> Result<Option<&RoundRow>, RunError> {
         let round = match self.fleet.next_round() {
             Ok(Some(round)) => round,
             Ok(None) => {
@@ -290,7 +290,7 @@ impl Run {
     /// # Errors
     /// [`RunError::Fleet`].
     pub fn all(&mut self, mut each: impl FnMut(&Self) -> ControlFlow<()>) -> Result<(), RunError> {
-        while self.next()?.is_some() {
+        while self.next_round()?.is_some() {
             if each(self).is_break() {
                 self.end = Some("interrupted".to_owned());
                 break;
@@ -332,7 +332,7 @@ impl Run {
             shortcuts: self.shortcuts.clone(),
             fields: self.fields.clone(),
             end: self.end.clone().unwrap_or_else(|| "interrupted".to_owned()),
-            test_accuracy: measured().last(),
+            test_accuracy: measured().next_back(),
             best_accuracy: measured().reduce(f64::max),
             reached: reached(&self.rows, &self.options.targets),
             seconds: self.began.elapsed().as_secs_f64(),

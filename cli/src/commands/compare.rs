@@ -1,6 +1,6 @@
 //! `aimass compare`: simulated runs side by side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aimass_edge_agent::exit::ExitKind;
 use aimass_lab::RunFolder;
@@ -89,12 +89,12 @@ fn line(run: &Run) -> Vec<String> {
 }
 
 /// A run's folder, or those in a sweep's, by name.
-fn runs_in(folder: &PathBuf) -> Vec<PathBuf> {
+fn runs_in(folder: &Path) -> Vec<PathBuf> {
     if folder.join("rounds.jsonl").exists() {
-        return vec![folder.clone()];
+        return vec![folder.to_owned()];
     }
     let entries = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<PathBuf> = entries.filter(|path| path.join("rounds.jsonl").exists()).collect();
     found.sort();
-    if found.is_empty() { vec![folder.clone()] } else { found }
+    if found.is_empty() { vec![folder.to_owned()] } else { found }
 }

@@ -109,7 +109,7 @@ impl<W: Workshop> Fleet<W> {
 
     /// Whether a client has work that it goes on with when it comes back.
     fn is_waiting(&self, client: u32) -> bool {
-        self.kept.get(&client).is_some_and(|kept| kept.has_work())
+        self.kept.get(&client).is_some_and(super::client::Kept::has_work)
     }
 
     /// A client without a process looks whether there is work.

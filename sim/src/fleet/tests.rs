@@ -250,33 +250,3 @@ fn nobody_who_can_take_part_is_said_after_virtual_days() {
         "{error}"
     );
 }
-
-/// `cargo test --release -p aimass-sim -- --ignored --nocapture a_million`
-#[test]
-#[ignore = "a measurement"]
-fn a_million_clients() {
-    for (selection, population) in [
-        (Selection::Uniform, "gateways"),
-        (Selection::Arrival, "gateways"),
-        (Selection::Arrival, "phones"),
-    ] {
-        for clients in [1_000, 10_000, 100_000, 1_000_000] {
-            let population = Population::named(population).expect("a population");
-            let cohort = 1000.min(clients / 2);
-            let mut setup = setup(RoundMode::Sync, 10, cohort, cohort);
-            setup.selection = selection;
-            setup.job.round.min = cohort / 2;
-            let begin = std::time::Instant::now();
-            let mut fleet = fleet(setup, &population, clients, 10.0);
-            let made = begin.elapsed();
-            let begin = std::time::Instant::now();
-            let rounds = all(&mut fleet);
-            println!(
-                "{selection:?} {clients}: made in {made:?}, {:?} a round, {} virtual s, {} requests",
-                begin.elapsed() / 10,
-                rounds.last().map_or(0, |round| round.at_ms / 1000),
-                fleet.requests,
-            );
-        }
-    }
-}

@@ -105,7 +105,7 @@ pub(super) fn single(
     let mut clients = 0;
     let mut failed = None;
     let ran = loop {
-        let row = match run.next() {
+        let row = match run.next_round() {
             Ok(Some(row)) => row.clone(),
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
