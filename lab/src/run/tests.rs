@@ -326,6 +326,7 @@ fn nothing_is_trained_where_that_is_asked_for() {
         no_train: Some(600),
         clients: 1000,
         cohort: Some(100),
+        targets: Vec::new(),
         ..place.options()
     };
     let (rows, summary) = place.run(&Population::default(), options);
