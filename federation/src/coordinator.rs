@@ -368,6 +368,10 @@ impl Coordinator {
             return cx.refuse(agent, RequestKind::Ready, ErrorCode::JobUnknown, NO_JOB);
         };
         if entry.ready(cx, agent, ready) {
+            let was_looked_at = self.online.contains(&agent);
+            for entry in self.jobs.values_mut() {
+                entry.offered(ready.job, was_looked_at);
+            }
             // One request of a kind is open at a time: this one replaces what the agent waited for in other jobs.
             for other in self.jobs.values_mut().filter(|other| other.job.id != ready.job) {
                 other.job.stop_waiting(agent);

@@ -28,6 +28,19 @@ pub enum StepError {
     },
 }
 
+impl StepError {
+    /// The error of a part of the weights, which begins at `start`, as one of all weights.
+    pub fn in_part(self, start: usize) -> Self {
+        match self {
+            Self::NonFinite { index, value } => Self::NonFinite {
+                index: start + index,
+                value,
+            },
+            other => other,
+        }
+    }
+}
+
 /// FedAvg's server step: `base + server_lr * mean_delta`.
 ///
 /// # Shapes and units
@@ -37,24 +50,34 @@ pub enum StepError {
 /// # Source
 /// McMahan et al. 2017 (AISTATS), algorithm 1; with `server_lr`, Reddi et al. 2021 (ICLR), algorithm 1 with server SGD.
 pub fn apply(base: &[f32], mean_delta: &[f32], server_lr: f32) -> Result<Vec<f32>, StepError> {
-    if base.len() != mean_delta.len() {
-        return Err(StepError::Length {
-            expected: base.len(),
-            found: mean_delta.len(),
-        });
+    let mut stepped = vec![0.0; base.len()];
+    apply_into(base, mean_delta, server_lr, &mut stepped)?;
+    Ok(stepped)
+}
+
+/// The same into `stepped`, of as many values, for whoever takes the step in parts ([`StepError::in_part`]).
+///
+/// # Errors
+/// [`StepError`]; `stepped` is of no use then.
+pub fn apply_into(base: &[f32], mean_delta: &[f32], server_lr: f32, stepped: &mut [f32]) -> Result<(), StepError> {
+    let expected = base.len();
+    if let Some(found) = [mean_delta.len(), stepped.len()].into_iter().find(|found| *found != expected) {
+        return Err(StepError::Length { expected, found });
     }
     if !server_lr.is_finite() {
         return Err(StepError::Rate { server_lr });
     }
-    let mut stepped = Vec::with_capacity(base.len());
-    for (index, (b, d)) in base.iter().zip(mean_delta).enumerate() {
-        let value = b + server_lr * d;
-        if !value.is_finite() {
-            return Err(StepError::NonFinite { index, value });
-        }
-        stepped.push(value);
+    let mut all_finite = true;
+    for ((stepped, base), delta) in stepped.iter_mut().zip(base).zip(mean_delta) {
+        *stepped = base + server_lr * delta;
+        all_finite &= stepped.is_finite();
     }
-    Ok(stepped)
+    if all_finite {
+        return Ok(());
+    }
+    let index = stepped.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    let value = stepped.get(index).copied().unwrap_or(f32::NAN);
+    Err(StepError::NonFinite { index, value })
 }
 
 #[cfg(test)]
@@ -79,5 +102,12 @@ mod tests {
             Err(StepError::NonFinite { index: 0, .. })
         ));
         assert!(matches!(apply(&[1.0], &[1.0], f32::INFINITY), Err(StepError::Rate { .. })));
+        assert_eq!(
+            apply_into(&[1.0], &[1.0], 1.0, &mut []),
+            Err(StepError::Length { expected: 1, found: 0 })
+        );
+        let spoilt = apply_into(&[0.0; 3], &[0.0, 0.0, f32::INFINITY], 1.0, &mut [0.0; 3]).expect_err("infinity");
+        let value = f32::INFINITY;
+        assert_eq!(spoilt.in_part(100), StepError::NonFinite { index: 102, value });
     }
 }

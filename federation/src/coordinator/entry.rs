@@ -2,7 +2,7 @@
 
 use aimass_protocol::job::RoundMode;
 use aimass_protocol::message::agent::{OutcomeQuery, OutcomeReply, Progress, ProgressReply, Ready};
-use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, Timestamp};
+use aimass_protocol::{AgentId, CohortId, ContributionId, ErrorCode, JobId, Timestamp};
 use rand_core::CryptoRng;
 
 use super::cohort::{Cohort, Progress as MemberProgress};
@@ -305,6 +305,16 @@ impl Entry {
     /// Whether it has work, not enough agents for a round, and could have more.
     pub(super) fn is_hungry(&self) -> bool {
         self.job.suits != Some(false) && matches!(self.phase, Phase::Gathering(_)) && self.job.seats.len() < self.job.need()
+    }
+
+    /// An agent waits for a round of `job`: that job is for its device. Whether this one is too shows when it checks in, which an agent with a contribution does
+    /// not do when the server was restarted. Until then nobody can say that no device fits.
+    pub(super) fn offered(&mut self, job: JobId, was_looked_at: bool) {
+        if self.job.id == job {
+            self.job.suits = Some(true);
+        } else if !was_looked_at {
+            self.job.suits.take_if(|suits| !*suits);
+        }
     }
 
     /// Its place before the shares: a round that has begun is filled before another one begins, and one that has enough comes last.

@@ -66,7 +66,7 @@ pub(super) struct Job {
     pub(super) base_bytes: u64,
     /// What it was given of the agents' time.
     pub(super) share: Share,
-    /// Whether a device that fits was ever seen; `None` before any was looked at.
+    /// Whether a device that fits was ever seen; `None` while there are some that were not looked at.
     pub(super) suits: Option<bool>,
     /// What is in the way of the running round, for people.
     pub(super) trouble: Option<String>,
@@ -213,7 +213,11 @@ impl Job {
     }
 
     pub(super) fn stop_waiting(&mut self, agent: AgentId) -> bool {
-        self.waiting.remove(&agent).is_some()
+        let waited = self.waiting.remove(&agent).is_some();
+        if waited {
+            self.seats.waits_no_more(agent, &self.history);
+        }
+        waited
     }
 
     /// Takes up to `n` agents out of the queue, those that wait longest first.
@@ -221,6 +225,7 @@ impl Job {
         let mut queue: Vec<_> = self.waiting.iter().map(|(agent, w)| (w.order, *agent, w.contribution)).collect();
         queue.sort_unstable();
         queue.truncate(n);
+        self.seats.look_again();
         for (_, agent, _) in &queue {
             self.waiting.remove(agent);
             if self.mode() == RoundMode::Async {
@@ -238,6 +243,7 @@ impl Job {
             .extract_if(.., |_, w| !bases.contains(&w.base))
             .map(|(agent, _)| agent)
             .collect();
+        self.seats.look_again();
         for agent in stale {
             cx.reply(agent, AgentReply::Superseded);
         }
@@ -351,7 +357,7 @@ impl Job {
 
     /// The agent's connection closed: it no longer waits, and its seat is kept for a while.
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
-        self.waiting.remove(&agent);
+        self.stop_waiting(agent);
         self.seats.gone(now, agent);
         self.known.gone(now, agent);
     }

@@ -31,17 +31,15 @@ impl Seat {
         }
     }
 
-    /// Whether the seat may be given to another: the round's time is over; or it takes longer than this device ever does and does not get further; or
-    /// it is gone, and nothing is known about how long it takes.
-    fn is_silent(&self, now: Timestamp, patience: Option<Duration>, rules: Rules) -> bool {
-        let over = |since: Timestamp, time| now >= since.after(time);
-        if over(self.since, rules.max_time) {
-            return true;
-        }
-        match patience {
-            Some(patience) => over(self.since, patience) && over(self.heard, rules.quiet),
-            None => self.gone_since.is_some_and(|gone| over(gone, rules.quiet)),
-        }
+    /// From when on the seat may be given to another, if it is not heard of: the round's time is over; or it takes longer than this device ever does and
+    /// does not get further; or it is gone, and nothing is known about how long it takes.
+    fn silent_at(&self, patience: Option<Duration>, rules: Rules) -> Timestamp {
+        let late = match patience {
+            Some(patience) => Some(self.since.after(patience).max(self.heard.after(rules.quiet))),
+            None => self.gone_since.map(|gone| gone.after(rules.quiet)),
+        };
+        let over = self.since.after(rules.max_time);
+        late.map_or(over, |late| late.min(over))
     }
 }
 
@@ -55,9 +53,18 @@ pub(super) struct Rules {
 }
 
 /// All places of a job.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Seats {
     taken: BTreeMap<AgentId, Seat>,
+    /// No seat of an agent that does not wait falls silent before, by these rules: so that those who ask while all are taken need not look at each. It follows
+    /// from the rest.
+    none_silent: Option<(Timestamp, Rules)>,
+}
+
+impl PartialEq for Seats {
+    fn eq(&self, other: &Self) -> bool {
+        self.taken == other.taken
+    }
 }
 
 impl Seats {
@@ -77,6 +84,7 @@ impl Seats {
             ..Seat::new(now)
         };
         self.taken.insert(agent, seat);
+        self.changed(now);
         began.map(|began| now.since(began))
     }
 
@@ -104,14 +112,51 @@ impl Seats {
         let free = self.taken.len() < max;
         if free {
             self.taken.insert(agent, Seat::new(now));
+            self.changed(now);
         }
         free
     }
 
     /// Frees the seats of agents that fell silent.
     pub(super) fn free(&mut self, now: Timestamp, rules: Rules, history: &History, waits: impl Fn(AgentId) -> bool) {
-        self.taken
-            .retain(|agent, seat| waits(*agent) || !seat.is_silent(now, history.patience(*agent, Task::Training), rules));
+        if self.none_silent.is_some_and(|(until, _)| now < until) {
+            return;
+        }
+        let mut next = Timestamp::from_ms(u64::MAX);
+        self.taken.retain(|agent, seat| {
+            if waits(*agent) {
+                return true;
+            }
+            let at = seat.silent_at(history.patience(*agent, Task::Training), rules);
+            let stays = now < at;
+            if stays {
+                next = next.min(at);
+            }
+            stays
+        });
+        self.none_silent = Some((next, rules));
+    }
+
+    /// A seat is new, or its agent left: it does not fall silent at once. What else happens to seats makes that later, but that their agents wait no more.
+    fn changed(&mut self, now: Timestamp) {
+        if let Some((until, rules)) = &mut self.none_silent {
+            *until = now.after(rules.quiet.min(rules.max_time)).min(*until);
+        }
+    }
+
+    /// Agents wait no more whose seats are not given to others while they do.
+    pub(super) fn look_again(&mut self) {
+        self.none_silent = None;
+    }
+
+    /// One agent waits no more.
+    pub(super) fn waits_no_more(&mut self, agent: AgentId, history: &History) {
+        if let Some((until, rules)) = &mut self.none_silent
+            && let Some(seat) = self.taken.get(&agent)
+        {
+            let at = seat.silent_at(history.patience(agent, Task::Training), *rules);
+            *until = at.min(*until);
+        }
     }
 
     /// The agent says how far it is. Only getting further counts.
@@ -129,6 +174,7 @@ impl Seats {
     pub(super) fn gone(&mut self, now: Timestamp, agent: AgentId) {
         if let Some(seat) = self.taken.get_mut(&agent) {
             seat.gone_since.get_or_insert(now);
+            self.changed(now);
         }
     }
 
@@ -150,6 +196,8 @@ impl Seats {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::fixtures::{agent, at_s};
 
@@ -210,6 +258,46 @@ mod tests {
             assert!(!seats.take(at_s(at + 50), agent(2), 1, RULES, &history, |_| false));
         }
         assert!(seats.take(at_s(1000), agent(2), 1, RULES, &history, |_| false));
+    }
+
+    /// What is remembered of when seats fall silent changes nothing: the same is done to seats that forget it before each question.
+    #[test]
+    fn should_free_the_same_seats_as_one_that_looks_at_each_every_time() {
+        let mut history = History::default();
+        for n in 1..4 {
+            history.learn(agent(n), Task::Training, Duration::from_secs(40 * u64::from(n)));
+        }
+        for seed in 0..50u64 {
+            let (mut seats, mut waiting) = (Seats::default(), BTreeSet::new());
+            let mut looks = seats.clone();
+            let mut state = seed;
+            for step in 0..400 {
+                state = crate::jitter::mix(state);
+                let (now, who) = (at_s(step * 7), agent((state % 8) as u8));
+                let mut both = |what: &dyn Fn(&mut Seats)| {
+                    what(&mut seats);
+                    what(&mut looks);
+                };
+                match state >> 8 & 7 {
+                    0 => both(&|seats| seats.gone(now, who)),
+                    1 => both(&|seats| seats.back(who)),
+                    2 => both(&|seats| seats.progressed(now, who, (state >> 16 & 63) as u8)),
+                    3 => {
+                        waiting.insert(who);
+                        both(&|seats| _ = seats.hold(now, who));
+                    }
+                    4 if waiting.remove(&who) => both(&|seats| seats.waits_no_more(who, &history)),
+                    5 => both(&|seats| seats.leave(who)),
+                    _ => {
+                        looks.look_again();
+                        let waits = |agent| waiting.contains(&agent);
+                        let taken = seats.take(now, who, 4, RULES, &history, waits);
+                        assert_eq!(taken, looks.take(now, who, 4, RULES, &history, waits), "seed {seed}, step {step}");
+                    }
+                }
+                assert_eq!(seats, looks, "seed {seed}, step {step}");
+            }
+        }
     }
 
     #[test]

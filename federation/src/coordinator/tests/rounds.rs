@@ -221,8 +221,8 @@ fn should_wait_for_additions_under_way_at_the_deadline() {
     );
 }
 
-#[test]
-fn should_give_up_early_when_too_few_can_come() {
+/// The updates of two of three members are no good.
+fn with_two_refused() -> Bench {
     let mut bench = Bench::with_job();
     let id = bench.gather(3);
     for n in [1, 2] {
@@ -234,6 +234,12 @@ fn should_give_up_early_when_too_few_can_come() {
             code: ErrorCode::UpdateValue,
         });
     }
+    bench
+}
+
+#[test]
+fn should_give_up_early_when_too_few_can_come() {
+    let mut bench = with_two_refused();
     assert_eq!(bench.phase(), PhaseName::Gathering);
 }
 
@@ -262,6 +268,24 @@ fn should_drop_a_bad_update_and_bar_its_agent_from_the_round() {
     assert!(
         matches!(bench.check_in(1), AgentReply::Task { round: 2, .. }),
         "the next round is a new chance"
+    );
+}
+
+#[test]
+fn should_let_in_whom_it_barred_where_the_round_can_not_be_filled_without() {
+    let mut bench = with_two_refused();
+    assert_eq!(bench.phase(), PhaseName::Gathering);
+    bench.ready(3);
+    assert!(
+        matches!(bench.check_in(1), AgentReply::ComeBack(_)),
+        "not before the round's time is over"
+    );
+    bench.tick_after(59);
+    assert!(matches!(bench.check_in(1), AgentReply::ComeBack(_)));
+    bench.tick_after(61);
+    assert!(
+        matches!(bench.check_in(1), AgentReply::Task { round: 1, .. }),
+        "one agent is too few for ever"
     );
 }
 

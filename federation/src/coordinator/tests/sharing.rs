@@ -232,6 +232,43 @@ fn should_keep_agents_that_wait_when_the_other_job_is_for_no_device() {
     assert_eq!(bench.tick_after(60), []);
 }
 
+/// Restarted with two jobs that need 3 agents: one device checks in that declines these, others offer at once what they have.
+fn restarted(declined: &[u8], offers: &[(u8, u8)]) -> Bench {
+    let mut bench = Bench::new();
+    for n in [1, 2] {
+        add_job(&mut bench, n, |spec| spec.file.round.min = 3);
+    }
+    let mut declines = check_in();
+    declines.declined = declined.iter().map(|n| job(*n)).collect();
+    declines.contracts.retain(|_| declined.len() == 2);
+    bench.step(Event::CheckIn {
+        agent: agent(9),
+        check_in: declines,
+    });
+    for (who, n) in offers {
+        let ready = Ready {
+            job: job(*n),
+            base: model(100),
+            contribution: contribution(*who),
+        };
+        assert_eq!(bench.step(Event::Ready { agent: agent(*who), ready }), []);
+    }
+    bench
+}
+
+#[test]
+fn should_let_agents_go_that_offered_after_a_restart_although_the_only_one_that_checked_in_declines() {
+    let mut bench = restarted(&[1, 2], &[(1, 1), (2, 2), (3, 2)]);
+    assert_eq!(bench.tick_after(60), [told(1, AgentReply::Superseded)]);
+}
+
+#[test]
+fn should_let_agents_go_to_a_job_that_they_were_not_compared_with() {
+    let mut bench = restarted(&[], &[(2, 2), (3, 2)]);
+    let go = [told(2, AgentReply::Superseded), told(3, AgentReply::Superseded)];
+    assert_eq!(bench.tick_after(60), go);
+}
+
 #[test]
 fn should_give_the_seat_of_a_device_that_declines_to_another() {
     let mut bench = Bench::with_job();
