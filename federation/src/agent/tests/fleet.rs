@@ -321,7 +321,7 @@ impl Fleet {
         let heard: Vec<usize> = (0..self.agents.len())
             .filter(|place| (self.is_heard)(*place, activity) && self.agents[*place].session.activity() == activity)
             .collect();
-        self.take(&heard);
+        let heard = self.take(heard);
         match activity {
             Activity::Advertising => {
                 self.machine.close_adverts().expect("enough adverts");
@@ -337,7 +337,9 @@ impl Fleet {
             }
             Activity::AwaitingSurvivors => {
                 let survivors = self.uploaded.iter().map(|agent| *agent.as_bytes()).collect();
-                assert!(self.machine.can_unmask(&survivors), "too few for the test");
+                if !self.machine.can_unmask(&survivors) {
+                    return self.each(&heard, Self::given_up);
+                }
                 self.machine.seal(&survivors).expect("good survivors");
                 self.each(&heard, Self::survivors)
             }
@@ -349,57 +351,66 @@ impl Fleet {
         heard.iter().map(|place| (*place, answer(self, *place))).collect()
     }
 
+    /// Too few uploads are there.
+    fn given_up(&self, _: usize) -> Event {
+        Event::Survivors {
+            cohort: self.cohort,
+            reply: SurvivorsReply::NotIncluded,
+        }
+    }
+
     fn id(&self, place: usize) -> AgentId {
         self.agents[place].identity.agent()
     }
 
-    /// Notes what agents have asked.
-    fn take(&mut self, heard: &[usize]) {
-        let asked: Vec<(AgentId, Effect)> = heard
-            .iter()
-            .map(|place| (self.id(*place), self.agents[*place].asks().clone()))
-            .collect();
-        if matches!(asked.first(), Some((_, Effect::Offer(_)))) {
-            self.machine = Server::new(*self.cohort.as_bytes(), self.draw, asked.iter().map(|(agent, _)| *agent.as_bytes()));
+    /// Notes what agents have asked, and keeps those whose request an honest server takes.
+    fn take(&mut self, mut heard: Vec<usize>) -> Vec<usize> {
+        let asked: BTreeMap<usize, Effect> = heard.iter().map(|place| (*place, self.agents[*place].asks().clone())).collect();
+        if matches!(asked.values().next(), Some(Effect::Offer(_))) {
+            let members = heard.iter().map(|place| *self.id(*place).as_bytes());
+            self.machine = Server::new(*self.cohort.as_bytes(), self.draw, members);
         }
-        for (agent, asked) in asked {
-            let member = *agent.as_bytes();
-            let place = self.agents.iter().position(|a| a.identity.agent() == agent).expect("one of them");
-            let key = self.agents[place].identity.key.public();
-            match asked {
-                Effect::Advertise(advert) => {
-                    let shown = self.advert(member, &advert);
-                    self.machine
-                        .advert(member, shown, key, *advert.signature.as_bytes())
-                        .expect("a good advert");
-                    self.adverts.insert(agent, advert);
-                }
-                Effect::Reveal(reveal) => self.machine.reveal(member, *reveal.nonce.as_bytes()).expect("a good nonce"),
-                Effect::DealShares(shares) => {
-                    let shares = shares.shares.iter().map(|share| secagg::SealedShare {
-                        from: member,
-                        to: *share.agent.as_bytes(),
-                        sealed: share.sealed.as_slice().try_into().expect("80 bytes"),
-                        signature: *share.signature.as_bytes(),
-                    });
-                    let shares = self.machine.check_shares(member, shares.collect()).expect("for its neighbours");
-                    self.machine.shares(shares.verify().expect("signed")).expect("good shares");
-                }
-                Effect::Encode { masks, .. } => {
-                    self.masks.insert(agent, masks.expect("masks").signed().to_vec());
-                }
-                Effect::Upload { .. } if !self.uploaded.contains(&agent) => self.uploaded.push(agent),
-                Effect::Consent(consent) => self.machine.consent(member, *consent.signature.as_bytes()).expect("a good consent"),
-                Effect::Unmask(Unmask { shares, .. }) => {
-                    let shares: Vec<_> = shares
-                        .iter()
-                        .map(|share| (*share.agent.as_bytes(), *share.share.as_bytes()))
-                        .collect();
-                    self.machine.unmask(member, &shares).expect("good shares");
-                }
-                _ => {}
+        heard.retain(|place| self.takes(*place, &asked[place]).is_ok());
+        heard
+    }
+
+    /// What the server makes of an agent's request.
+    fn takes(&mut self, place: usize, asked: &Effect) -> Result<(), secagg::Fault> {
+        let agent = self.id(place);
+        let member = *agent.as_bytes();
+        let key = self.agents[place].identity.key.public();
+        match asked {
+            Effect::Advertise(advert) => {
+                let shown = self.advert(member, advert);
+                self.machine.advert(member, shown, key, *advert.signature.as_bytes())?;
+                self.adverts.insert(agent, advert.clone());
             }
+            Effect::Reveal(reveal) => self.machine.reveal(member, *reveal.nonce.as_bytes())?,
+            Effect::DealShares(shares) => {
+                let shares = shares.shares.iter().map(|share| secagg::SealedShare {
+                    from: member,
+                    to: *share.agent.as_bytes(),
+                    sealed: share.sealed.as_slice().try_into().expect("80 bytes"),
+                    signature: *share.signature.as_bytes(),
+                });
+                let shares = self.machine.check_shares(member, shares.collect())?;
+                self.machine.shares(shares.verify()?)?;
+            }
+            Effect::Encode { masks, .. } => {
+                self.masks.insert(agent, masks.as_ref().expect("masks").signed().to_vec());
+            }
+            Effect::Upload { .. } if !self.uploaded.contains(&agent) => self.uploaded.push(agent),
+            Effect::Consent(consent) => self.machine.consent(member, *consent.signature.as_bytes())?,
+            Effect::Unmask(Unmask { shares, .. }) => {
+                let shares: Vec<_> = shares
+                    .iter()
+                    .map(|share| (*share.agent.as_bytes(), *share.share.as_bytes()))
+                    .collect();
+                self.machine.unmask(member, &shares)?;
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     fn advert(&self, member: [u8; 16], advert: &Advert) -> secagg::Advert {

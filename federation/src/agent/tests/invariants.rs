@@ -164,7 +164,7 @@ impl Watched {
         let mut answers = self.fleet.answers();
         let own = answers.remove(&0);
         self.fleet.deliver(answers);
-        own.map_or(Ok(()), |own| self.tell(own))
+        own.map_or_else(|| self.refuse(ErrorCode::CohortUnknown), |own| self.tell(own))
     }
 
     fn tick(&mut self) -> Result<(), TestCaseError> {
