@@ -133,7 +133,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bytes_and_its_folder_is_whole() {
     // Another run does not go over it.
     let mut other = run("killed");
     other.extend(["--seed".to_owned(), "5".to_owned()]);
-    refused(&text(other), 1, &["holds a run", "name another folder"]);
+    refused(&text(other), 1, &["holds a run of other input (", "name another folder"]);
 }
 
 #[test]
@@ -159,6 +159,9 @@ fn a_sweep_runs_each_setting_once_and_says_what_is_wrong_before_the_first() {
         )
     };
     refused(&sweep("train.lrr=1"), 5, &["train.lrr", "train.lr"]);
+    assert!(!said(&sweep("train.lrr=1")).contains("--sweep: --sweep"));
+    let two = aimass(dir.path(), &["sim", &job, "--data", &clients, "more.csv"]);
+    refused(&two, 2, &["more.csv: there is one job file", "write --data before each file"]);
     assert!(!dir.path().join("sweep").exists());
     let done = sweep("train.lr=0.05,0.1");
     assert!(done.status.success(), "{}", said(&done));

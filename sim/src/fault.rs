@@ -53,7 +53,7 @@ pub enum Fault {
         /// What happens to it.
         trouble: Trouble,
     },
-    /// Nothing passes between the server and some devices for a while.
+    /// Nothing passes between the server and some devices for a while, or nothing in one direction.
     Partition {
         /// When.
         at_ms: u64,
@@ -61,6 +61,8 @@ pub enum Fault {
         for_ms: u64,
         /// Bit n stands for device n.
         agents: u64,
+        /// What does not pass.
+        blocks: Blocks,
     },
     /// A device is switched off and never comes back.
     Leave {
@@ -107,8 +109,10 @@ pub enum Fault {
         /// Whether storage is to blame, so that the same sum can be published later.
         storage: bool,
     },
-    /// The server's disk is slower for a while.
+    /// A disk is slow for a while: each write takes 1 to 40 ms times `factor`, and its machine does nothing else meanwhile. Else writes take no time.
     SlowDisk {
+        /// Whose: a device's, or the server's. What the server adds and publishes takes `factor` times as long, too.
+        agent: Option<usize>,
         /// When.
         at_ms: u64,
         /// How long.
@@ -166,6 +170,17 @@ pub enum Fault {
     },
 }
 
+/// What a partition keeps back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// Requests and replies.
+    Both,
+    /// What devices send.
+    Requests,
+    /// What the server sends.
+    Replies,
+}
+
 /// What happens to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
@@ -197,6 +212,7 @@ impl Fault {
             | Self::AgentClock { agent, .. }
             | Self::Twin { agent, .. }
             | Self::Revoke { agent, .. } => Some(agent),
+            Self::SlowDisk { agent, .. } => agent,
             _ => None,
         }
     }
@@ -212,7 +228,8 @@ impl Fault {
                 Trouble::Delayed { .. } => "message delayed",
                 Trouble::Breaks => "connection broken",
             },
-            Self::Partition { .. } => "partition",
+            Self::Partition { blocks: Blocks::Both, .. } => "partition",
+            Self::Partition { .. } => "partition in one direction",
             Self::Leave { .. } => "agent left",
             Self::Stall { .. } => "training stalled",
             Self::AgentDiskFull { .. } => "agent's disk full",
@@ -220,7 +237,8 @@ impl Fault {
             Self::FailSeal { .. } => "seal failed",
             Self::FailAdd { .. } => "addition failed",
             Self::FailPublish { .. } => "publishing failed",
-            Self::SlowDisk { .. } => "slow disk",
+            Self::SlowDisk { agent: None, .. } => "server's disk slow",
+            Self::SlowDisk { .. } => "agent's disk slow",
             Self::ServerClock { .. } => "server's clock wrong",
             Self::AgentClock { .. } => "agent's clock wrong",
             Self::Twin { .. } => "two devices with one identity",

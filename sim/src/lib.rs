@@ -28,7 +28,7 @@ mod workload;
 mod world;
 
 pub use chance::Chance;
-pub use fault::{Fault, FaultPlan, Trouble};
+pub use fault::{Blocks, Fault, FaultPlan, Trouble};
 pub use oracle::Violation;
 pub use report::{PublishedRound, Report};
 pub use sabotage::Sabotage;

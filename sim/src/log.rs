@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use aimass_crypto::log::{Checkpoint, Hash, Tree, leaf_hash};
 use aimass_federation::agent::log::origin;
-use aimass_protocol::log::{BaseProof, LogEntry, LogEvent, LogHead};
+use aimass_federation::coordinator::{CohortTerms, OpenRound, SecAggRecord};
+use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, LogHead, RoundEntry};
 use aimass_protocol::{Digest, JobId, Timestamp, codec};
 use serde_bytes::ByteBuf;
 
 use crate::trust::Trust;
+
+/// Who survived a round is not looked up here.
+const NO_OPENINGS: Digest = Digest::from_bytes([0; 32]);
 
 /// It lies on the server's disk, and no kill takes an entry away.
 #[derive(Debug, Default)]
@@ -80,4 +84,51 @@ impl Log {
 
 fn digests(hashes: Vec<Hash>) -> Vec<Digest> {
     hashes.into_iter().map(Digest::from_bytes).collect()
+}
+
+/// What is logged of a round.
+pub(crate) fn round(open: &OpenRound, model: Digest, survivors: usize) -> LogEvent {
+    let terms = &open.terms;
+    LogEvent::Round(RoundEntry {
+        round: terms.round,
+        model,
+        before: terms.bases[0],
+        cohort: terms.cohort,
+        descriptor: descriptor_digest(open),
+        mode: terms.mode,
+        members: terms.members,
+        survivors: count(survivors),
+        survivors_root: NO_OPENINGS,
+        draws: open.secagg.as_ref().map_or(0, SecAggRecord::draw),
+    })
+}
+
+/// What is logged of a round that was given up after its survivors were settled.
+pub(crate) fn given_up(open: &OpenRound, survivors: usize) -> LogEvent {
+    let draws = open.secagg.as_ref().map_or(0, SecAggRecord::draw);
+    abandoned(&open.terms, Some(descriptor_digest(open)), survivors, draws)
+}
+
+/// What is logged of a cohort that came to nothing.
+pub(crate) fn abandoned(terms: &CohortTerms, descriptor: Option<Digest>, survivors: usize, draws: u8) -> LogEvent {
+    LogEvent::Abandoned(AbandonedEntry {
+        round: terms.round,
+        before: terms.bases[0],
+        cohort: terms.cohort,
+        descriptor,
+        mode: terms.mode,
+        members: terms.members,
+        survivors: count(survivors),
+        survivors_root: (survivors > 0).then_some(NO_OPENINGS),
+        draws,
+    })
+}
+
+/// Without masks nobody looks for it in the log.
+fn descriptor_digest(open: &OpenRound) -> Digest {
+    open.secagg.as_ref().map_or(NO_OPENINGS, SecAggRecord::descriptor_digest)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -52,6 +52,10 @@ pub struct Report {
     pub spent_up: usize,
     /// Requests that were refused.
     pub refusals: u32,
+    /// Requests that a device gave up, because no answer came in time.
+    pub unanswered: u32,
+    /// Rounds that were published before the faults ended.
+    pub rounds_in_trouble: usize,
     /// Most bytes that the coordinator's state took, written out.
     pub largest_state_bytes: usize,
 }

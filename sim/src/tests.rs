@@ -2,6 +2,7 @@
 
 mod checks;
 mod fairness;
+mod faults;
 mod stragglers;
 
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ fn survive_many(mode: Mode) {
             "too few server kills in {phase:?}: {kills:?}"
         );
     }
-    assert!(faults.len() >= 18, "some kinds of fault never happened: {faults:?}");
+    assert!(faults.len() >= 20, "some kinds of fault never happened: {faults:?}");
 }
 
 #[test]

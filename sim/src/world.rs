@@ -21,7 +21,7 @@ use self::device::Device;
 use self::link::Link;
 use self::server::{Server, Task};
 use crate::chance::Chance;
-use crate::fault::{Fault, FaultPlan, Faults};
+use crate::fault::{Blocks, Fault, FaultPlan, Faults};
 use crate::oracle::{Oracle, Violation};
 use crate::report::Report;
 use crate::sabotage::Sabotage;
@@ -110,9 +110,21 @@ enum Happening {
         life: u64,
         event: Event,
     },
+    TransferStalled {
+        life: u64,
+        transfer: u64,
+    },
+    /// A device has waited long enough for the answer to a request.
+    NoAnswer {
+        device: usize,
+        connection: u64,
+        request: u64,
+        kind: RequestKind,
+    },
     /// A connection breaks; both sides learn it in their own time.
     Cut {
         connection: u64,
+        blocks: Blocks,
     },
     ServerLoses {
         connection: u64,
@@ -281,6 +293,8 @@ impl World {
             }
         }
         self.report.ended_ms = self.now;
+        let until_ms = self.faults.until_ms();
+        self.report.rounds_in_trouble = self.report.rounds.iter().filter(|round| round.at_ms < until_ms).count();
         self.report.told_included = self.oracle.told_included();
         Ending {
             violation: self.oracle.violation,
@@ -291,6 +305,11 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        // A machine that writes does nothing else: what comes meanwhile is for later, in the same order.
+        let until = self.busy_until(&happening);
+        if until > self.now {
+            return self.at(until, happening);
+        }
         match happening {
             Happening::StartServer => self.start_server(),
             Happening::StartDevice { device } => self.start_device(device),
@@ -300,7 +319,14 @@ impl World {
                     self.tell_device(device, News::Disconnected { reason: why.to_owned() });
                 }
             }
-            Happening::Cut { connection } => self.cut(connection),
+            Happening::Cut { connection, blocks } => self.cut_by(connection, blocks),
+            Happening::NoAnswer {
+                device,
+                connection,
+                request,
+                kind,
+            } => self.no_answer(device, connection, request, kind),
+            Happening::TransferStalled { life, transfer } => self.transfer_stalled(life, transfer),
             Happening::ServerLoses { connection } => self.server_loses(connection),
             Happening::DeviceLoses { device, connection } => self.device_loses(device, connection),
             Happening::Request {
@@ -341,6 +367,27 @@ impl World {
                 self.server.disk.revoked.remove(&agent);
             }
             Happening::EndOfFaults => self.end_of_faults(),
+        }
+    }
+
+    /// Until when a slow disk keeps the machine that this happens to.
+    fn busy_until(&self, happening: &Happening) -> u64 {
+        match happening {
+            Happening::Request { .. }
+            | Happening::Done { .. }
+            | Happening::Announce { .. }
+            | Happening::ServerLoses { .. }
+            | Happening::TransferProgress { .. }
+            | Happening::TransferDone { .. } => self.server.busy_until,
+            Happening::Answer { device, .. }
+            | Happening::NoAnswer { device, .. }
+            | Happening::Connect { device, .. }
+            | Happening::NotConnected { device, .. }
+            | Happening::DeviceLoses { device, .. }
+            | Happening::TrainingDone { device, .. }
+            | Happening::TrainingProgress { device, .. }
+            | Happening::EncodingDone { device, .. } => self.devices[*device].busy_until,
+            _ => 0,
         }
     }
 

@@ -149,6 +149,10 @@ fn run(options: &Options) -> ExitCode {
             println!("{n:>8} {kind}");
         }
         println!(
+            "{} rounds were published before the faults ended; {} requests were given up without an answer",
+            total.rounds_in_trouble, total.unanswered
+        );
+        println!(
             "{} jobs whose model too many agents had spent: {} ended, {} wait for new agents",
             total.spent_up + total.starved,
             total.spent_up,
@@ -209,6 +213,8 @@ fn add(total: &mut Report, report: &Report) {
     total.ended_ms += report.ended_ms;
     total.starved += report.starved;
     total.spent_up += report.spent_up;
+    total.unanswered += report.unanswered;
+    total.rounds_in_trouble += report.rounds_in_trouble;
     total.rounds.extend(&report.rounds);
     for (kind, n) in &report.faults {
         *total.faults.entry(kind).or_insert(0) += n;

@@ -1,10 +1,11 @@
 //! Faults by what sets them off.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use aimass_federation::coordinator::PhaseName;
 
-use super::{Fault, FaultPlan};
+use super::{Blocks, Fault, FaultPlan};
 
 /// What sets a fault off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,33 +82,50 @@ impl Faults {
         self.applied.insert(id);
     }
 
-    /// When the partition between the server and this device ends, if there is one.
-    pub(crate) fn partitioned_until(&mut self, now_ms: u64, agent: usize) -> Option<u64> {
+    /// When what `way` says passes again between the server and this device, if it does not now.
+    pub(crate) fn blocked_until(&mut self, now_ms: u64, agent: usize, way: Blocks) -> Option<u64> {
         let mut until = None;
         for &(id, fault) in &self.windows {
-            if let Fault::Partition { at_ms, for_ms, agents } = fault
-                && (at_ms..at_ms + for_ms).contains(&now_ms)
+            if let Fault::Partition {
+                at_ms,
+                for_ms,
+                agents,
+                blocks,
+            } = fault
+                && self.window(at_ms, for_ms).contains(&now_ms)
                 && agents >> agent & 1 == 1
+                && (blocks == way || blocks == Blocks::Both || way == Blocks::Both)
             {
                 self.applied.insert(id);
-                until = until.max(Some(at_ms + for_ms));
+                until = until.max(Some(self.window(at_ms, for_ms).end));
             }
         }
         until
     }
 
-    /// How many times slower the server's disk is now.
-    pub(crate) fn disk_factor(&mut self, now_ms: u64) -> u64 {
+    /// How many times slower the disk of the server or of a device is now.
+    pub(crate) fn disk_factor(&mut self, now_ms: u64, of: Option<usize>) -> u64 {
         let mut slowest = 1;
         for &(id, fault) in &self.windows {
-            if let Fault::SlowDisk { at_ms, for_ms, factor } = fault
-                && (at_ms..at_ms + for_ms).contains(&now_ms)
+            if let Fault::SlowDisk {
+                agent,
+                at_ms,
+                for_ms,
+                factor,
+            } = fault
+                && agent == of
+                && self.window(at_ms, for_ms).contains(&now_ms)
             {
                 self.applied.insert(id);
                 slowest = slowest.max(factor);
             }
         }
         slowest
+    }
+
+    /// What lasts ends with the faults.
+    pub(crate) fn window(&self, at_ms: u64, for_ms: u64) -> Range<u64> {
+        at_ms..at_ms.saturating_add(for_ms).min(self.until_ms)
     }
 
     /// Places in the plan's list of the faults that took effect.

@@ -52,12 +52,16 @@ impl<W: Workshop> Fleet<W> {
         match reply {
             AgentReply::ComeBack(come_back) => {
                 let back_at = self.now + come_back.after_ms.max(1);
-                let window = self.clients.window(client, self.now);
                 // Whose window ends before goes, and is told nothing else.
-                match window {
-                    Some(window) if back_at >= window.until_ms && self.setup.selection == Selection::Uniform => self.disengage(client),
-                    _ => self.at(back_at, Happening::Wake { client }),
+                let ends_before = || {
+                    self.clients
+                        .window(client, self.now)
+                        .is_some_and(|window| back_at >= window.until_ms)
+                };
+                if self.setup.selection == Selection::Uniform && ends_before() {
+                    return self.disengage(client);
                 }
+                self.at(back_at, Happening::Wake { client });
             }
             AgentReply::Task { .. } => {
                 let log_size = self.kept.get(&client).map_or(0, |kept| kept.snapshot.log.size);

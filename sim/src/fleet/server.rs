@@ -2,13 +2,14 @@
 
 use aimass_federation::RequestKind;
 use aimass_federation::agent::Event as News;
-use aimass_federation::coordinator::{CohortTerms, Effect, Event, OpenRound, SecAggRecord, UnmaskingRecord};
-use aimass_protocol::log::{AbandonedEntry, LogEvent, RoundEntry};
+use aimass_federation::coordinator::{Effect, Event, OpenRound, UnmaskingRecord};
+use aimass_protocol::log::LogEvent;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest};
 
 use super::client::Open;
 use super::secure::Described;
 use super::{Ask, Fleet, Happening, Request, Round, Sum, Unpublished, Upload, Work, Workshop};
+use crate::log;
 
 /// Checking an update, adding it, and putting that on record.
 const ADDS_MS: u64 = 2;
@@ -16,9 +17,6 @@ const ADDS_MS: u64 = 2;
 const PUBLISHES_MS: u64 = 20;
 /// Uploads are heard of so often.
 const HEARD_MS: u64 = 5_000;
-/// Who survived a round is not looked up here.
-const NO_OPENINGS: Digest = Digest::from_bytes([0; 32]);
-
 /// Work that the server does off its reactor.
 #[derive(Debug)]
 pub(super) enum Task {
@@ -139,7 +137,7 @@ impl<W: Workshop> Fleet<W> {
             Effect::ForgetCohort { terms, draws } => {
                 self.cohorts.remove(&terms.cohort);
                 if draws > 0 {
-                    let event = abandoned(&terms, None, 0, draws);
+                    let event = log::abandoned(&terms, None, 0, draws);
                     self.log_event(event);
                 }
             }
@@ -179,8 +177,7 @@ impl<W: Workshop> Fleet<W> {
                     && let Some(open) = &state.open
                     && state.survivors > 0
                 {
-                    let draws = open.secagg.as_ref().map_or(0, SecAggRecord::draw);
-                    let event = abandoned(&open.terms, Some(descriptor_digest(open)), state.survivors, draws);
+                    let event = log::given_up(open, state.survivors);
                     self.log_event(event);
                 }
             }
@@ -276,18 +273,7 @@ impl<W: Workshop> Fleet<W> {
         };
         let Some(state) = self.cohorts.remove(&cohort) else { return };
         if let Some(open) = &state.open {
-            let event = LogEvent::Round(RoundEntry {
-                round,
-                model: published.model,
-                before: base,
-                cohort,
-                descriptor: descriptor_digest(open),
-                mode: terms.mode,
-                members: terms.members,
-                survivors: count(survivors.len()),
-                survivors_root: NO_OPENINGS,
-                draws: open.secagg.as_ref().map_or(0, SecAggRecord::draw),
-            });
+            let event = log::round(open, published.model, survivors.len());
             self.log_event(event);
         }
         if self.bases.first() != Some(&published.model) {
@@ -380,25 +366,6 @@ impl<W: Workshop> Fleet<W> {
         let time = self.clock.read(self.now);
         self.log.append(&self.trust, time, self.job, event);
     }
-}
-
-fn abandoned(terms: &CohortTerms, descriptor: Option<Digest>, survivors: usize, draws: u8) -> LogEvent {
-    LogEvent::Abandoned(AbandonedEntry {
-        round: terms.round,
-        before: terms.bases[0],
-        cohort: terms.cohort,
-        descriptor,
-        mode: terms.mode,
-        members: terms.members,
-        survivors: count(survivors),
-        survivors_root: (survivors > 0).then_some(NO_OPENINGS),
-        draws,
-    })
-}
-
-/// Without masks nobody looks for it in the log.
-fn descriptor_digest(open: &OpenRound) -> Digest {
-    open.secagg.as_ref().map_or(NO_OPENINGS, SecAggRecord::descriptor_digest)
 }
 
 fn count(n: usize) -> u32 {

@@ -87,6 +87,10 @@ pub(super) struct Device {
     pub(super) connection: Option<u64>,
     /// The latest request of each kind.
     pub(super) latest: BTreeMap<RequestKind, u64>,
+    /// Those of them that it waits for.
+    pub(super) unanswered: BTreeMap<RequestKind, u64>,
+    /// It writes to its disk until then, and does nothing else.
+    pub(super) busy_until: u64,
     pub(super) messages: u64,
     steps: u64,
     trainings: u64,
@@ -113,6 +117,8 @@ impl Device {
             off_until: 0,
             connection: None,
             latest: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            busy_until: 0,
             messages: 0,
             steps: 0,
             trainings: 0,
@@ -136,7 +142,8 @@ impl Device {
 
     /// When its session wants a tick.
     pub(super) fn timeout(&self) -> Option<u64> {
-        self.session.poll_timeout().filter(|_| self.up).map(|at| self.clock.when(at))
+        let due = self.session.poll_timeout().filter(|_| self.up)?;
+        Some(self.clock.when(due).max(self.busy_until))
     }
 }
 
@@ -175,6 +182,8 @@ impl World {
         let was_up = std::mem::replace(&mut it.up, false);
         it.life += 1;
         it.latest.clear();
+        it.unanswered.clear();
+        it.busy_until = 0;
         if let Some(running) = it.training.take() {
             let done = running.before_ms + (now - running.since);
             it.disk.checkpoint = Some(Checkpoint {
@@ -301,6 +310,8 @@ impl World {
                 if !(marks_spent && self.sabotage == Sabotage::ForgetsSpent) {
                     it.disk.snapshot = snapshot;
                 }
+                let took = self.write_ms(Some(device));
+                self.devices[device].busy_until = self.devices[device].busy_until.max(self.now) + took;
             }
             Wish::Discard { contribution } => {
                 let disk = &mut self.devices[device].disk;

@@ -6,10 +6,22 @@ use aimass_federation::coordinator::Event;
 
 use super::server::Open;
 use super::{Ask, Happening, World};
-use crate::fault::{Fault, Key, Trouble};
+use crate::fault::{Blocks, Fault, Key, Trouble};
 
-/// A connection that carries nothing for so long is given up.
-pub(super) const IDLE_MS: u64 = 30_000;
+/// A connection that carries nothing for so long is given up, as `net/` has it.
+pub(super) const IDLE_MS: u64 = 120_000;
+
+/// An upload that stands still for so long is given up, as `net/` has it.
+const PROGRESS_TIMEOUT_MS: u64 = 30_000;
+
+/// A device waits so long for the answer to a request, as the agent's driver does. What becomes of an upload is seen by its progress.
+fn patience_ms(kind: RequestKind) -> Option<u64> {
+    match kind {
+        RequestKind::CheckIn | RequestKind::Progress => Some(30_000),
+        RequestKind::Upload => None,
+        _ => Some(600_000),
+    }
+}
 
 /// A connection, as nobody but the simulator sees it.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +37,7 @@ impl World {
             return;
         }
         let agent = self.devices[device].agent;
-        if self.faults.partitioned_until(self.now, device).is_some() {
+        if self.faults.blocked_until(self.now, device, Blocks::Both).is_some() {
             let why = "no answer";
             return self.soon((3_000, 10_000), Happening::NotConnected { device, life, why });
         }
@@ -43,6 +55,11 @@ impl World {
 
     /// Nothing passes any more.
     pub(super) fn cut(&mut self, connection: u64) {
+        self.cut_by(connection, Blocks::Both);
+    }
+
+    /// Nothing passes any more, after this did not pass for long: who heard nothing notices first.
+    pub(super) fn cut_by(&mut self, connection: u64, blocks: Blocks) {
         let Some(link) = self.links.get_mut(&connection).filter(|link| link.whole) else {
             return;
         };
@@ -50,8 +67,34 @@ impl World {
         let device = link.device;
         self.note(|| format!("-- connection {connection} of device {device} is cut"));
         self.stop_transfers(connection);
-        self.soon((10, 2_000), Happening::DeviceLoses { device, connection });
-        self.soon((10, 40_000), Happening::ServerLoses { connection });
+        let (device_ms, server_ms) = match blocks {
+            Blocks::Both | Blocks::Replies => (2_000, 40_000),
+            Blocks::Requests => (40_000, 2_000),
+        };
+        self.soon((10, device_ms), Happening::DeviceLoses { device, connection });
+        self.soon((10, server_ms), Happening::ServerLoses { connection });
+    }
+
+    /// A partition begins. Connections that carry nothing for long are given up, and uploads before them.
+    pub(super) fn isolate(&mut self, agents: u64, blocks: Blocks, for_ms: u64) {
+        let silent: Vec<u64> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.whole && agents >> link.device & 1 == 1)
+            .map(|(connection, _)| *connection)
+            .collect();
+        for &connection in silent.iter().filter(|_| for_ms > IDLE_MS) {
+            self.at(self.now + IDLE_MS, Happening::Cut { connection, blocks });
+        }
+        let transfers = self.server.transfers.iter();
+        let stalled: Vec<u64> = transfers
+            .filter(|(_, t)| silent.contains(&t.connection))
+            .map(|(id, _)| *id)
+            .collect();
+        let life = self.server.life;
+        for transfer in stalled.into_iter().filter(|_| for_ms > PROGRESS_TIMEOUT_MS) {
+            self.at(self.now + PROGRESS_TIMEOUT_MS, Happening::TransferStalled { life, transfer });
+        }
     }
 
     pub(super) fn server_loses(&mut self, connection: u64) {
@@ -94,7 +137,19 @@ impl World {
             kind,
             ask,
         };
-        self.transmit(device, connection, request, kind, what);
+        // What it has to write before is on its disk first.
+        let from = self.now.max(self.devices[device].busy_until);
+        if let Some(patience_ms) = patience_ms(kind) {
+            self.devices[device].unanswered.insert(kind, request);
+            let what = Happening::NoAnswer {
+                device,
+                connection,
+                request,
+                kind,
+            };
+            self.at(from + patience_ms, what);
+        }
+        self.transmit((device, connection, request, kind), from, Blocks::Requests, what);
     }
 
     /// Sends the answer to a request.
@@ -107,18 +162,17 @@ impl World {
             kind,
             news: Box::new(news),
         };
-        self.transmit(device, connection, request, kind, what);
+        let from = self.now.max(self.server.busy_until);
+        self.transmit((device, connection, request, kind), from, Blocks::Replies, what);
     }
 
-    fn transmit(&mut self, device: usize, connection: u64, request: u64, kind: RequestKind, what: Happening) {
+    fn transmit(&mut self, (device, connection, request, kind): (usize, u64, u64, RequestKind), from: u64, way: Blocks, what: Happening) {
         self.report.messages += 1;
         let message = self.devices[device].messages;
         self.devices[device].messages += 1;
-        let latency = self.devices[device].plan.latency_ms;
-        let mut at = self.now + self.chance.within(latency);
-        if let Some(until) = self.faults.partitioned_until(self.now, device) {
-            at = at.max(until + latency.0);
-        }
+        // What a partition keeps back is sent again when it is over, if the connection lasts so long.
+        let from = self.faults.blocked_until(from, device, way).unwrap_or(from);
+        let mut at = from + self.chance.within(self.devices[device].plan.latency_ms);
         let fault = self.faults.take(self.now, Key::Message(device, message));
         if let Some(fault) = fault {
             self.note(|| format!("!! {fault}"));
@@ -206,7 +260,28 @@ impl World {
         let it = &self.devices[device];
         let fresh = it.connection == Some(connection) && it.latest.get(&kind) == Some(&request);
         if it.up && fresh && self.is_whole(connection) {
+            self.devices[device].unanswered.retain(|_, waiting| *waiting != request);
             self.tell_device(device, news);
+        }
+    }
+
+    /// A device has waited long enough for an answer, and closes the stream.
+    pub(super) fn no_answer(&mut self, device: usize, connection: u64, request: u64, kind: RequestKind) {
+        let it = &self.devices[device];
+        if it.connection == Some(connection) && it.unanswered.get(&kind) == Some(&request) {
+            self.give_up(device, request, kind);
+        }
+    }
+
+    /// A device closes the stream of its newest request of a kind.
+    pub(super) fn give_up(&mut self, device: usize, request: u64, kind: RequestKind) {
+        let it = &mut self.devices[device];
+        if it.up && it.latest.get(&kind) == Some(&request) {
+            it.unanswered.remove(&kind);
+            it.latest.remove(&kind);
+            self.report.unanswered += 1;
+            let reason = "no answer".to_owned();
+            self.tell_device(device, News::Failed { request: kind, reason });
         }
     }
 }

@@ -5,9 +5,9 @@ use aimass_crypto::hash::sha256;
 use aimass_crypto::secagg::mask::{MaskStream, Sign, SignedMask, Suite};
 use aimass_crypto::sign::Context;
 use aimass_federation::agent::{Event as News, Masks};
-use aimass_federation::coordinator::{AgentReply, CohortTerms, Event, OpenRound, SecAggRecord, SecureStep, UnmaskingRecord};
+use aimass_federation::coordinator::{AgentReply, CohortTerms, Event, OpenRound, SecureStep, UnmaskingRecord};
 use aimass_protocol::descriptor::Descriptor;
-use aimass_protocol::log::{AbandonedEntry, LogEvent, LogHead, RoundEntry};
+use aimass_protocol::log::{LogEvent, LogHead};
 use aimass_protocol::message::agent::SignedDescriptor;
 use aimass_protocol::message::secagg::{Opening, SurvivorsReply};
 use aimass_protocol::{CohortId, Digest, JobId, SignatureBytes, TenantId, codec};
@@ -15,11 +15,9 @@ use serde_bytes::ByteBuf;
 
 use super::{Ask, World};
 use crate::fault::Key;
+use crate::log;
 use crate::oracle::Violation;
 use crate::sabotage::Sabotage;
-
-/// Who survived a round is not looked up here.
-const NO_OPENINGS: Digest = Digest::from_bytes([0; 32]);
 
 /// What the members of a cohort with masks agree to. In the server's memory.
 #[derive(Debug, Clone)]
@@ -55,7 +53,7 @@ impl World {
     pub(super) fn forget_cohort(&mut self, terms: &CohortTerms, draws: u8) {
         self.server.described.remove(&terms.cohort);
         if draws > 0 {
-            let event = abandoned(terms, None, 0, draws);
+            let event = log::abandoned(terms, None, 0, draws);
             self.log(terms.job, event);
         }
     }
@@ -63,27 +61,13 @@ impl World {
     /// A round that was given up after its survivors were sealed is in the log.
     pub(super) fn log_abandoned(&mut self, open: &OpenRound) {
         if let Some(survivors) = &open.survivors {
-            let draws = open.secagg.as_ref().map_or(0, SecAggRecord::draw);
-            let event = abandoned(&open.terms, Some(descriptor_digest(open)), survivors.len(), draws);
+            let event = log::given_up(open, survivors.len());
             self.log(open.terms.job, event);
         }
     }
 
     pub(super) fn log_round(&mut self, open: &OpenRound, model: Digest, survivors: usize) {
-        let terms = &open.terms;
-        let event = LogEvent::Round(RoundEntry {
-            round: terms.round,
-            model,
-            before: terms.bases[0],
-            cohort: terms.cohort,
-            descriptor: descriptor_digest(open),
-            mode: terms.mode,
-            members: terms.members,
-            survivors: count(survivors),
-            survivors_root: NO_OPENINGS,
-            draws: open.secagg.as_ref().map_or(0, SecAggRecord::draw),
-        });
-        self.log(terms.job, event);
+        self.log(open.terms.job, log::round(open, model, survivors));
     }
 
     fn log(&mut self, job: JobId, event: LogEvent) {
@@ -220,29 +204,6 @@ impl World {
             _ => false,
         }
     }
-}
-
-fn abandoned(terms: &CohortTerms, descriptor: Option<Digest>, survivors: usize, draws: u8) -> LogEvent {
-    LogEvent::Abandoned(AbandonedEntry {
-        round: terms.round,
-        before: terms.bases[0],
-        cohort: terms.cohort,
-        descriptor,
-        mode: terms.mode,
-        members: terms.members,
-        survivors: count(survivors),
-        survivors_root: (survivors > 0).then_some(NO_OPENINGS),
-        draws,
-    })
-}
-
-/// Without masks nobody looks for it in the log.
-fn descriptor_digest(open: &OpenRound) -> Digest {
-    open.secagg.as_ref().map_or(NO_OPENINGS, SecAggRecord::descriptor_digest)
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Lays masks over residues.

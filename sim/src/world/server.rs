@@ -27,6 +27,9 @@ use crate::trust::Trust;
 /// The coordinator's state is measured once in so many steps.
 const MEASURE_EVERY: u64 = 64;
 
+/// What a write takes on a slow disk, times how slow it is.
+const WRITE_MS: (u64, u64) = (1, 40);
+
 /// Work that the server does off its reactor.
 #[derive(Debug, Clone)]
 pub(super) enum Task {
@@ -103,6 +106,8 @@ pub(super) struct Server {
     pub(super) up: bool,
     /// Counts starts of the process; what an earlier one began is lost.
     pub(super) life: u64,
+    /// It writes to its disk until then, and does nothing else: its driver waits for what has to be durable.
+    pub(super) busy_until: u64,
     steps: u64,
     steps_in: BTreeMap<PhaseName, u64>,
     pub(super) opens: u64,
@@ -142,6 +147,7 @@ impl Server {
             clock: Clock::default(),
             up: false,
             life: 0,
+            busy_until: 0,
             steps: 0,
             steps_in: BTreeMap::new(),
             opens: 0,
@@ -169,7 +175,8 @@ impl Server {
     }
 
     pub(super) fn timeout(&self) -> Option<u64> {
-        self.coordinator.poll_timeout().filter(|_| self.up).map(|at| self.clock.when(at))
+        let due = self.coordinator.poll_timeout().filter(|_| self.up)?;
+        Some(self.clock.when(due).max(self.busy_until))
     }
 
     /// Without faults, every job publishes at least once in this time.
@@ -269,6 +276,7 @@ impl World {
         let server = &mut self.server;
         server.up = false;
         server.life += 1;
+        server.busy_until = 0;
         server.open.clear();
         server.sums.clear();
         server.received.clear();
@@ -358,6 +366,19 @@ impl World {
     }
 
     fn perform(&mut self, effect: Effect, events: &mut VecDeque<Event>) {
+        let is_write = matches!(
+            effect,
+            Effect::OpenRound(_)
+                | Effect::ForgetCohort { .. }
+                | Effect::Seal { .. }
+                | Effect::Unmask { .. }
+                | Effect::DropSum { .. }
+                | Effect::JobEnded { .. }
+        );
+        if is_write {
+            let took = self.write_ms(None);
+            self.server.busy_until = self.server.busy_until.max(self.now) + took;
+        }
         match effect {
             Effect::Reply { agent, reply } => self.reply(agent, reply),
             Effect::OpenRound(open) => self.open_round(open, events),
@@ -406,10 +427,18 @@ impl World {
 
     /// Does something off the reactor.
     fn work(&mut self, within_ms: (u64, u64), task: Task) {
-        let factor = self.faults.disk_factor(self.now);
+        let factor = self.faults.disk_factor(self.now, None);
         let took = self.chance.within(within_ms) * factor;
         let life = self.server.life;
         self.at(self.now + took, Happening::Done { life, task });
+    }
+
+    /// How long a write takes on the disk of the server or of a device: no time, unless it is slow.
+    pub(super) fn write_ms(&mut self, of: Option<usize>) -> u64 {
+        match self.faults.disk_factor(self.now, of) {
+            1 => 0,
+            factor => self.chance.within(WRITE_MS) * factor,
+        }
     }
 
     /// Answers a request for a model.

@@ -2,7 +2,6 @@
 
 use aimass_federation::coordinator::Event;
 
-use super::link::IDLE_MS;
 use super::{Happening, World};
 use crate::chance::Chance;
 use crate::fault::Fault;
@@ -27,7 +26,15 @@ impl World {
     pub(super) fn timed(&mut self, fault: Fault) {
         self.note(|| format!("!! {fault}"));
         match fault {
-            Fault::Partition { for_ms, agents, .. } if for_ms > IDLE_MS => self.isolate(agents),
+            Fault::Partition {
+                at_ms,
+                for_ms,
+                agents,
+                blocks,
+            } => {
+                let window = self.faults.window(at_ms, for_ms);
+                self.isolate(agents, blocks, window.end - window.start.min(window.end));
+            }
             Fault::Leave { agent, .. } => {
                 if let Some(it) = self.devices.get_mut(agent) {
                     it.left = true;
@@ -62,19 +69,6 @@ impl World {
         }
     }
 
-    /// Connections that carry nothing for long are given up.
-    fn isolate(&mut self, agents: u64) {
-        let silent: Vec<u64> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.whole && agents >> link.device & 1 == 1)
-            .map(|(connection, _)| *connection)
-            .collect();
-        for connection in silent {
-            self.at(self.now + IDLE_MS, Happening::Cut { connection });
-        }
-    }
-
     fn stop(&mut self, job: usize) {
         let Some(job) = self.server.disk.jobs.keys().nth(job).copied() else {
             return;
@@ -90,7 +84,8 @@ impl World {
         };
         self.server.disk.revoked.insert(agent);
         if let Some(for_ms) = for_ms {
-            self.at(self.now + for_ms, Happening::Accept { agent });
+            let until = self.faults.window(self.now, for_ms).end;
+            self.at(until, Happening::Accept { agent });
         }
         self.tell_server(Event::Revoked { agent });
         let theirs: Vec<u64> = self
@@ -104,14 +99,17 @@ impl World {
         }
     }
 
-    /// Twins go away; everything else that began to fail ends by itself.
+    /// Twins go away, and what is down starts: a liveness mode like TigerBeetle's. Who has left, or was revoked for good, stays away; windows are over.
     pub(super) fn end_of_faults(&mut self) {
         self.note(|| "-- nothing fails from here on".to_owned());
+        self.at(self.now, Happening::StartServer);
         for device in 0..self.devices.len() {
             if self.devices[device].identity != device {
                 self.devices[device].left = true;
                 self.kill_device(device, 0);
             }
+            self.devices[device].off_until = self.now;
+            self.at(self.now, Happening::StartDevice { device });
         }
     }
 }

@@ -9,7 +9,7 @@ use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, ErrorCode, JobI
 
 use super::server::{Open, OpenOnDisk, Spooled, Task, Transfer};
 use super::{Happening, World};
-use crate::fault::{Fault, Key};
+use crate::fault::{Blocks, Fault, Key};
 use crate::oracle::Violation;
 use crate::report::PublishedRound;
 use crate::sabotage::Sabotage;
@@ -317,10 +317,25 @@ impl World {
         }
         let Some(t) = self.server.transfers.get(&transfer) else { return };
         let (device, agent, cohort) = (t.device, t.agent, t.cohort);
-        if self.faults.partitioned_until(self.now, device).is_none() {
+        if self.faults.blocked_until(self.now, device, Blocks::Both).is_none() {
             self.tell_server(Event::UploadProgressed { agent, cohort });
         }
         self.at(self.now + PROGRESS_MS, Happening::TransferProgress { life, transfer });
+    }
+
+    /// An upload that stood still is given up by its device, unless it goes on by now.
+    pub(super) fn transfer_stalled(&mut self, life: u64, transfer: u64) {
+        let Some(t) = self.server.transfers.get(&transfer).filter(|_| life == self.server.life) else {
+            return;
+        };
+        if self.faults.blocked_until(self.now, t.device, Blocks::Both).is_none() {
+            return;
+        }
+        let Some(t) = self.server.transfers.remove(&transfer) else { return };
+        let request = self.devices[t.device].latest.get(&RequestKind::Upload).copied();
+        if let Some(request) = request.filter(|_| self.devices[t.device].connection == Some(t.connection)) {
+            self.give_up(t.device, request, RequestKind::Upload);
+        }
     }
 
     pub(super) fn transfer_done(&mut self, life: u64, transfer: u64) {
@@ -328,7 +343,7 @@ impl World {
             return;
         }
         let Some(t) = self.server.transfers.get(&transfer) else { return };
-        if let Some(until) = self.faults.partitioned_until(self.now, t.device) {
+        if let Some(until) = self.faults.blocked_until(self.now, t.device, Blocks::Both) {
             return self.at(until, Happening::TransferDone { life, transfer });
         }
         let Some(t) = self.server.transfers.remove(&transfer) else { return };
