@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::mask::{Block, Sign, blocks};
-use crate::pack::{Adder, unpack};
+use crate::pack::{Adder, packed_len, unpack};
 use crate::stream::{Blocks, ContributionError};
 use crate::{DecodedSum, FixedCodec, Slot, SlotSum, SumPlan};
 
@@ -97,6 +97,12 @@ pub enum DecodeError {
     /// Masks are in the sum.
     #[error("the sum is masked; unmask it first")]
     Masked,
+    /// The parts of a sum have more contributions than it has room for.
+    #[error("the parts of the sum hold contributions of more than {members} members; decode those of one cohort")]
+    Full {
+        /// Most contributions.
+        members: u32,
+    },
     /// No sum of honest contributions: a mask was wrong or missing, or a client sent garbage under its mask.
     #[error(
         "the sum of value {index} of the slot `{slot}` is one that no honest clients make: a mask is wrong, or a client sent garbage; the round is lost"
@@ -309,6 +315,14 @@ impl Accumulator {
         }
     }
 
+    /// The sums of a slot from value `start` on, a multiple of 8.
+    pub(crate) fn read(&self, position: usize, start: usize, sums: &mut [u64]) {
+        let slots = self.plan.slots();
+        let before: usize = slots[..position].iter().map(|slot| packed_len(slot.len, slot.sum_bits)).sum();
+        let width = slots[position].sum_bits;
+        unpack(&self.sums[before + packed_len(start, width)..], width, sums);
+    }
+
     /// Gives the sums of a slot, in blocks.
     pub(crate) fn for_slot(&self, position: usize, mut take: impl FnMut(&[u64])) {
         let mut sums = Vec::new();
@@ -319,12 +333,10 @@ impl Accumulator {
         }
     }
 
-    /// What a sum of residues stands for, in half levels: 0 is the middle of a slot whose values are rounded.
+    /// See [`signed`].
     #[inline(always)]
-    pub(crate) fn signed(&self, slot: &Slot, sum: u64) -> f64 {
-        let zero = u64::from(self.count) * slot.most;
-        // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
-        (sum as i64 - (zero - sum) as i64) as f64
+    fn signed(&self, slot: &Slot, sum: u64) -> f64 {
+        signed(self.count, slot, sum)
     }
 
     /// The sums of a block.
@@ -347,6 +359,14 @@ impl Accumulator {
         }
         Ok(())
     }
+}
+
+/// What a sum of so many residues stands for, in half levels: 0 is the middle of a slot whose values are rounded.
+#[inline(always)]
+pub(crate) fn signed(count: u32, slot: &Slot, sum: u64) -> f64 {
+    let zero = u64::from(count) * slot.most;
+    // sum - (zero - sum) = 2 sum - zero: both parts are below 2^63.
+    (sum as i64 - (zero - sum) as i64) as f64
 }
 
 /// Reads to the end, giving every piece to `take`.

@@ -42,7 +42,7 @@ mod decode;
 mod encode;
 pub(crate) mod rounding;
 
-pub use decode::{DecodedSum, PooledEvaluation};
+pub use decode::{DecodedSum, Decoding, PooledEvaluation, Sums};
 pub(crate) use encode::Sink;
 pub use rounding::Scratch;
 

@@ -5,13 +5,9 @@ use std::fmt;
 use aimass_kernels::{Isa, integers};
 
 use crate::fixed::Sink;
-use crate::pack::pack;
-use crate::{Accumulator, AddError, EncodeError, Slot, SumPlan};
+use crate::{AddError, EncodeError, Slot, SumPlan};
 
-/// Values packed at once; a multiple of 8, so that they end at a byte.
-const BLOCK: usize = 4096;
-
-/// A sum of contributions as whole numbers, not packed: for adding many updates on one machine (a simulator's threads). Same sums as [`Accumulator`] of the
+/// A sum of contributions as whole numbers, not packed: for adding many updates on one machine (a simulator's threads). Same sums as [`crate::Accumulator`] of the
 /// same contributions, in any order. It takes 4 bytes a value where sums have up to 32 bits, else 8. `Debug` shows no values.
 #[derive(Clone, PartialEq)]
 pub struct OpenSum {
@@ -23,7 +19,7 @@ pub struct OpenSum {
 
 /// The sums of a slot: plans are made so that no sum of their members is wider than the slot's bits.
 #[derive(Clone, PartialEq)]
-enum Counters {
+pub(crate) enum Counters {
     Narrow(Vec<u32>),
     Wide(Vec<u64>),
 }
@@ -90,19 +86,26 @@ impl OpenSum {
         Ok(())
     }
 
-    /// Empties it, keeping its memory.
-    pub fn clear(&mut self) {
-        for counters in &mut self.sums {
+    /// An empty sum of any plan, with the memory of this one where it fits.
+    pub fn reused(mut self, plan: &SumPlan) -> Self {
+        self.sums.resize(plan.slots().len(), Counters::Narrow(Vec::new()));
+        for (counters, slot) in self.sums.iter_mut().zip(plan.slots()) {
             match counters {
-                Counters::Narrow(sums) => sums.fill(0),
-                Counters::Wide(sums) => sums.fill(0),
+                Counters::Narrow(sums) if slot.sum_bits <= 32 && sums.len() == slot.len => sums.fill(0),
+                Counters::Wide(sums) if slot.sum_bits > 32 && sums.len() == slot.len => sums.fill(0),
+                other => *other = Counters::new(slot),
             }
         }
+        self.plan = plan.clone();
         self.count = 0;
+        self
     }
 
-    /// The same sum, packed, to be decoded.
-    pub fn to_accumulator(&self) -> Accumulator {
+    /// The same sum, packed.
+    #[cfg(test)]
+    pub(crate) fn to_accumulator(&self) -> crate::Accumulator {
+        use crate::fixed::rounding::BLOCK;
+        use crate::pack::pack;
         let mut packed = Vec::with_capacity(self.plan.packed_bytes() + 64);
         for (slot, counters) in self.plan.slots().iter().zip(&self.sums) {
             match counters {
@@ -110,24 +113,27 @@ impl OpenSum {
                 Counters::Wide(sums) => sums.chunks(BLOCK).for_each(|sums| pack(sums, slot.sum_bits, &mut packed)),
             }
         }
-        Accumulator::of_sums(self.plan.clone(), packed, self.count)
+        crate::Accumulator::of_sums(self.plan.clone(), packed, self.count)
     }
 
-    /// That one more contribution of a plan can be added.
-    pub(crate) fn check_room(&self, plan: &SumPlan) -> Result<(), EncodeError> {
+    /// The sums of a slot.
+    pub(crate) fn counters(&self, slot: usize) -> &Counters {
+        &self.sums[slot]
+    }
+
+    /// That `more` contributions of a plan can be added.
+    pub(crate) fn check_room(&self, plan: &SumPlan, more: usize) -> Result<(), EncodeError> {
         if self.plan != *plan {
             return Err(EncodeError::OtherPlan);
         }
         let members = self.plan.members();
-        if self.count == members {
-            return Err(EncodeError::Full { members });
-        }
-        Ok(())
+        let has_room = u32::try_from(more).is_ok_and(|more| more <= members - self.count);
+        if has_room { Ok(()) } else { Err(EncodeError::Full { members }) }
     }
 
-    /// Counts a contribution whose residues are all in.
-    pub(crate) fn counted(&mut self) {
-        self.count += 1;
+    /// Counts contributions whose residues are all in.
+    pub(crate) fn counted(&mut self, more: u32) {
+        self.count += more;
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) struct Signs {
 
 impl Signs {
     /// Chunks whose signs are drawn at once.
-    const GROUP: usize = 8;
+    pub(crate) const GROUP: usize = 8;
 
     pub(crate) fn new(isa: Isa, seed: [u8; 32]) -> Self {
         Self {
@@ -136,11 +136,17 @@ pub(crate) fn rotate_chunk(isa: Isa, values: &mut [f32], chunk: usize, signs: &m
     for_blocks(values, signs.of(chunk), |block, signs| integers::rotate(isa, block, signs));
 }
 
-/// Takes a rotation with the same seed back, but for rounding: about one part in a million of the block's length.
+/// Takes the rotation of a chunk back, but for rounding: about one part in a million of the block's length.
+pub(crate) fn rotate_back_chunk(isa: Isa, values: &mut [f32], chunk: usize, signs: &mut Signs) {
+    for_blocks(values, signs.of(chunk), |block, signs| integers::rotate_back(isa, block, signs));
+}
+
+/// All chunks, with the signs of a seed.
+#[cfg(test)]
 pub(crate) fn rotate_back(isa: Isa, values: &mut [f32], seed: [u8; 32]) {
-    let mut all = Signs::new(isa, seed);
+    let mut signs = Signs::new(isa, seed);
     for (chunk, values) in values.chunks_mut(LONGEST).enumerate() {
-        for_blocks(values, all.of(chunk), |block, signs| integers::rotate_back(isa, block, signs));
+        rotate_back_chunk(isa, values, chunk, &mut signs);
     }
 }
 

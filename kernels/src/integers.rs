@@ -10,7 +10,7 @@ mod rounding;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{add, add_narrow, add_wide};
+pub use counters::{add, add_narrow, add_wide, means};
 pub use hadamard::{rotate, rotate_back};
 pub use keystream::Keystream;
 pub use packing::{MAX_WIDTH, Residue, SLACK, packed_len, unpack};

@@ -10,7 +10,8 @@ use aimass_learning::data::{Joined, Limits, Source, Subset, Wanted, open};
 use aimass_recipe::seeds;
 use aimass_sim::population::{Partition, Parts, PopulationError};
 
-/// Files of single clients are read batch by batch past this: many of them are open one after another.
+/// Files of single clients are read batch by batch past this, as many of them are open one after another; so are arrays, whose rows are found without reading
+/// others.
 const RESIDENT_BYTES: u64 = 8 << 20;
 /// Most files of a folder.
 const MAX_FILES: usize = 1_000_000;
@@ -36,7 +37,11 @@ pub enum HoldingsError {
 }
 
 /// Data of all clients.
-pub struct Holdings(Kind);
+pub struct Holdings {
+    kind: Kind,
+    /// For the report.
+    left_out: Vec<String>,
+}
 
 enum Kind {
     /// Nothing is trained: so many rows each.
@@ -75,17 +80,21 @@ impl std::fmt::Debug for Holding {
 impl Holdings {
     /// Clients that train nothing and count as having so many rows.
     pub fn counted(rows: u32) -> Self {
-        Self(Kind::Counted(rows))
+        Self {
+            kind: Kind::Counted(rows),
+            left_out: Vec::new(),
+        }
     }
 
     /// Shares out what the files hold. A single folder with [`Partition::Files`] is a file a client; several files are taken as one, in which the file may be
-    /// the key.
+    /// the key. Of a folder, the file of `held_out` data is left out.
     ///
     /// # Errors
     /// [`HoldingsError`], before anything runs.
     pub fn open(
         data: &[PathBuf],
         labels: Option<&Path>,
+        held_out: Option<&Path>,
         wanted: &Wanted,
         partition: &Partition,
         clients: u32,
@@ -95,8 +104,8 @@ impl Holdings {
             labels: labels.map(Path::to_owned),
             ..wanted.clone()
         };
+        let Files { paths, left_out } = files(data, held_out)?;
         if matches!(partition, Partition::Files) {
-            let paths = files(data)?;
             if paths.len() < clients as usize {
                 let problem = format!(
                     "has {} files for {clients} clients; with partition \"files\" each client needs one: add files, or lower --clients",
@@ -105,36 +114,38 @@ impl Holdings {
                 let path = data.first().cloned().unwrap_or_default();
                 return Err(HoldingsError::Folder { path, problem });
             }
-            return Ok(Self(Kind::Files {
+            let kind = Kind::Files {
                 paths: paths.into_iter().take(clients as usize).collect(),
                 wanted,
                 known: Mutex::default(),
-            }));
+            };
+            return Ok(Self { kind, left_out });
         }
-        let paths = files(data)?;
         let (wanted, keys) = match key_of(partition) {
             Some(column) => keys(&paths, column, wanted)?,
             None => (wanted, None),
         };
         let all: Arc<dyn Source> = match &paths[..] {
-            [path] => open(path, &wanted, &Limits::default())?.into(),
+            [path] => open_shared(path, &wanted)?.into(),
             several => {
-                let parts = several.iter().map(|path| open(path, &wanted, &Limits::default()));
+                let parts = several.iter().map(|path| open_shared(path, &wanted));
                 Arc::new(Joined::new(parts.collect::<Result<_, _>>()?))
             }
         };
         let rows = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let classes = if partition.needs_labels() { labels_of(&*all) } else { None };
         let parts = partition.split(rows, classes.as_deref(), keys.as_deref(), clients, seed)?;
-        Ok(Self(Kind::Shared { all, parts }))
+        let kind = Kind::Shared { all, parts };
+        Ok(Self { kind, left_out })
     }
 
     /// What a report has to say about it.
     pub fn notes(&self) -> Vec<String> {
-        match &self.0 {
-            Kind::Shared { parts, .. } => parts.notes().to_vec(),
-            Kind::Counted(_) | Kind::Files { .. } => Vec::new(),
+        let mut notes = self.left_out.clone();
+        if let Kind::Shared { parts, .. } = &self.kind {
+            notes.extend_from_slice(parts.notes());
         }
+        notes
     }
 
     /// Any client's data, to check the model against: all of it where it is one source.
@@ -142,7 +153,7 @@ impl Holdings {
     /// # Errors
     /// [`DataError`].
     pub fn sample(&self) -> Result<Option<Arc<dyn Source>>, DataError> {
-        match &self.0 {
+        match &self.kind {
             Kind::Counted(_) => Ok(None),
             Kind::Shared { all, .. } => Ok(Some(Arc::clone(all))),
             Kind::Files { .. } => Ok(Some(self.client(0)?.rows)),
@@ -154,7 +165,7 @@ impl Holdings {
     /// # Errors
     /// [`DataError`] where its file can't be read.
     pub fn rows(&self, client: u32) -> Result<u32, DataError> {
-        match &self.0 {
+        match &self.kind {
             Kind::Counted(rows) => Ok(*rows),
             Kind::Shared { parts, .. } => Ok(u32::try_from(parts.rows(client).len()).unwrap_or(u32::MAX)),
             Kind::Files { known, .. } => {
@@ -176,7 +187,7 @@ impl Holdings {
     /// # Errors
     /// [`DataError`] where its file can't be read.
     pub fn client(&self, client: u32) -> Result<Holding, DataError> {
-        match &self.0 {
+        match &self.kind {
             Kind::Counted(_) => Err(DataError::Columns {
                 problem: "nothing is trained here, so there are no rows".to_owned(),
             }),
@@ -222,12 +233,34 @@ impl Holdings {
     }
 }
 
+/// Data that all clients, or all threads, share.
+///
+/// # Errors
+/// [`DataError`].
+pub fn open_shared(path: &Path, wanted: &Wanted) -> Result<Box<dyn Source>, DataError> {
+    let mut limits = Limits::default();
+    if path.extension().is_some_and(|extension| extension == "npz" || extension == "npy") {
+        limits.resident_bytes = RESIDENT_BYTES;
+    }
+    open(path, wanted, &limits)
+}
+
+/// Files of training data, and what to say of others.
+struct Files {
+    paths: Vec<PathBuf>,
+    left_out: Vec<String>,
+}
+
 /// The files that are named, those of a folder in the order of their names.
-fn files(data: &[PathBuf]) -> Result<Vec<PathBuf>, HoldingsError> {
-    let mut all = Vec::new();
+fn files(data: &[PathBuf], held_out: Option<&Path>) -> Result<Files, HoldingsError> {
+    let held_out = held_out.and_then(|path| path.canonicalize().ok());
+    let mut all = Files {
+        paths: Vec::new(),
+        left_out: Vec::new(),
+    };
     for path in data {
         if !path.is_dir() {
-            all.push(path.clone());
+            all.paths.push(path.clone());
             continue;
         }
         let refused = |problem: String| HoldingsError::Folder {
@@ -241,7 +274,10 @@ fn files(data: &[PathBuf]) -> Result<Vec<PathBuf>, HoldingsError> {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             // Labels go with their images.
             let is_data = file.is_file() && !name.starts_with('.') && !name.contains("labels");
-            if is_data {
+            if is_data && held_out.is_some() && file.canonicalize().ok() == held_out {
+                let note = format!("{} was not trained on: models are measured on it", file.display());
+                all.left_out.push(note);
+            } else if is_data {
                 found.push(file);
             }
             if found.len() > MAX_FILES {
@@ -251,10 +287,24 @@ fn files(data: &[PathBuf]) -> Result<Vec<PathBuf>, HoldingsError> {
         if found.is_empty() {
             return Err(refused("holds no files; name the folder with the data".to_owned()));
         }
+        if let Some(name) = test_images(&found) {
+            let problem = format!(
+                "holds MNIST's test images ({name}) beside the training images; name the file of the training images, or measure on the test images \
+                 with --evaluate, which leaves them out"
+            );
+            return Err(refused(problem));
+        }
         found.sort();
-        all.extend(found);
+        all.paths.extend(found);
     }
     Ok(all)
+}
+
+/// The file of test images, by MNIST's names, where there are training images too.
+fn test_images(files: &[PathBuf]) -> Option<&str> {
+    let mut names = files.iter().filter_map(|file| file.file_name()?.to_str());
+    let has_training = names.clone().any(|name| name.starts_with("train-images"));
+    names.find(|name| has_training && name.starts_with("t10k-images"))
 }
 
 fn key_of(partition: &Partition) -> Option<&str> {
@@ -310,3 +360,6 @@ fn labels_of(source: &dyn Source) -> Option<Vec<u32>> {
     }
     first.as_ints()?.iter().map(|value| u32::try_from(*value).ok()).collect()
 }
+
+#[cfg(test)]
+mod tests;

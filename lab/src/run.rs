@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use aimass_federation::coordinator::check_graph;
 use aimass_learning::Metric;
-use aimass_learning::data::{Limits, Source, open};
+use aimass_learning::data::Source;
 use aimass_learning::training::check_data;
 use aimass_onnx::Model;
 use aimass_protocol::Digest;
@@ -17,7 +17,7 @@ use aimass_recipe::{Recipe, RecipeError};
 use aimass_sim::fleet::{Fleet, FleetError, Round, Selection, Setup};
 use aimass_sim::population::{Availability, Population, PopulationError, Trace, TraceError};
 
-use crate::holdings::{Holdings, HoldingsError};
+use crate::holdings::{Holdings, HoldingsError, open_shared};
 use crate::record::{RoundRow, Summary, reached};
 use crate::workshop::{Lab, Tools};
 
@@ -168,6 +168,7 @@ impl Run {
                 "lower --cohort, or raise --clients",
             ));
         }
+        let held_out = evaluation_of(&job, &options, folder);
         let holdings = match options.no_train {
             Some(rows) => {
                 shortcuts.push("nothing was trained: updates are zeros".to_owned());
@@ -183,6 +184,7 @@ impl Run {
             None => Holdings::open(
                 &options.data,
                 options.labels.as_deref(),
+                held_out.as_ref().map(|(path, _)| path.as_path()),
                 &wanted,
                 &population.partition,
                 options.clients,
@@ -193,10 +195,10 @@ impl Run {
         if let Some(sample) = holdings.sample().map_err(HoldingsError::from)? {
             check_data(&model, &layout, &*sample, &heads).map_err(|e| field("--data", e, "use data that fits the model and the job"))?;
         }
-        let evaluation = match evaluation_of(&job, &options, folder) {
+        let evaluation = match held_out {
             Some((path, labels)) => {
                 let wanted = aimass_learning::data::Wanted { labels, ..wanted };
-                let data: Arc<dyn Source> = open(&path, &wanted, &Limits::default())
+                let data: Arc<dyn Source> = open_shared(&path, &wanted)
                     .map_err(|e| field("evaluate.data", e, "name held-out data that fits the model"))?
                     .into();
                 check_data(&model, &layout, &*data, &heads).map_err(|e| field("evaluate.data", e, "use data that fits the model"))?;

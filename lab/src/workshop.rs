@@ -4,17 +4,15 @@
 //! numbers, so that it does not matter who added what. A round's sums are put together when it is published.
 
 mod pool;
+mod publish;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aimass_compression::{Accumulator, DecodedSum, FixedCodec, FixedParams, OpenSum, mask};
+use aimass_compression::{FixedCodec, FixedParams};
 use aimass_crypto::hash::sha256;
-use aimass_crypto::secagg::mask::{MaskStream, Sign};
-use aimass_federation::coordinator::UnmaskingRecord;
-use aimass_federation::strategy;
 use aimass_learning::Head;
 use aimass_learning::data::Source;
 use aimass_learning::inspect::{Question, inspect};
@@ -26,6 +24,7 @@ use aimass_sim::fleet::{Effort, Published, Sum, Unpublished, Work, Workshop};
 use aimass_sim::population::ByzantineKind;
 
 use self::pool::Pool;
+use self::publish::{Lanes, Step};
 use crate::holdings::Holdings;
 use crate::record::RoundRow;
 
@@ -68,7 +67,8 @@ struct Base {
     digest: Digest,
     model: Model,
     weights: Vec<f32>,
-    buffers: Vec<f32>,
+    /// The same for all models of a job.
+    buffers: Arc<[f32]>,
 }
 
 /// See the module.
@@ -87,6 +87,8 @@ pub struct Lab {
     efforts: BTreeMap<u32, Effort>,
     canaries: BTreeSet<u32>,
     canary_cosines: Vec<f64>,
+    /// Memory for the next mean.
+    mean: Vec<f32>,
     wrong: Option<String>,
 }
 
@@ -128,10 +130,11 @@ impl Lab {
             efforts: BTreeMap::new(),
             canaries: BTreeSet::new(),
             canary_cosines: Vec::new(),
+            mean: Vec::new(),
             wrong: None,
             tools,
         };
-        lab.keep(digest, model)?;
+        lab.keep_read(digest, model)?;
         Ok(lab)
     }
 
@@ -153,14 +156,21 @@ impl Lab {
         (n > 0).then(|| self.canary_cosines.iter().sum::<f64>() / n as f64)
     }
 
-    fn keep(&mut self, digest: Digest, model: Model) -> Result<(), String> {
+    /// Keeps a model that was read.
+    fn keep_read(&mut self, digest: Digest, model: Model) -> Result<(), String> {
         let values = |kind| model.values(&self.tools.layout, kind).map_err(|e| e.to_string());
-        let base = Base {
+        let (weights, buffers) = (values(ParamKind::Weight)?, values(ParamKind::Buffer)?.into());
+        self.keep(Base {
             digest,
-            weights: model.weights(&self.tools.layout).map_err(|e| e.to_string())?,
-            buffers: values(ParamKind::Buffer)?,
             model,
-        };
+            weights,
+            buffers,
+        });
+        Ok(())
+    }
+
+    fn keep(&mut self, base: Base) {
+        let digest = base.digest;
         self.bases.insert(digest, Arc::new(base));
         self.order.retain(|other| *other != digest);
         self.order.insert(0, digest);
@@ -168,7 +178,6 @@ impl Lab {
         for old in self.order.split_off(kept.min(self.order.len())) {
             self.bases.remove(&old);
         }
-        Ok(())
     }
 
     /// A base, from the folder of an interrupted run where it has to be.
@@ -182,7 +191,7 @@ impl Lab {
             return Err(format!("{} is damaged; delete the folder and run it again", path.display()));
         }
         let model = Model::from_shared(bytes.into()).map_err(|e| e.to_string())?;
-        self.keep(digest, model)?;
+        self.keep_read(digest, model)?;
         self.bases.get(&digest).cloned().ok_or_else(|| "the model is gone".to_owned())
     }
 
@@ -209,10 +218,15 @@ impl Lab {
             });
         }
         let codec = self.codec(sum.members, sum.rotation).map_err(wrong)?;
-        let decoded = decode(&codec, lanes, sum, self.tools.threads).map_err(wrong)?;
         let base = self.base(sum.base).map_err(wrong)?;
-        let weights =
-            strategy::apply(&base.weights, &decoded.mean_delta, self.tools.job.strategy.server_lr).map_err(|e| wrong(e.to_string()))?;
+        let step = Step {
+            codec: &codec,
+            base: &base.weights,
+            server_lr: self.tools.job.strategy.server_lr,
+            threads: self.tools.threads,
+        };
+        let (decoded, weights) = step.take(&lanes, sum, std::mem::take(&mut self.mean)).map_err(wrong)?;
+        self.pool.give_back(lanes);
         for client in sum.survivors.iter().filter(|client| self.canaries.contains(client)) {
             let planted = worker::canary(self.tools.seed, *client, decoded.mean_delta.len(), 1.0);
             self.canary_cosines.push(cosine(&planted, &decoded.mean_delta));
@@ -221,13 +235,20 @@ impl Lab {
             .model
             .with_weights(&self.tools.layout, &weights)
             .map_err(|e| wrong(e.to_string()))?;
-        let digest = Digest::from_bytes(sha256(model.as_bytes()));
-        self.keep(digest, model).map_err(wrong)?;
         let is_due = sum.round.is_multiple_of(self.tools.evaluate_every.max(1)) || sum.round >= self.tools.job.round.rounds;
-        let found = match self.bases.get(&digest).filter(|_| is_due) {
-            Some(base) => self.pool.evaluate(base).map_err(wrong)?,
-            None => None,
-        };
+        if is_due {
+            self.pool.evaluate(&model);
+        }
+        // Meanwhile.
+        let digest = Digest::from_bytes(sha256(model.as_bytes()));
+        self.keep(Base {
+            digest,
+            model,
+            weights,
+            buffers: Arc::clone(&base.buffers),
+        });
+        let found = self.pool.evaluated().map_err(wrong)?;
+        self.mean = decoded.mean_delta;
         Ok(Published {
             model: digest,
             model_bytes: self.model_bytes,
@@ -325,64 +346,6 @@ fn codec(tools: &Tools, members: u32, rotation: Digest) -> Result<FixedCodec, St
         evaluation: tools.job.on_devices().is_some(),
     });
     codec.map_err(|e| e.to_string())
-}
-
-/// Parts of a cohort's sum.
-enum Lanes {
-    Open(Vec<OpenSum>),
-    Masked(Vec<Accumulator>),
-}
-
-fn decode(codec: &FixedCodec, lanes: Lanes, sum: &Sum<'_>, threads: usize) -> Result<DecodedSum, String> {
-    let all = match lanes {
-        Lanes::Open(lanes) => {
-            let mut lanes = lanes.into_iter();
-            let mut all = lanes.next().ok_or("the sum is empty")?;
-            for lane in lanes {
-                all.merge(&lane).map_err(|e| e.to_string())?;
-            }
-            all.to_accumulator()
-        }
-        Lanes::Masked(lanes) => {
-            let mut lanes = lanes.into_iter();
-            let mut all = lanes.next().ok_or("the sum is empty")?;
-            for lane in lanes {
-                all.merge(&lane).map_err(|e| e.to_string())?;
-            }
-            unmask(sum.unmasking.ok_or("nothing takes the masks off")?, &mut all, threads)?;
-            all
-        }
-    };
-    if all.count() as usize != sum.survivors.len() {
-        return Err(format!("{} contributions are in a sum of {}", all.count(), sum.survivors.len()));
-    }
-    all.decode(codec).map_err(|e| e.to_string())
-}
-
-/// Takes the masks off, on all threads.
-fn unmask(record: &UnmaskingRecord, sum: &mut Accumulator, threads: usize) -> Result<(), String> {
-    let unmasking = record.to_unmasking().ok_or("what takes the masks off is damaged")?;
-    let solved = unmasking.solve().map_err(|e| e.to_string())?;
-    sum.unmask_parts(threads, |parts| {
-        std::thread::scope(|scope| {
-            for part in parts {
-                scope.spawn(|| {
-                    let offset = part.offset();
-                    let streams = solved.masks.iter().map(|signed| {
-                        let mut stream = MaskStream::new(unmasking.suite, &signed.key, 0);
-                        stream.seek(offset);
-                        let sign = match signed.sign {
-                            Sign::Plus => mask::Sign::Plus,
-                            Sign::Minus => mask::Sign::Minus,
-                        };
-                        (sign, move |bytes: &mut [u8]| stream.fill(bytes))
-                    });
-                    part.unmask(&mut streams.collect::<Vec<_>>());
-                });
-            }
-        });
-    })
-    .map_err(|e| e.to_string())
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

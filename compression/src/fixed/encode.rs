@@ -4,7 +4,7 @@ use aimass_kernels::integers::{Keystream, Rounding, scale};
 use rand_core::Rng;
 
 use super::rounding::{BLOCK, Scratch, levels, rounding, stream};
-use super::{ClientUpdate, Encoded, FixedCodec, FixedParams, MAX_TRAIN_LOSS};
+use super::{ClientUpdate, Encoded, FixedCodec, MAX_TRAIN_LOSS};
 use crate::pack::pack;
 use crate::rotation::{Signs, fit, longest_bound, rotate_chunk, runs};
 use crate::{EncodeError, OpenSum, SumPlan};
@@ -62,6 +62,16 @@ struct Checked {
     weight: u64,
 }
 
+/// What a contribution has after its delta.
+struct Tail {
+    train_loss: f32,
+    weight: u64,
+    /// Of the largest weight.
+    share: f64,
+    /// Examples that count, those of them that are correct, and the loss.
+    evaluation: Option<(u64, u64, f32)>,
+}
+
 impl FixedCodec {
     /// Clips, rotates, weights, rounds stochastically and packs. Takes a key of 32 bytes from `rng` for all that is random but the evaluation's counts, so the
     /// same generator gives the same bytes, on every machine.
@@ -97,15 +107,55 @@ impl FixedCodec {
         sum: &mut OpenSum,
         scratch: &mut Scratch,
     ) -> Result<bool, EncodeError> {
-        sum.check_room(&self.plan)?;
+        sum.check_room(&self.plan, 1)?;
         // Nothing is added before all checks are passed.
         let clipped = self.write(update, rng, scratch, sum)?;
-        sum.counted();
+        sum.counted(1);
         Ok(clipped)
     }
 
-    fn check(&self, update: &ClientUpdate<'_>, scratch: &mut Scratch) -> Result<Checked, EncodeError> {
-        let (expected, found) = (self.params.n_weights, update.delta.len());
+    /// [`Self::encode_into`] of clients that learnt nothing, each with its generator: the same sums as with deltas of zeros, which are left out
+    /// (`update.delta` is empty). All clients' residues of a block are added before the next block, so that the sum is read from memory once.
+    ///
+    /// # Errors
+    /// [`EncodeError`]; the sum is then as it was.
+    pub fn encode_zeros_into<R: Rng>(
+        &self,
+        clients: &mut [(ClientUpdate<'_>, R)],
+        sum: &mut OpenSum,
+        scratch: &mut Scratch,
+    ) -> Result<(), EncodeError> {
+        sum.check_room(&self.plan, clients.len())?;
+        let mut begun = Vec::with_capacity(clients.len());
+        for (update, rng) in clients {
+            let weight = self.check_numbers(update, 0)?;
+            let tail = self.tail(update, weight, rng)?;
+            begun.push((tail, stream(scratch.isa, rng)));
+        }
+        let rounding = self.rounding_of_zeros();
+        for start in (0..self.params.n_weights).step_by(BLOCK) {
+            let n = BLOCK.min(self.params.n_weights - start);
+            for (_, stream) in &mut begun {
+                sum.residues(0, start, scratch.rounder.round_zeros(&rounding, n, stream));
+            }
+        }
+        let mut n = 0;
+        for (tail, stream) in begun {
+            let mut writer = Writer {
+                scratch,
+                stream,
+                sink: sum,
+            };
+            self.write_tail(&tail, false, &mut writer);
+            n += 1;
+        }
+        sum.counted(n);
+        Ok(())
+    }
+
+    /// Checks all but the delta's values; returns what the update weighs.
+    fn check_numbers(&self, update: &ClientUpdate<'_>, expected: usize) -> Result<u64, EncodeError> {
+        let found = update.delta.len();
         if found != expected {
             return Err(EncodeError::Length { expected, found });
         }
@@ -116,13 +166,18 @@ impl FixedCodec {
         if !(-MAX_TRAIN_LOSS..=MAX_TRAIN_LOSS).contains(&update.train_loss) {
             return Err(EncodeError::Loss);
         }
+        Ok(self.params.weight_of(update))
+    }
+
+    fn check(&self, update: &ClientUpdate<'_>, scratch: &mut Scratch) -> Result<Checked, EncodeError> {
+        let weight = self.check_numbers(update, self.params.n_weights)?;
         let (norm, clip) = (scratch.l2_norm(update.delta)?, f64::from(self.params.clip));
         let clipped = norm > clip;
         Ok(Checked {
             clipped,
             scale: if clipped { clip / norm } else { 1.0 },
             is_zero: norm == 0.0,
-            weight: self.params.weight_of(update),
+            weight,
         })
     }
 
@@ -135,32 +190,45 @@ impl FixedCodec {
         sink: &mut impl Sink,
     ) -> Result<bool, EncodeError> {
         let checked = self.check(&update, scratch)?;
-        let evaluation = match self.params.evaluation {
-            true => Some(self.params.evaluation_of(update.evaluation, rng)?),
-            false => None,
-        };
-        let share = checked.weight as f64 / self.params.largest_weight() as f64;
+        let tail = self.tail(&update, checked.weight, rng)?;
         let stream = stream(scratch.isa, rng);
         let mut writer = Writer { scratch, stream, sink };
         let mut clipped = checked.clipped;
         match self.params.rotation {
             _ if checked.is_zero => self.write_zeros(&mut writer),
-            None => self.write_plain(update.delta, checked.scale * share, &mut writer),
-            Some(seed) => clipped |= self.write_rotated(update.delta, seed, checked.scale, share, &mut writer),
+            None => self.write_plain(update.delta, checked.scale * tail.share, &mut writer),
+            Some(seed) => clipped |= self.write_rotated(update.delta, seed, checked.scale, tail.share, &mut writer),
         }
+        self.write_tail(&tail, clipped, &mut writer);
+        Ok(clipped)
+    }
+
+    fn tail(&self, update: &ClientUpdate<'_>, weight: u64, rng: &mut impl Rng) -> Result<Tail, EncodeError> {
+        let evaluation = match self.params.evaluation {
+            true => Some(self.params.evaluation_of(update.evaluation, rng)?),
+            false => None,
+        };
+        Ok(Tail {
+            train_loss: update.train_loss,
+            weight,
+            share: weight as f64 / self.params.largest_weight() as f64,
+            evaluation,
+        })
+    }
+
+    fn write_tail(&self, tail: &Tail, clipped: bool, writer: &mut Writer<'_, impl Sink>) {
         let slots = self.plan.slots();
         // The bounds hold, because losses were checked and shares are at most 1.
         let loss_rounding = |slot: usize, share| rounding(slots[slot].most, slots[slot].bound.into(), share);
-        writer.round(1, 0, &loss_rounding(1, share), &[update.train_loss]);
-        writer.sink.exact(2, checked.weight);
+        writer.round(1, 0, &loss_rounding(1, tail.share), &[tail.train_loss]);
+        writer.sink.exact(2, tail.weight);
         writer.sink.exact(3, clipped.into());
-        if let Some((examples, correct, loss)) = evaluation {
+        if let Some((examples, correct, loss)) = tail.evaluation {
             let share = examples as f64 / f64::from(self.params.weight_cap);
             writer.round(4, 0, &loss_rounding(4, share), &[loss]);
             writer.sink.exact(5, correct);
             writer.sink.exact(6, examples);
         }
-        Ok(clipped)
     }
 
     fn write_plain(&self, delta: &[f32], factor: f64, writer: &mut Writer<'_, impl Sink>) {
@@ -173,13 +241,16 @@ impl FixedCodec {
     /// What is zero is so however it is rotated, and whatever its bound is. The random words of a chunk are those of its runs, one after the other, since all
     /// but the last one take whole blocks of the stream.
     fn write_zeros(&self, writer: &mut Writer<'_, impl Sink>) {
-        let FixedParams { n_weights, bits, clip, .. } = self.params;
-        let rounding = rounding(levels(bits), clip.into(), 1.0);
+        let (n_weights, rounding) = (self.params.n_weights, self.rounding_of_zeros());
         for start in (0..n_weights).step_by(BLOCK) {
             let n = BLOCK.min(n_weights - start);
             let residues = writer.scratch.rounder.round_zeros(&rounding, n, &mut writer.stream);
             writer.sink.residues(0, start, residues);
         }
+    }
+
+    fn rounding_of_zeros(&self) -> Rounding {
+        rounding(levels(self.params.bits), self.params.clip.into(), 1.0)
     }
 
     /// Returns whether the update is scaled down so that rotated coordinates are within their bounds: one in thousands.

@@ -3,7 +3,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::{ClientUpdate, Evaluation, FixedCodec, FixedParams, Scratch};
+use crate::{Accumulator, ClientUpdate, DecodeError, Decoding, Evaluation, FixedCodec, FixedParams, Scratch, Sums};
 
 fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
@@ -41,7 +41,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn params() -> impl Strategy<Value = FixedParams> {
-    let n_weights = prop_oneof![1usize..200, 4000usize..4300, 8000usize..14_000];
+    let n_weights = prop_oneof![1usize..200, 4000usize..4300, 8000usize..14_000, 32_760usize..33_000];
     (
         n_weights,
         2u8..=32,
@@ -106,12 +106,38 @@ proptest! {
         prop_assert_eq!(forward.count() as usize, clients.len());
         let merged = forward.to_accumulator();
         prop_assert!(merged == packed, "the packed sums differ");
-        let (a, b) = (merged.decode(&codec).expect("not empty"), packed.decode(&codec).expect("not empty"));
+        let packed = packed.decode(&codec).expect("not empty");
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        prop_assert_eq!(bits(&a.mean_delta), bits(&b.mean_delta));
-        prop_assert!(a == b);
-        forward.clear();
+        // In one piece or in several, and in parts of the mean.
+        for sums in [&[forward.clone()][..], &[first.clone(), second.clone()], &[second, first]] {
+            let decoding = codec.decoding(Sums::Open(sums)).expect("not empty");
+            let mut mean = vec![f32::NAN; params.n_weights];
+            for (i, part) in mean.chunks_mut(Decoding::PART).enumerate().rev() {
+                decoding.mean(i * Decoding::PART, part);
+            }
+            prop_assert_eq!(decoding.count() as usize, clients.len());
+            let decoded = decoding.finish(mean);
+            prop_assert_eq!(bits(&decoded.mean_delta), bits(&packed.mean_delta));
+            prop_assert!(decoded == packed);
+        }
+        let forward = forward.reused(codec.plan());
         prop_assert!(forward == OpenSum::new(codec.plan()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn those_who_learnt_nothing_add_together_what_each_adds_alone(params in params(), seeds in proptest::collection::vec(0u64..1 << 40, 1..6)) {
+        let codec = FixedCodec::new(params).expect("possible parameters");
+        let (mut alone, mut together) = (OpenSum::new(codec.plan()), OpenSum::new(codec.plan()));
+        let (mut scratch, zeros) = (Scratch::new(), vec![0.0; params.n_weights]);
+        for &seed in &seeds {
+            codec.encode_into(update(&zeros, seed), &mut rng(seed), &mut alone, &mut scratch).expect("finite");
+        }
+        let mut clients: Vec<_> = seeds.iter().map(|&seed| (update(&[], seed), rng(seed))).collect();
+        codec.encode_zeros_into(&mut clients, &mut together, &mut scratch).expect("room for all");
+        prop_assert!(alone == together);
     }
 }
 
@@ -197,6 +223,18 @@ fn what_is_refused_leaves_the_sum_as_it_was() {
         .encode_into(update(&good, 2), &mut rng(2), &mut sum, &mut scratch)
         .expect("room for two");
     let full = sum.clone();
+    let mut clients = [(update(&[], 3), rng(3))];
+    let refused = codec.encode_zeros_into(&mut clients, &mut sum, &mut scratch);
+    assert_eq!(refused, Err(EncodeError::Full { members: 2 }));
+    let mut one_is_bad = [(update(&[], 1), rng(1)), (update(&good, 1), rng(1))];
+    let (mut room, empty) = (OpenSum::new(codec.plan()), OpenSum::new(codec.plan()));
+    let refused = codec.encode_zeros_into(&mut one_is_bad, &mut room, &mut scratch);
+    assert_eq!(refused, Err(EncodeError::Length { expected: 0, found: 5000 }));
+    assert!(room == empty, "nothing of the good one is in it");
+    let both = [before.clone(), full.clone()];
+    assert_eq!(codec.decoding(Sums::Open(&both)).err(), Some(DecodeError::Full { members: 2 }));
+    assert_eq!(codec.decoding(Sums::Open(&both[..0])).err(), Some(DecodeError::Empty));
+    assert_eq!(other.decoding(Sums::Open(&both[..1])).err(), Some(DecodeError::OtherPlan));
     let refused = codec.encode_into(update(&good, 3), &mut rng(3), &mut sum, &mut scratch);
     assert_eq!(refused, Err(EncodeError::Full { members: 2 }));
     assert!(matches!(sum.merge(&before), Err(AddError::Full { members: 2 })));

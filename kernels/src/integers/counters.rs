@@ -33,6 +33,36 @@ pub fn add_wide(isa: Isa, sums: &mut [u64], values: &[u64]) {
     unsafe { dispatch(isa, Add(sums, values, u64::wrapping_add)) }
 }
 
+/// `means[i] = (2 sums[i] - zero) unit`, made in f64 and then rounded. It is exact before `unit` where `zero` is a whole number below 2^53.
+///
+/// # Panics
+/// On another length of `means`.
+pub fn means(isa: Isa, sums: &[u32], zero: f64, unit: f64, means: &mut [f32]) {
+    assert_eq!(sums.len(), means.len(), "there is a place for each mean");
+    // SAFETY: it indexes slices.
+    unsafe { dispatch(isa, Means { sums, zero, unit, means }) }
+}
+
+struct Means<'a> {
+    sums: &'a [u32],
+    zero: f64,
+    unit: f64,
+    means: &'a mut [f32],
+}
+
+impl Kernel for Means<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let n = self.sums.len().min(self.means.len());
+        let (sums, means) = (&self.sums[..n], &mut self.means[..n]);
+        for i in 0..n {
+            means[i] = ((2.0 * f64::from(sums[i]) - self.zero) * self.unit) as f32;
+        }
+    }
+}
+
 struct Add<'a, S, T, F>(&'a mut [S], &'a [T], F);
 
 impl<S: Copy, T: Copy, F: Fn(S, T) -> S> Kernel for Add<'_, S, T, F> {

@@ -234,3 +234,21 @@ fn packing_is_what_the_oracle_packs_and_unpacks_to_the_same() {
         }
     }
 }
+
+#[test]
+fn means_are_those_of_whole_numbers() {
+    for isa in Isa::available() {
+        for n in LENGTHS {
+            let sums = words(n as u64, n);
+            for zero in [0, 5, u64::from(u32::MAX), 77 * (1 << 24)] {
+                let mut found = vec![f32::NAN; n];
+                means(isa, &sums, zero as f64, 3.7e-9, &mut found);
+                let expected: Vec<f32> = sums
+                    .iter()
+                    .map(|&sum| ((2 * i64::from(sum) - zero as i64) as f64 * 3.7e-9) as f32)
+                    .collect();
+                assert_eq!(bits(&found), bits(&expected), "{isa:?}: {n} sums, zero {zero}");
+            }
+        }
+    }
+}

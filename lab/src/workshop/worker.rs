@@ -1,14 +1,15 @@
 //! One thread's work: a client trained, its update encoded and added.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aimass_compression::mask::{self, Sign};
-use aimass_compression::{Accumulator, ClientUpdate, Evaluation, OpenSum, Scratch};
+use aimass_compression::{Accumulator, ClientUpdate, Evaluation, FixedCodec, OpenSum, Scratch};
 use aimass_crypto::secagg::mask as secret;
 use aimass_learning::data::{Source, Subset};
 use aimass_learning::training::{Training, evaluate_on};
 use aimass_learning::{Array, Batch, DataError, LocalUpdate, OptimizerConfig, Trainer};
+use aimass_onnx::Model;
 use aimass_protocol::CohortId;
 use aimass_recipe::held_back::{self, Parts};
 use aimass_recipe::{Setting, seeds, train_config};
@@ -28,55 +29,109 @@ pub(super) enum Lane {
     Masked(Accumulator),
 }
 
+/// Where a worker adds.
+pub(super) struct Sums<'a> {
+    pub(super) lanes: &'a mut BTreeMap<CohortId, Lane>,
+    /// Memory of sums that are over.
+    pub(super) spare: &'a Mutex<Vec<OpenSum>>,
+}
+
+impl Sums<'_> {
+    fn open(&mut self, cohort: CohortId, codec: &FixedCodec) -> Result<&mut OpenSum, String> {
+        let lane = self.lanes.entry(cohort).or_insert_with(|| {
+            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            Lane::Open(match spare {
+                Some(sum) => sum.reused(codec.plan()),
+                None => OpenSum::new(codec.plan()),
+            })
+        });
+        match lane {
+            Lane::Open(sum) => Ok(sum),
+            Lane::Masked(_) => Err("the cohort has masks".to_owned()),
+        }
+    }
+}
+
 /// Its plan and buffers are used for one client after another.
 pub(super) struct Worker {
     tools: Arc<Tools>,
     trainer: Option<(OptimizerConfig, Trainer)>,
     scratch: Scratch,
-    /// What a client that trains nothing has learnt.
+    /// What a client that trains nothing has learnt, where it is masked.
     zeros: Vec<f32>,
 }
 
 impl Worker {
     pub(super) fn new(tools: &Arc<Tools>) -> Self {
-        let zeros = if tools.no_train { tools.layout.n_weights() } else { 0 };
         Self {
             tools: Arc::clone(tools),
             trainer: None,
             scratch: Scratch::default(),
-            zeros: vec![0.0; zeros],
+            zeros: Vec::new(),
         }
     }
 
-    pub(super) fn contribute(&mut self, work: &Work, base: &Base, lanes: &mut BTreeMap<CohortId, Lane>) -> Result<(), String> {
-        let tools = Arc::clone(&self.tools);
-        let job_seed = tools.job.job.seed;
-        let trained = if tools.no_train {
-            None
-        } else {
-            let holding = tools.holdings.client(work.client).map_err(|e| e.to_string())?;
-            let fingerprint = holding.fingerprint;
-            Some((self.train(work, base, holding)?, fingerprint))
-        };
-        let (update, evaluation, fingerprint) = match &trained {
-            Some(((update, evaluation), fingerprint)) => (Some(update), *evaluation, *fingerprint),
-            None => (None, None, client_fingerprint(work.client)),
-        };
-        let rows = || tools.holdings.rows(work.client).unwrap_or(1).max(1);
+    /// What a client that trains nothing puts in, with its generator.
+    fn idle<'a>(&self, work: &Work, delta: &'a [f32]) -> (ClientUpdate<'a>, ChaCha8Rng) {
+        let job = &self.tools.job;
         let update = ClientUpdate {
-            delta: update.map_or(&self.zeros, |update| &update.delta),
-            examples: update.map_or_else(|| rows().into(), |update| update.examples),
+            delta,
+            examples: self.tools.holdings.rows(work.client).unwrap_or(1).max(1).into(),
             staleness: work.staleness,
-            train_loss: update.map_or(0.0, |update| update.train_loss),
+            train_loss: 0.0,
+            evaluation: job.on_devices().map(|_| held_back::NOTHING),
+        };
+        let seed = seeds::of_rounding(job.job.seed, work.base, &client_fingerprint(work.client));
+        (update, ChaCha8Rng::from_seed(seed))
+    }
+
+    /// Adds contributions of clients that train nothing, of one cohort without masks.
+    pub(super) fn contribute_nothing(&mut self, first: &Work, more: &[Box<Work>], sums: &mut Sums<'_>) -> Result<(), String> {
+        let codec = codec(&self.tools, first.members, first.rotation)?;
+        let works = std::iter::once(first).chain(more.iter().map(Box::as_ref));
+        let mut clients: Vec<_> = works.map(|work| self.idle(work, &[])).collect();
+        let sum = sums.open(first.cohort, &codec)?;
+        codec
+            .encode_zeros_into(&mut clients, sum, &mut self.scratch)
+            .map_err(|e| e.to_string())
+    }
+
+    pub(super) fn contribute(&mut self, work: &Work, base: &Base, sums: &mut Sums<'_>) -> Result<(), String> {
+        let tools = Arc::clone(&self.tools);
+        let codec = codec(&tools, work.members, work.rotation)?;
+        if tools.no_train {
+            let mut zeros = std::mem::take(&mut self.zeros);
+            zeros.resize(tools.layout.n_weights(), 0.0);
+            let (update, rng) = self.idle(work, &zeros);
+            let added = self.add(work, &codec, update, rng, sums);
+            self.zeros = zeros;
+            return added;
+        }
+        let holding = tools.holdings.client(work.client).map_err(|e| e.to_string())?;
+        let fingerprint = holding.fingerprint;
+        let (learnt, evaluation) = self.train(work, base, holding)?;
+        let update = ClientUpdate {
+            delta: &learnt.delta,
+            examples: learnt.examples,
+            staleness: work.staleness,
+            train_loss: learnt.train_loss,
             evaluation: evaluation.or_else(|| tools.job.on_devices().map(|_| held_back::NOTHING)),
         };
-        let codec = codec(&tools, work.members, work.rotation)?;
-        let mut rng = ChaCha8Rng::from_seed(seeds::of_rounding(job_seed, work.base, &fingerprint));
+        let rng = ChaCha8Rng::from_seed(seeds::of_rounding(tools.job.job.seed, work.base, &fingerprint));
+        self.add(work, &codec, update, rng, sums)
+    }
+
+    /// Encodes an update, lays its masks over it, and adds it.
+    fn add(
+        &mut self,
+        work: &Work,
+        codec: &FixedCodec,
+        update: ClientUpdate<'_>,
+        mut rng: ChaCha8Rng,
+        sums: &mut Sums<'_>,
+    ) -> Result<(), String> {
         let Some(masks) = &work.masks else {
-            let lane = lanes.entry(work.cohort).or_insert_with(|| Lane::Open(OpenSum::new(codec.plan())));
-            let Lane::Open(sum) = lane else {
-                return Err("the cohort has masks".to_owned());
-            };
+            let sum = sums.open(work.cohort, codec)?;
             codec
                 .encode_into(update, &mut rng, sum, &mut self.scratch)
                 .map_err(|e| e.to_string())?;
@@ -92,7 +147,8 @@ impl Worker {
             (sign, move |bytes: &mut [u8]| stream.fill(bytes))
         });
         mask::apply(codec.plan(), &mut packed, &mut streams.collect::<Vec<_>>()).map_err(|e| e.to_string())?;
-        let lane = lanes
+        let lane = sums
+            .lanes
             .entry(work.cohort)
             .or_insert_with(|| Lane::Masked(Accumulator::masked(codec.plan())));
         let Lane::Masked(sum) = lane else {
@@ -155,10 +211,10 @@ impl Worker {
         Ok((update, evaluation))
     }
 
-    pub(super) fn evaluate(&self, base: &Base, from: usize, to: usize) -> Result<aimass_learning::Evaluation, String> {
+    pub(super) fn evaluate(&self, model: &Model, from: usize, to: usize) -> Result<aimass_learning::Evaluation, String> {
         let data = self.tools.evaluation.as_ref().ok_or("there is no held-out data")?;
         let part = Subset::new(Arc::clone(data), (from..to).collect()).ok_or("the held-out data is shorter than it was")?;
-        evaluate_on(&base.model, &part, &self.tools.heads, &[]).map_err(|e| e.to_string())
+        evaluate_on(model, &part, &self.tools.heads, &[]).map_err(|e| e.to_string())
     }
 }
 

@@ -1,7 +1,6 @@
 //! Arrays as rows: those of an NPZ file (several inputs, several targets, weights), or two NPY files.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -167,8 +166,12 @@ impl ArrayRows {
                 .for_each(|&row| bytes.extend_from_slice(&all[row * row_bytes..][..row_bytes])),
             Place::File(file, begin) => {
                 bytes.resize(row_bytes.saturating_mul(rows.len()), 0);
-                for (&row, place) in rows.iter().zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
-                    let at = begin + (row as u64) * row_bytes as u64;
+                let mut left = &mut bytes[..];
+                // Rows that follow each other in the file are read at once.
+                for run in rows.chunk_by(|row, next| row.checked_add(1) == Some(*next)) {
+                    let (place, rest) = left.split_at_mut(row_bytes * run.len());
+                    left = rest;
+                    let at = begin + (run[0] as u64) * row_bytes as u64;
                     file.read_exact_at(place, at).map_err(|e| DataError::io(&self.name, e))?;
                 }
             }
@@ -219,7 +222,7 @@ pub(super) fn columns(path: &Path, limits: &Limits) -> Result<(usize, Vec<Column
 
 impl Rows {
     fn open(name: &str, shared: &Arc<File>, key: &str, entry: &Entry, limits: &Limits, left: &mut Limits) -> Result<Self, DataError> {
-        let mut file: &File = shared;
+        let file: &File = shared;
         let inner = format!("{name}:{key}");
         let streamed = !entry.deflated && entry.bytes > limits.resident_bytes;
         if !streamed && entry.bytes > left.max_bytes {
@@ -227,18 +230,20 @@ impl Rows {
         }
         let scalar = || DataError::parse(&inner, 0, 0, "is a single number; every array needs one row an example");
         if !streamed {
-            let content = zip::content(name, file, entry)?;
-            let mut rest = &content[..];
-            let header = npy::Header::read(&inner, &mut rest)?;
-            let rest_len = rest.len();
-            let place = if header.fortran && header.shape.len() > 1 {
-                Place::Whole(npy::parse(&inner, &content[..], left)?)
-            } else {
-                Place::Packed(npy::body(&inner, &header, rest)?)
+            let (header, place) = zip::content(name, file, entry, |content| {
+                let header = npy::Header::read(&inner, content)?;
+                let place = if header.fortran && header.shape.len() > 1 {
+                    Place::Whole(npy::parse_values(&inner, header.clone(), content, left)?)
+                } else {
+                    Place::Packed(npy::body(&inner, &header, content)?)
+                };
+                Ok((header, place))
+            })?;
+            let kept = match place {
+                Place::Whole(_) => header.data_bytes().max(header.decoded_bytes()),
+                Place::Packed(_) | Place::File(..) => header.data_bytes(),
             };
-            left.max_bytes -= (rest_len as u64)
-                .max(if let Place::Whole(_) = place { header.decoded_bytes() } else { 0 })
-                .min(left.max_bytes);
+            left.max_bytes -= kept.min(left.max_bytes);
             let rows = Self {
                 key: key.to_owned(),
                 header,
@@ -246,10 +251,7 @@ impl Rows {
             };
             return if rows.header.shape.is_empty() { Err(scalar()) } else { Ok(rows) };
         }
-        zip::check(name, file, entry)?;
-        let io = |e| DataError::io(name, e);
-        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(entry.offset)).map_err(io)?;
-        let header = npy::Header::read(&inner, &mut file.take(entry.bytes))?;
+        let header = zip::content(name, file, entry, |content| npy::Header::read(&inner, content))?;
         if header.shape.is_empty() {
             return Err(scalar());
         }

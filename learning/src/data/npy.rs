@@ -15,6 +15,9 @@ use super::csv::open;
 use super::{DataError, Limits};
 use crate::array::{Array, Values};
 
+/// Bytes that are read at once: whole elements of any type.
+const AT_ONCE: usize = 64 << 10;
+
 /// Reads an `.npy` file: little-endian f4, f8, i1 to i8, u1 to u4 and b1. Floats become float32, integers int64. An array in Fortran's
 /// order is brought into C's.
 ///
@@ -47,8 +50,13 @@ pub fn write_npy(path: &Path, array: &Array) -> Result<(), DataError> {
 
 /// Reads one array; `content` has to end with it.
 pub(super) fn parse(name: &str, mut content: impl Read, limits: &Limits) -> Result<Array, DataError> {
-    let wrong = |problem: String| DataError::parse(name, 0, 0, problem);
     let header = Header::read(name, &mut content)?;
+    parse_values(name, header, content, limits)
+}
+
+/// Reads the values of an array whose header was read. They are decoded as they come, so that beside them no bytes are kept.
+pub(super) fn parse_values(name: &str, header: Header, content: impl Read, limits: &Limits) -> Result<Array, DataError> {
+    let wrong = |problem: String| DataError::parse(name, 0, 0, problem);
     let largest = header.data_bytes().max(header.decoded_bytes());
     if largest > limits.max_bytes {
         return Err(wrong(format!(
@@ -56,27 +64,60 @@ pub(super) fn parse(name: &str, mut content: impl Read, limits: &Limits) -> Resu
             header.shape, limits.max_bytes
         )));
     }
-    let bytes = body(name, &header, content)?;
-    let values = header.element.decode(&bytes).map_err(wrong)?;
+    let mut values = header.element.decode(&[]).map_err(wrong)?;
+    pieces(name, &header, content, |bytes| {
+        match (&mut values, header.element.decode(bytes).map_err(wrong)?) {
+            (Values::Floats(all), Values::Floats(more)) => all.extend(more),
+            (Values::Ints(all), Values::Ints(more)) => all.extend(more),
+            (Values::Bools(all), Values::Bools(more)) => all.extend(more),
+            _ => return Err(wrong("holds elements of several types; save it again".to_owned())),
+        }
+        Ok(())
+    })?;
     let values = if header.fortran { reordered(&header.shape, values) } else { values };
     Array::new(header.shape, values).ok_or_else(|| wrong("its values do not fill its shape; save it again".to_owned()))
 }
 
 /// The array's bytes, which must be all that is left. Memory grows with what is there.
 pub(super) fn body(name: &str, header: &Header, content: impl Read) -> Result<Vec<u8>, DataError> {
-    let expected = header.data_bytes();
     let mut bytes = Vec::new();
-    let mut content = content.take(expected.saturating_add(1));
-    content.read_to_end(&mut bytes).map_err(|e| DataError::io(name, e))?;
-    let there = bytes.len() as u64;
-    if there == expected {
-        return Ok(bytes);
+    pieces(name, header, content, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Gives the array's bytes, which must be all that is left, in pieces of whole elements.
+fn pieces(
+    name: &str,
+    header: &Header,
+    mut content: impl Read,
+    mut take: impl FnMut(&[u8]) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let (expected, io) = (header.data_bytes(), |e| DataError::io(name, e));
+    let mut buffer = Vec::with_capacity(AT_ONCE);
+    let mut there = 0;
+    loop {
+        buffer.clear();
+        // One more than is left, to see whether it ends there.
+        let most = (expected - there).min(AT_ONCE as u64 - 1) + 1;
+        (&mut content).take(most).read_to_end(&mut buffer).map_err(io)?;
+        let n = buffer.len() as u64;
+        if there + n > expected {
+            let problem = format!("goes on after the {expected} bytes of its array; save it again");
+            return Err(DataError::parse(name, 0, 0, problem));
+        }
+        take(&buffer)?;
+        there += n;
+        if n < most {
+            break;
+        }
     }
-    let problem = if there > expected {
-        format!("goes on after the {expected} bytes of its array; save it again")
-    } else {
-        format!("is cut off: its header asks for {expected} bytes, there are {there}; copy or save it again")
-    };
+    if there == expected {
+        return Ok(());
+    }
+    let problem = format!("is cut off: its header asks for {expected} bytes, there are {there}; copy or save it again");
     Err(DataError::parse(name, 0, 0, problem))
 }
 

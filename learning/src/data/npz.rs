@@ -24,8 +24,7 @@ pub fn read_npz(path: &Path, limits: &Limits) -> Result<BTreeMap<String, Array>,
             return Err(too_large(&name, limits));
         }
         let inner = format!("{name}:{key}");
-        let bytes = zip::content(&name, &file, &entry)?;
-        let array = npy::parse(&inner, &bytes[..], &left)?;
+        let array = zip::content(&name, &file, &entry, |content| npy::parse(&inner, content, &left))?;
         left.max_bytes -= entry.bytes.max(8 * array.values().len() as u64).min(left.max_bytes);
         arrays.insert(key.to_owned(), array);
     }

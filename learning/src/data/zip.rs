@@ -23,6 +23,8 @@ const ZIP64_EXTRA: u16 = 1;
 /// Bounds of the directory: nobody keeps more arrays in one file.
 const MAX_ENTRIES: u64 = 65_536;
 const MAX_DIRECTORY_BYTES: u64 = 16 << 20;
+/// Bytes that are read at once of content that nobody keeps.
+const REST_AT_ONCE: usize = 256 << 10;
 
 /// One file of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,47 +223,60 @@ fn content_offset(local: &[u8], at: u64) -> Option<u64> {
     at.checked_add(30 + u64::from(name) + u64::from(extra))
 }
 
-/// Whether the content of a stored entry has its checksum, without keeping it.
-pub(super) fn check(name: &str, mut file: &File, entry: &Entry) -> Result<(), DataError> {
-    let io = |e| DataError::io(name, e);
-    file.seek(SeekFrom::Start(entry.offset)).map_err(io)?;
-    let mut content = file.take(entry.packed_bytes);
-    let mut hasher = crc32fast::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match content.read(&mut buffer).map_err(io)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    if hasher.finalize() == entry.crc32 {
-        Ok(())
-    } else {
-        Err(damaged(name, entry))
-    }
-}
-
 fn damaged(name: &str, entry: &Entry) -> DataError {
     let problem = format!("its file `{}` is damaged: size or checksum differ; copy it again", entry.name);
     DataError::parse(name, 0, 0, problem)
 }
 
-/// An entry's content, unpacked, of exactly its bytes and with its checksum. The caller bounds `entry.bytes`; memory grows with what
-/// is there.
-pub(super) fn content(name: &str, mut file: &File, entry: &Entry) -> Result<Vec<u8>, DataError> {
+/// An entry's content as it is unpacked, with what shows whether it is whole.
+struct Content<R> {
+    unpacked: R,
+    bytes: u64,
+    checksum: crc32fast::Hasher,
+}
+
+impl<R: Read> Read for Content<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.unpacked.read(buffer)?;
+        self.bytes += n as u64;
+        self.checksum.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+/// Gives an entry's content to `read` while it is unpacked. What that makes of it is returned once all of the content turned out to have its size and
+/// checksum. Nothing is kept here; the caller bounds `entry.bytes`, which are read at most.
+pub(super) fn content<T>(
+    name: &str,
+    mut file: &File,
+    entry: &Entry,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, DataError>,
+) -> Result<T, DataError> {
     let io = |e| DataError::io(name, e);
     file.seek(SeekFrom::Start(entry.offset)).map_err(io)?;
     let packed = BufReader::new(file.take(entry.packed_bytes));
-    let limit = entry.bytes.saturating_add(1);
-    let mut bytes = Vec::new();
-    if entry.deflated {
-        DeflateDecoder::new(packed).take(limit).read_to_end(&mut bytes)
+    let unpacked: Box<dyn Read> = if entry.deflated {
+        Box::new(DeflateDecoder::new(packed))
     } else {
-        packed.take(limit).read_to_end(&mut bytes)
+        Box::new(packed)
+    };
+    let mut content = Content {
+        unpacked: unpacked.take(entry.bytes.saturating_add(1)),
+        bytes: 0,
+        checksum: crc32fast::Hasher::new(),
+    };
+    let made = read(&mut content);
+    let mut rest = vec![0; REST_AT_ONCE];
+    loop {
+        match content.read(&mut rest) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return made.and(Err(io(error))),
+        }
     }
-    .map_err(io)?;
-    if bytes.len() as u64 != entry.bytes || crc32fast::hash(&bytes) != entry.crc32 {
+    if content.bytes != entry.bytes || content.checksum.finalize() != entry.crc32 {
         return Err(damaged(name, entry));
     }
-    Ok(bytes)
+    made
 }

@@ -53,7 +53,7 @@ impl InputRecord {
             match first {
                 Some(key) => {
                     let shown = |record: &Self| record.options.get(key).map_or("nothing", String::as_str).to_owned();
-                    format!("with another {key} ({}, not {})", shown(self), shown(other))
+                    format!("of other input ({key}: {}, not {})", shown(self), shown(other))
                 }
                 None => "the same".to_owned(),
             }

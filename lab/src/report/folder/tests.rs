@@ -62,6 +62,38 @@ fn a_run_is_new_then_begun_then_whole() {
     assert_eq!(folder.rounds().expect("three"), rows(3));
 }
 
+/// A row of which each figure has 17 digits.
+#[test]
+fn figures_are_read_back_to_the_last_bit() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let none = BTreeMap::new();
+    let (folder, _) = RunFolder::claim(dir.path(), &input("", &none)).expect("an empty folder");
+    let mut written = rows(1000);
+    let mut state = 1u64;
+    for row in &mut written {
+        let mut draw = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / 3.0e14
+        };
+        (row.seconds, row.energy_j, row.mean_staleness) = (draw(), draw() * 1e9, draw() * 1e-9);
+        (row.test_loss, row.train_loss, row.test_accuracy) = (Some(draw()), Some(draw()), Some(draw()));
+    }
+    let mut log = folder.log(0).expect("a log");
+    for row in &written {
+        log.push(row).expect("written");
+    }
+    assert_eq!(folder.rounds().expect("whole lines"), written);
+    let path = dir.path().join(ROUNDS);
+    let text = std::fs::read(&path).expect("there");
+    folder.log(1000).expect("goes on");
+    assert!(
+        std::fs::read(&path).expect("there") == text,
+        "who goes on changes nothing of what is on record"
+    );
+}
+
 #[test]
 fn a_torn_last_line_is_dropped_and_a_broken_one_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -103,7 +135,7 @@ fn a_folder_of_other_input_is_refused_with_the_difference() {
     let refused = |input: &Input<'_>| RunFolder::claim(&path, input).expect_err("other input").to_string();
     assert!(refused(&input("b", &ten)).ends_with("holds a run of another job file: name another folder, or delete this one"));
     let twenty = options(&[("rounds", "20"), ("clients", "100")]);
-    assert!(refused(&input("a", &twenty)).contains("with another rounds (10, not 20)"));
+    assert!(refused(&input("a", &twenty)).contains("holds a run of other input (rounds: 10, not 20)"));
     let alone = Input {
         population: None,
         ..input("a", &ten)

@@ -115,7 +115,7 @@ fn narrowed(bytes: &[u8]) -> Result<Vec<f32>, String> {
 
 impl Header {
     /// Reads magic and header, and leaves `content` where the values begin.
-    pub(crate) fn read(name: &str, content: &mut impl Read) -> Result<Self, DataError> {
+    pub(crate) fn read(name: &str, content: &mut (impl Read + ?Sized)) -> Result<Self, DataError> {
         let wrong = |problem: &str| DataError::parse(name, 0, 0, problem);
         let mut take = |bytes: &mut [u8]| {
             content.read_exact(bytes).map_err(|e| match e.kind() {

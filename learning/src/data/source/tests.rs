@@ -274,3 +274,127 @@ fn two_arrays_in_files_of_their_own_are_inputs_and_targets() {
         assert!(said(Some(&cut), &["label"], &limits).contains("cut.npy"));
     }
 }
+
+/// `columns` of 3 values a row, and labels, packed as numpy.savez does.
+fn stored(rows: usize) -> Vec<u8> {
+    let header = |descr: &str, shape: &str| {
+        let mut dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}").into_bytes();
+        dict.resize(118 - 1, b' ');
+        [&b"\x93NUMPY\x01\0\x76\0"[..], &dict, b"\n"].concat()
+    };
+    let x: Vec<u8> = (0..3 * rows).flat_map(|i| (i as f32 / 8.0).to_le_bytes()).collect();
+    let y: Vec<u8> = (0..rows).map(|i| (i % 10) as u8).collect();
+    let entries = [
+        ("x.npy", [header("<f4", &format!("({rows}, 3)")), x].concat()),
+        ("y.npy", [header("|u1", &format!("({rows},)")), y].concat()),
+    ];
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in &entries {
+        let (begin, len, crc) = (bytes.len() as u32, content.len() as u32, crc32fast::hash(content));
+        let common = [
+            &[0; 8][..],
+            &crc.to_le_bytes(),
+            &len.to_le_bytes(),
+            &len.to_le_bytes(),
+            &(name.len() as u16).to_le_bytes(),
+            &[0; 2],
+        ]
+        .concat();
+        bytes.extend_from_slice(&[b"PK\x03\x04\x14\0", &common[..], name.as_bytes(), content].concat());
+        let place = [&[0; 10][..], &begin.to_le_bytes()].concat();
+        directory.extend_from_slice(&[b"PK\x01\x02\x14\0\x14\0", &common[..], &place, name.as_bytes()].concat());
+    }
+    let (begin, len) = (bytes.len() as u32, directory.len() as u32);
+    bytes.extend_from_slice(&directory);
+    bytes.extend_from_slice(
+        &[
+            &b"PK\x05\x06\0\0\0\0\x02\0\x02\0"[..],
+            &len.to_le_bytes(),
+            &begin.to_le_bytes(),
+            &[0; 2],
+        ]
+        .concat(),
+    );
+    bytes
+}
+
+#[test]
+fn a_large_archive_is_read_in_pieces_or_row_by_row_alike() {
+    // Arrays of several pieces, the last of them not whole.
+    let rows = 20_001;
+    let (files, wanted) = (Files::new(), wanted(&["x"], &["y"], &["x"]));
+    let path = files.write("rows.npz", &stored(rows));
+    let resident = open(&path, &wanted, &Limits::default()).expect("reads");
+    let streamed = open(&path, &wanted, &streamed()).expect("reads");
+    let all = super::super::read_npz(&path, &Limits::default()).expect("reads");
+    assert_eq!(fingerprint(&*resident), fingerprint(&*streamed));
+    assert_eq!(resident.targets(), streamed.targets());
+    // Runs of rows, rows alone and twice, backwards, across the end of a piece.
+    let orders = [
+        (0..rows).collect::<Vec<_>>(),
+        (0..rows).rev().step_by(97).collect(),
+        vec![5, 6, 7, 7, 8, 3, 20_000, 0, 1],
+        (5450..5470).collect(),
+        vec![],
+    ];
+    for order in orders {
+        let batch = streamed.batch(&order).expect("there");
+        assert_eq!(batch, resident.batch(&order).expect("there"));
+        assert_eq!(Some(&batch.inputs[0]), all["x"].select_rows(&order).as_ref());
+    }
+}
+
+#[test]
+fn a_damaged_archive_is_refused_before_a_row_of_it_is_used() {
+    let (files, wanted) = (Files::new(), wanted(&["x"], &["y"], &["x"]));
+    let good = stored(1000);
+    let begin = good
+        .windows(4)
+        .position(|four| four == 0.125f32.to_le_bytes())
+        .expect("the second value");
+    let mut cases = Vec::new();
+    // A value, and the header's shape: as many rows, more than there are, fewer.
+    for (at, byte) in [(begin + 900, 0x55), (begin + 11_000, 0x55)] {
+        let mut bytes = good.clone();
+        bytes[at] ^= byte;
+        cases.push((bytes, "`x.npy` is damaged"));
+    }
+    let text = |from: &str, to: &str| {
+        let at = good
+            .windows(from.len())
+            .position(|window| window == from.as_bytes())
+            .expect("there");
+        [&good[..at], to.as_bytes(), &good[at + from.len()..]].concat()
+    };
+    for other in ["(2000, 3)", "(0900, 3)", "(1000; 3)", "(1000, 0)"] {
+        cases.push((text("(1000, 3)", other), "`x.npy` is damaged"));
+    }
+    for (bytes, said) in cases {
+        let path = files.write("rows.npz", &bytes);
+        for limits in [Limits::default(), streamed()] {
+            let error = open(&path, &wanted, &limits).err().expect("damaged").to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let error = super::super::read_npz(&path, &Limits::default()).expect_err("damaged").to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn an_archive_that_is_cut_while_it_is_read_is_an_error() {
+    let (files, wanted) = (Files::new(), wanted(&["x"], &["y"], &["x"]));
+    let bytes = stored(1000);
+    let path = files.write("rows.npz", &bytes);
+    let source = open(&path, &wanted, &streamed()).expect("reads");
+    assert!(source.batch(&[998, 999]).is_ok());
+    // In the middle of the labels, which come last.
+    let labels = bytes.windows(5).position(|name| name == b"y.npy").expect("an entry") + 5 + 128;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(labels as u64 + 500))
+        .expect("cut");
+    assert!(source.batch(&[0, 1]).is_ok());
+    assert!(matches!(source.batch(&[998, 999]), Err(DataError::Io { .. })));
+    assert!(source.fingerprint(&mut |_| {}).is_err());
+}
