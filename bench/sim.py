@@ -181,10 +181,11 @@ class Bench:
         if not self.options.peers:
             return []
         noop = ["--noop"] if job == "noop" else []
-        return [
+        all_of_them = [
             ("pfl", lambda: self.peer(self.options.python, "c_pfl_sim.py", *noop, "--rounds", str(rounds))),
             ("flower", lambda: self.peer(self.options.flower_python or self.options.python, "b_flower_sim.py", job, "--rounds", str(min(rounds, 6)))),
         ]
+        return [(name, measure) for name, measure in all_of_them if name not in self.options.leave_out.split(",")]
 
     def part_2nn(self):
         rounds = ["--rounds", "15"]
@@ -280,6 +281,7 @@ def main():
     parser.add_argument("--peers", help="folder of b_flower_sim.py and c_pfl_sim.py; without it the peers are left out")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--flower-python")
+    parser.add_argument("--leave-out", default="", help="peers that are not measured, of pfl,flower")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", default=",".join(PARTS), help="of " + ",".join(PARTS))
     parser.add_argument("--wrap", help="program that runs each measured command")

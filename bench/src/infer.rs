@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aimass_edge_agent::infer::TractModel;
+use aimass_inference::TractModel;
 use aimass_learning::{Array, Engine};
 use aimass_onnx::Model;
 use aimass_onnx::build::{InitialWeights, McMahanCnn};

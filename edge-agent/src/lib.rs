@@ -1,8 +1,7 @@
-//! The device program: joins a deployment, trains on the device's own data, sends updates, and runs models.
+//! The device program: joins a deployment, trains on the device's own data, and sends updates.
 //!
 //! [`main`] is the entry of `aimass-agent` and of `aimass agent`. The decisions are the session's (in the federation crate); this crate performs
 //! them: [`run`] drives the session over the network, [`work`] trains and encodes, [`state`] keeps what must survive a killed process.
-//! [`infer`] runs a model with tract and compares it with the trainer.
 
 mod args;
 pub mod capabilities;
@@ -13,7 +12,6 @@ pub mod event;
 pub mod exit;
 #[cfg(test)]
 mod fixture;
-pub mod infer;
 pub mod join;
 pub mod memory;
 mod platform;

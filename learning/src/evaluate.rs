@@ -1,45 +1,34 @@
 //! What a model computes: evaluation, prediction, and whether it fits its data.
 
+mod scorer;
+
 use std::num::NonZeroUsize;
 
 use aimass_onnx::{Model, ParamLayout};
 
 use crate::array::Array;
 use crate::compiled::Compiled;
-use crate::loss::View;
-use crate::metrics::{Metric, Scores};
+use crate::metrics::Metric;
 use crate::program::{Graph, Mode};
 use crate::trainer::{nothing_trains, outputs_of};
 use crate::{Batch, Dataset, Evaluation, Head, Loss, TrainError};
+
+pub use scorer::Scorer;
 
 /// Rows that are computed at once.
 const BATCH: usize = 256;
 
 /// Evaluates a model batch by batch: the loss of each head, and metrics.
 ///
-/// Dropout is off, batch normalisation uses the stored statistics, sums are kept in f64. Losses over pairs ([`Loss::Contrastive`]) compare
-/// the rows of a batch, so theirs depends on the batches.
-///
-/// [`Loss::Contrastive`]: crate::Loss::Contrastive
+/// Dropout is off, batch normalisation uses the stored statistics. See [`Scorer`] for what is found.
 pub struct Evaluator {
     executor: Compiled,
-    heads: Vec<Measured>,
-    examples: u64,
-}
-
-/// A head, and what was seen of it.
-struct Measured {
-    head: Head,
-    scores: Scores,
-    sum: f64,
-    weight: f64,
+    scorer: Scorer,
 }
 
 impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Evaluator")
-            .field("examples", &self.examples)
-            .finish_non_exhaustive()
+        f.debug_struct("Evaluator").field("scorer", &self.scorer).finish_non_exhaustive()
     }
 }
 
@@ -49,27 +38,10 @@ impl Evaluator {
     /// # Errors
     /// [`TrainError::Graph`]; [`TrainError::Config`] for options of a loss that can't work, and metrics that suit no head.
     pub fn new(model: &Model, heads: &[Head], metrics: &[Metric]) -> Result<Self, TrainError> {
-        if heads.is_empty() {
-            return Err(TrainError::Config {
-                reason: "there is no loss; name at least one head".to_owned(),
-            });
-        }
-        heads.iter().try_for_each(|head| head.loss.check())?;
-        if let Some(metric) = metrics.iter().find(|metric| !heads.iter().any(|head| metric.suits(&head.loss))) {
-            return Err(TrainError::Config {
-                reason: format!("the metric {metric} says nothing about this loss; leave it out, or use another loss"),
-            });
-        }
-        let measured = |head: &Head| Measured {
-            scores: Scores::new(&head.loss, metrics),
-            head: head.clone(),
-            sum: 0.0,
-            weight: 0.0,
-        };
+        let scorer = Scorer::new(heads, metrics)?;
         Ok(Self {
             executor: Compiled::inference(Graph::with_outputs(model, None, &outputs_of(model, heads)?)?),
-            heads: heads.iter().map(measured).collect(),
-            examples: 0,
+            scorer,
         })
     }
 
@@ -91,41 +63,10 @@ impl Evaluator {
             weights,
             flat,
         } = batch;
-        if targets.len() != self.heads.len() {
-            return Err(TrainError::Data {
-                reason: format!(
-                    "{} arrays of targets for {} heads; feed one a head",
-                    targets.len(),
-                    self.heads.len()
-                ),
-            });
-        }
-        if weights.as_ref().is_some_and(|w| w.len() != rows) {
-            return Err(TrainError::Data {
-                reason: format!("the weights of the samples are not {rows}, one a row; correct the data"),
-            });
-        }
+        self.scorer.check(&targets, weights.as_deref(), rows)?;
         let inputs = if flat { self.executor.graph().conform(inputs)? } else { inputs };
         let outputs = self.executor.forward(inputs)?;
-        for ((measured, output), targets) in self.heads.iter_mut().zip(&outputs).zip(&targets) {
-            let loss = &measured.head.loss;
-            let view = View {
-                output: output.as_floats().ok_or_else(|| TrainError::Graph {
-                    reason: "a loss needs an output of floats; choose another output".to_owned(),
-                })?,
-                shape: output.shape(),
-                targets,
-                weights: weights.as_deref(),
-            };
-            let n = loss.outputs(view.shape, rows)?;
-            loss.check_targets(targets, n)?;
-            let batch = loss.of_batch(view, 1.0, None)?;
-            measured.sum += batch.sum;
-            measured.weight += batch.weight;
-            measured.scores.add(view)?;
-        }
-        self.examples += rows as u64;
-        Ok(())
+        self.scorer.add(&outputs, &targets, weights.as_deref(), rows)
     }
 
     /// What all batches together show.
@@ -133,27 +74,7 @@ impl Evaluator {
     /// # Errors
     /// [`TrainError::Data`] when there was none.
     pub fn finish(self) -> Result<Evaluation, TrainError> {
-        if self.examples == 0 {
-            return Err(no_rows());
-        }
-        let (mut loss, mut heads) = (0.0, Vec::with_capacity(self.heads.len()));
-        for measured in self.heads {
-            if measured.weight <= 0.0 {
-                return Err(TrainError::Data {
-                    reason: "no two rows of a batch could be compared, so the loss has no value; use data with several rows a label"
-                        .to_owned(),
-                });
-            }
-            let mean = measured.sum / measured.weight;
-            loss += f64::from(measured.head.weight) * mean;
-            heads.push(measured.scores.finish(mean));
-        }
-        Ok(Evaluation {
-            loss,
-            accuracy: heads.iter().find_map(|head| head.values.get(&Metric::Accuracy).copied()),
-            examples: self.examples,
-            heads,
-        })
+        self.scorer.finish()
     }
 }
 

@@ -38,7 +38,7 @@ pub use batch::Batch;
 pub use data::{DataError, Dataset};
 pub use engine::Engine;
 pub use error::TrainError;
-pub use evaluate::{Evaluator, Fit, evaluate, fit_check, predict};
+pub use evaluate::{Evaluator, Fit, Scorer, evaluate, fit_check, predict};
 pub use executor::Cpu;
 pub use loss::{BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Huber, Loss, Pairwise};
 pub use metrics::{Evaluation, Metric};

@@ -14,6 +14,9 @@ const RAW_DATA: u64 = 9;
 /// Tag of `raw_data`.
 pub(crate) const RAW_DATA_TAG: u8 = (RAW_DATA << 3) as u8 | 2;
 
+/// Values that are written at once: they stay in the first-level cache.
+const AT_ONCE: usize = 4096;
+
 /// Fields of `TensorProto` that hold values.
 fn holds_values(field: &Field) -> bool {
     matches!(field.number, 4..=7 | 9..=11)
@@ -34,14 +37,18 @@ struct Place<'v> {
 /// Replaces the values of the initializers for which `values` is `Some`; `values[i]` belongs to the file's `i`-th initializer.
 pub(crate) fn splice(bytes: &[u8], values: &[Option<&[f32]>]) -> Result<Spliced, WireError> {
     if let Some(places) = in_place(bytes, values)? {
-        let mut out = bytes.to_vec();
+        // In the order of the file, each byte once.
+        let mut out = Vec::with_capacity(bytes.len());
         for place in places {
-            let words = out[place.at].as_chunks_mut::<4>().0;
-            words
-                .iter_mut()
-                .zip(place.values)
-                .for_each(|(word, value)| *word = value.to_le_bytes());
+            out.extend_from_slice(&bytes[out.len()..place.at.start]);
+            for values in place.values.chunks(AT_ONCE) {
+                let begin = out.len();
+                out.resize(begin + 4 * values.len(), 0);
+                let words = out[begin..].as_chunks_mut::<4>().0;
+                words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_le_bytes());
+            }
         }
+        out.extend_from_slice(&bytes[out.len()..]);
         return located(out);
     }
     let growth = values.iter().flatten().map(|values| 4 * values.len() + 16).sum();

@@ -13,7 +13,7 @@ use aimass_lab::sweep::{Axis, Seeds};
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::output::Output;
+use crate::output::{Failure, Output};
 
 #[derive(Debug, ClapArgs)]
 #[command(
@@ -33,6 +33,9 @@ use crate::output::Output;
 pub(crate) struct SimArgs {
     /// The job file, as for `aimass job submit`.
     job: PathBuf,
+    /// What belongs to no option: refused with what to do.
+    #[arg(hide = true)]
+    more: Vec<PathBuf>,
     /// Who the clients are: a file (docs/populations.md), or phones, gateways or hospitals. Default: gateways that are always there, with rows shared
     /// out at random.
     #[arg(long, value_name = "FILE|NAME")]
@@ -49,7 +52,7 @@ pub(crate) struct SimArgs {
     /// Of everything that is drawn; default: the job's.
     #[arg(long, value_name = "S", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// Training data: a file, or a folder of files. Several are taken as one.
+    /// Training data: a file, or a folder of files. May be given several times: all are taken as one.
     #[arg(long, value_name = "DIR|FILE")]
     data: Vec<PathBuf>,
     /// Labels for IDX images (default: the file named like the images, as MNIST's are) or targets for NPY.
@@ -105,6 +108,14 @@ fn accuracy(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: &SimArgs, out: &Output) -> Result<ExitKind> {
     let began = Instant::now();
+    if let Some(first) = args.more.first() {
+        let text = format!(
+            "{}: there is one job file, {}, and --data takes one value: write --data before each file or folder",
+            first.display(),
+            args.job.display()
+        );
+        return Err(Failure::new(ExitKind::Usage, text).into());
+    }
     if args.sweep.is_empty() && args.seeds.is_none() {
         return one::run(args, out, began);
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use aimass_crypto::hash::sha256;
-use aimass_edge_agent::infer::parity;
+use aimass_inference::parity;
 use aimass_learning::Dataset;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aimass_edge_agent::exit::ExitKind;
-use aimass_edge_agent::infer;
+use aimass_inference as infer;
 use aimass_learning::inspect::{Cost, Inspection, Port, Question, doubts, inspect, parameters};
 use aimass_onnx::{ParamKind, ParamLayout, TrainableRules};
 use anyhow::Result;

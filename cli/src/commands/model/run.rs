@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use aimass_edge_agent::exit::ExitKind;
-use aimass_edge_agent::infer;
+use aimass_inference as infer;
 use aimass_learning::data::{Limits, read_npy, write_npy};
 use aimass_learning::{Array, Engine, Values};
 use anyhow::{Context, Result};

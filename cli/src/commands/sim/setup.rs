@@ -67,7 +67,7 @@ impl Inputs {
     pub(super) fn job_text(&self, setting: Option<&Setting>) -> Result<String> {
         let Some(setting) = setting else { return Ok(self.job_text.clone()) };
         let known: Vec<String> = aimass_protocol::job::job_file_keys().collect();
-        let text = apply(&self.job_text, &setting.fields, &known).map_err(|e| bad(format!("--sweep: {e}")))?;
+        let text = apply(&self.job_text, &setting.fields, &known).map_err(|e| bad(e.to_string()))?;
         Ok(text)
     }
 

@@ -30,7 +30,7 @@ pub(super) fn run(args: &SimArgs, out: &Output, began: Instant) -> Result<ExitKi
         )
         .into());
     }
-    let settings = grid(&args.sweep, &seeds).map_err(|e| bad(format!("--sweep: {e}")))?;
+    let settings = grid(&args.sweep, &seeds).map_err(|e| bad(e.to_string()))?;
     let Some(root) = &args.out else {
         return Err(Failure::new(ExitKind::Usage, "a sweep needs a folder: add -o DIR").into());
     };

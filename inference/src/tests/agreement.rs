@@ -13,7 +13,7 @@ use aimass_onnx::build::{
 use aimass_onnx::{Dim, ElementType, Model, ParamKind, TrainableRules};
 use serde_json::Value;
 
-use crate::infer;
+use crate as infer;
 
 /// Most that outputs may be apart, as max |a - b| / max |b|.
 const SHALLOW: f64 = 1e-5;
