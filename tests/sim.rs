@@ -1,5 +1,6 @@
 //! The simulator, beside the real processes that it stands for.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -171,4 +172,39 @@ fn a_sweep_runs_each_setting_once_and_says_what_is_wrong_before_the_first() {
     assert_eq!(table.lines().count(), 5, "{table}");
     assert!(dir.path().join("sweep/train.lr=0.05,seed=2/summary.json").is_file());
     assert!(dir.path().join("sweep/report.html").is_file());
+}
+
+#[test]
+fn a_run_whose_rows_nobody_reads_any_more_ends_without_a_panic() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (clients, job) = example(dir.path(), 4, 10_000);
+    std::fs::write(dir.path().join("files.toml"), FILES).expect("writes");
+    let args = [
+        "--json",
+        "sim",
+        &job,
+        "--data",
+        &clients,
+        "--population",
+        "files.toml",
+        "--clients",
+        "4",
+    ];
+    let mut run = Command::new(PROGRAM)
+        .args(args)
+        .arg("--without-masks")
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut first = String::new();
+    let mut rows = BufReader::new(run.stdout.take().expect("piped"));
+    rows.read_line(&mut first).expect("a row");
+    assert!(first.contains("\"round\":1"), "{first}");
+    drop(rows);
+    let ended = run.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(said.contains("interrupted after round"), "{said}");
 }

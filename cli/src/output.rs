@@ -1,5 +1,8 @@
 //! What a command prints: text for people on a terminal, one JSON object for machines with `--json`.
 
+use std::fmt::Display;
+use std::io::Write;
+
 use aimass_edge_agent::exit::ExitKind;
 use serde_json::{Value, json};
 
@@ -18,6 +21,12 @@ impl Failure {
     pub(crate) fn new(kind: ExitKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
     }
+}
+
+/// Prints a line, and tells whether it could: it can't where nobody reads any more (`aimass ... | head`), which is no failure of the command.
+pub(crate) fn print_line(text: impl Display) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
 /// Where results go.
@@ -39,9 +48,9 @@ impl Output {
     /// Prints one result: the object with `--json`, else the text.
     pub(crate) fn result(self, value: &Value, text: impl FnOnce() -> String) {
         if self.json {
-            println!("{value}");
+            print_line(value);
         } else {
-            println!("{}", text());
+            print_line(text());
         }
     }
 
@@ -50,7 +59,7 @@ impl Output {
         let kind = kind_of(error);
         let text = format!("{error:#}");
         if self.json {
-            println!("{}", json!({ "error": text, "exit_code": kind.code() }));
+            print_line(json!({ "error": text, "exit_code": kind.code() }));
         }
         eprintln!("error: {text}");
         kind

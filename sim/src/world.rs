@@ -1,5 +1,6 @@
 //! Virtual time, and everything that happens in it.
 
+mod answers;
 mod device;
 mod link;
 mod liveness;

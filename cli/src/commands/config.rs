@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::args::{ConfigArgs, ConfigCommand, Program};
 use crate::config::{AUTHORITY_PREFIX, SERVER_PREFIX, resolve};
-use crate::output::Output;
+use crate::output::{Output, print_line};
 
 pub(crate) fn run(args: &ConfigArgs, out: &Output) -> Result<ExitKind> {
     let ConfigCommand::Show { of, config } = &args.command;
@@ -20,9 +20,9 @@ pub(crate) fn run(args: &ConfigArgs, out: &Output) -> Result<ExitKind> {
         }
     };
     if out.is_json() {
-        println!("{json}");
+        print_line(json);
     } else {
-        println!("{text}");
+        print_line(text);
     }
     Ok(ExitKind::Ok)
 }

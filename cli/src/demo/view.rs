@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::report::Summary;
 use crate::args::DemoArgs;
 use crate::commands::job::round_line;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, print_line};
 
 /// A bar with a line a round above it; JSON lines for machines.
 pub(crate) struct View {
@@ -43,7 +43,7 @@ impl View {
     /// A finished round.
     pub(crate) fn round(&self, round: &Value) {
         if self.json {
-            println!("{round}");
+            print_line(round);
             return;
         }
         self.line(&round_line(round));
@@ -56,44 +56,47 @@ impl View {
     pub(crate) fn finish(&self, summary: &Summary, folder: &Path) {
         self.bar.finish_and_clear();
         if self.json {
-            println!("{}", summary.to_json());
+            print_line(summary.to_json());
             return;
         }
-        println!();
-        println!(
+        print_line("");
+        print_line(format_args!(
             "test accuracy   {:.2} % after {} rounds in {:.1} s",
             summary.test_accuracy * 100.0,
             summary.rounds,
             summary.seconds
-        );
-        println!(
+        ));
+        print_line(format_args!(
             "traffic         {} up, {} down, all agents together",
             bytes(summary.bytes_up),
             bytes(summary.bytes_down)
-        );
-        println!(
+        ));
+        print_line(format_args!(
             "memory          aggregator {}, largest agent {} at their peaks",
             bytes(summary.peak_server_bytes),
             bytes(summary.peak_agent_bytes)
-        );
+        ));
         let parity = if summary.parity_max_abs == 0.0 {
             "agree to the last bit".to_owned()
         } else {
             format!("differ by {:.1e} at most", summary.parity_max_abs)
         };
-        println!("parity          trainer and tract {parity} on {} test rows", summary.parity_rows);
-        println!(
+        print_line(format_args!(
+            "parity          trainer and tract {parity} on {} test rows",
+            summary.parity_rows
+        ));
+        print_line(format_args!(
             "model           {} (SHA-256 {})",
             folder.join("model.onnx").display(),
             summary.model_sha256
-        );
-        println!("figures         {}", folder.join("metrics.jsonl").display());
-        println!("plot            {}", folder.join("accuracy.svg").display());
+        ));
+        print_line(format_args!("figures         {}", folder.join("metrics.jsonl").display()));
+        print_line(format_args!("plot            {}", folder.join("accuracy.svg").display()));
     }
 
     fn line(&self, text: &str) {
         if self.bar.is_hidden() {
-            println!("{text}");
+            print_line(text);
         } else {
             self.bar.println(text);
         }

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::SimArgs;
 use super::setup::{Inputs, of_run, told_apart_by};
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, print_line};
 use crate::run_folder;
 
 /// Models of an interrupted run lie here.
@@ -34,6 +34,9 @@ pub(super) fn run(args: &SimArgs, out: &Output, began: Instant) -> Result<ExitKi
     run_folder::listen_for_ctrl_c(stop.clone())?;
     let inputs = Inputs::read(args)?;
     let mut view = View::new(out, None);
+    if args.out.is_none() {
+        view.stop_when_unread(stop.clone());
+    }
     let done = single(args, &inputs, None, args.out.as_deref(), &mut view, &stop, began)?;
     match done {
         Done::Whole(summary) => {
@@ -244,6 +247,8 @@ pub(super) struct View {
     drawn: Option<Instant>,
     began: Instant,
     said: Option<f64>,
+    /// What ends a run whose rows nobody reads.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl View {
@@ -255,7 +260,13 @@ impl View {
             drawn: None,
             began: Instant::now(),
             said: None,
+            stop: None,
         }
+    }
+
+    /// For a run without a folder: it ends when nobody reads its rows any more.
+    fn stop_when_unread(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = Some(stop);
     }
 
     pub(super) fn of_run(&mut self, run: (usize, usize)) {
@@ -274,9 +285,11 @@ impl View {
         }
         // A row is JSON.
         if let Ok(line) = serde_json::to_string(row) {
-            let mut out = std::io::stdout().lock();
-            // Nobody reads any more: the run goes on for its folder.
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            let is_read = print_line(line);
+            // Nobody reads any more: a run goes on for its folder alone.
+            if let Some(stop) = self.stop.as_ref().filter(|_| !is_read) {
+                stop.store(true, Ordering::Relaxed);
+            }
         }
     }
 

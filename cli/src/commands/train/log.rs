@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, print_line};
 
 /// Lines with the loss between epochs, at most.
 const LOSS_LINES: u64 = 200;
@@ -44,7 +44,7 @@ impl View {
             return;
         }
         if self.bar.is_hidden() {
-            println!("{text}");
+            print_line(text);
         } else {
             self.bar.println(text);
         }
@@ -121,7 +121,7 @@ impl Log {
     fn write(&mut self, line: &Value) -> Result<()> {
         writeln!(self.file, "{line}").with_context(|| format!("can't write {}", self.path.display()))?;
         if self.view.json {
-            println!("{line}");
+            print_line(line);
         }
         Ok(())
     }
@@ -210,19 +210,24 @@ impl Log {
                 "metrics": self.path,
                 "plots": end.plots,
             });
-            println!("{summary}");
+            print_line(summary);
             return Ok(());
         }
         let size = std::fs::metadata(&model).map_or(0, |m| m.len());
-        println!();
-        println!("trained  {} steps, {:.1} s in this run", end.steps, end.seconds);
+        print_line("");
+        print_line(format_args!("trained  {} steps, {:.1} s in this run", end.steps, end.seconds));
         if !self.last_shown.is_empty() {
-            println!("result   {}", self.last_shown);
+            print_line(format_args!("result   {}", self.last_shown));
         }
-        println!("model    {} ({}, SHA-256 {})", model.display(), bytes(size), end.model_sha256);
-        println!("figures  {}", self.path.display());
+        print_line(format_args!(
+            "model    {} ({}, SHA-256 {})",
+            model.display(),
+            bytes(size),
+            end.model_sha256
+        ));
+        print_line(format_args!("figures  {}", self.path.display()));
         for plot in end.plots {
-            println!("plot     {}", plot.display());
+            print_line(format_args!("plot     {}", plot.display()));
         }
         Ok(())
     }

@@ -164,7 +164,10 @@ impl Watched {
         let mut answers = self.fleet.answers();
         let own = answers.remove(&0);
         self.fleet.deliver(answers);
-        own.map_or_else(|| self.refuse(ErrorCode::CohortUnknown), |own| self.tell(own))
+        match own {
+            Some(own) => self.tell(own),
+            None => self.refuse(ErrorCode::CohortUnknown),
+        }
     }
 
     fn tick(&mut self) -> Result<(), TestCaseError> {

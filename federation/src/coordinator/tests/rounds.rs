@@ -239,7 +239,7 @@ fn with_two_refused() -> Bench {
 
 #[test]
 fn should_give_up_early_when_too_few_can_come() {
-    let mut bench = with_two_refused();
+    let bench = with_two_refused();
     assert_eq!(bench.phase(), PhaseName::Gathering);
 }
 
