@@ -9,6 +9,7 @@ mod check;
 mod error;
 pub mod external;
 pub mod fuzz;
+mod globs;
 mod layout;
 pub mod lora;
 mod model;
@@ -24,6 +25,7 @@ mod untie;
 mod wire;
 
 pub use error::{AttributeError, LayoutError, ReadError};
+pub use globs::Globs;
 pub use layout::{Param, ParamKind, ParamLayout, TrainableRules};
 pub use model::{Dim, MAX_MODEL_BYTES, Model, NEWEST_IR, NEWEST_OPSET, OLDEST_IR, OLDEST_OPSET, ValueInfo};
 pub use scan::{MAX_DEPTH, decoded_budget_bytes};

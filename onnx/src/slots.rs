@@ -7,8 +7,8 @@ use crate::proto::{GraphProto, NodeProto};
 
 /// What each value that is used in a slot is to training, by name. Values that are not in it train only when a rule says so.
 ///
-/// A value reached through operators that only rename or rearrange (Identity, Transpose, Reshape, Squeeze, Unsqueeze, Flatten)
-/// counts as the value itself, and one that is put together of parts (Slice, Split, Concat, Expand) of nothing but initializers counts as
+/// A value reached through operators that only rename or rearrange (Identity, Transpose, Reshape, Squeeze, Unsqueeze, Flatten), or that
+/// quantize and dequantize, counts as the value itself, and one that is put together of parts (Slice, Split, Concat, Expand) of nothing but initializers counts as
 /// all of them, as exporters reorder the gates of LSTM and GRU where they do not fold constants. One that is used as a running statistic anywhere is a buffer; else one weight slot makes a weight.
 ///
 /// Besides the operators' slots: an Add's operand directly after a product is its bias, and where a normalization is made of its parts
@@ -218,7 +218,9 @@ fn long_axes(dims: &[i64]) -> usize {
 
 /// Whether output 0 has the values of input 0, each once.
 fn rearranges(op: &str) -> bool {
-    matches!(op, "Identity" | "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten")
+    // A weight that is quantized and dequantized again, as quantization-aware training has it, is still the weight.
+    let quantizes = matches!(op, "QuantizeLinear" | "DequantizeLinear");
+    quantizes || matches!(op, "Identity" | "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten")
 }
 
 #[cfg(test)]

@@ -69,6 +69,18 @@ fn a_running_statistic_stays_a_buffer_when_it_is_used_as_a_weight_too() {
 }
 
 #[test]
+fn should_find_weights_that_are_quantized_and_dequantized() {
+    let found = kinds_of(vec![
+        node("QuantizeLinear", &["x", "xs", "xz"], &["xq"]),
+        node("DequantizeLinear", &["xq", "xs", "xz"], &["xd"]),
+        node("QuantizeLinear", &["w", "ws"], &["wq"]),
+        node("DequantizeLinear", &["wq", "ws"], &["wd"]),
+        node("Conv", &["xd", "wd", "b"], &["c"]),
+    ]);
+    assert_eq!(found, [("b".to_owned(), Weight), ("w".to_owned(), Weight)]);
+}
+
+#[test]
 fn operators_of_other_domains_have_no_slots() {
     let foreign = NodeProto {
         domain: "com.example".into(),
