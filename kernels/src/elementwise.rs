@@ -24,6 +24,18 @@ pub enum Function {
     Clip(f32, f32),
     /// `c / x`
     DivInto(f32),
+    /// `(saturate(round(x / scale) + zero) - zero) scale`, halves to the even neighbour; the gradient passes what is not saturated as it is
+    /// (the straight-through estimator; Jacob et al. 2018, section 3). What is no number becomes the least.
+    FakeQuantize {
+        /// Above 0.
+        scale: f32,
+        /// A whole number between the other two.
+        zero: f32,
+        /// What is saturated to: whole numbers of magnitudes below 2^20.
+        least: f32,
+        /// See `least`.
+        most: f32,
+    },
     /// `gamma (x or alpha (e^x - 1))` (Clevert et al. 2016; with a factor for the whole Klambauer et al. 2017).
     Elu {
         /// Factor below 0.
@@ -103,6 +115,9 @@ macro_rules! with_map {
             }
             Function::Erf => with_map!(@ maps::Erf, $map, $then),
             Function::Exp => with_map!(@ maps::Exp, $map, $then),
+            Function::FakeQuantize { scale, zero, least, most } => {
+                with_map!(@ maps::FakeQuantize { scale, zero, least, most }, $map, $then)
+            }
             Function::Gelu => with_map!(@ maps::Gelu, $map, $then),
             Function::GeluTanh => with_map!(@ maps::GeluTanh, $map, $then),
             Function::HardSigmoid(alpha, beta) => with_map!(@ maps::HardSigmoid(alpha, beta), $map, $then),

@@ -9,7 +9,7 @@ use aimass_onnx::{Model, ParamLayout};
 
 use crate::remote::{Adapter, RemoteError, RemoteSettings, RemoteTrainer, Timeouts, WorkerCommand};
 use crate::training::Stepper;
-use crate::{Batch, StepReport, TrainConfig, TrainError, Trainer};
+use crate::{Batch, Mask, StepReport, TrainConfig, TrainError, Trainer};
 
 /// File name of the worker, which is looked for beside the executable that runs.
 const WORKER: &str = "aimass-gpu-worker";
@@ -240,6 +240,12 @@ impl Stepper for AnyTrainer {
         match self {
             Self::Cpu(trainer) => Stepper::restore_all(trainer.as_mut(), steps, weights, buffers, moments),
             Self::Remote(trainer) => trainer.restore_all(steps, weights, buffers, moments),
+        }
+    }
+    fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError> {
+        match self {
+            Self::Cpu(trainer) => Trainer::set_mask(trainer, mask),
+            Self::Remote(trainer) => trainer.set_mask(mask),
         }
     }
 }

@@ -76,14 +76,14 @@ impl Graph {
             };
             let name = &self.inputs[i].name;
             let values = match (array.into_values(), self.inputs[i].element) {
-                (Values::Floats(values), Element::Int) => Values::Ints(whole(&values).ok_or_else(|| {
+                (Values::Floats(values), Element::Int | Element::Quantized(_)) => Values::Ints(whole(&values).ok_or_else(|| {
                     wrong(format!(
                         "the model's input `{name}` takes integers, the data has fractions; use whole numbers"
                     ))
                 })?),
                 (Values::Ints(values), Element::Float) => Values::Floats(values.into_iter().map(|v| v as f32).collect()),
                 (Values::Bools(values), Element::Float) => Values::Floats(values.into_iter().map(|v| f32::from(u8::from(v))).collect()),
-                (Values::Bools(values), Element::Int) => Values::Ints(values.into_iter().map(i64::from).collect()),
+                (Values::Bools(values), Element::Int | Element::Quantized(_)) => Values::Ints(values.into_iter().map(i64::from).collect()),
                 (values, _) => values,
             };
             let array = Array::new(shape, values);

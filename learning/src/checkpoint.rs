@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! offset  bytes  what
-//!      0      8  "AIMCKPT" and the version, 1
+//!      0      8  "AIMCKPT" and the version: 1, or 2 where weights are pruned
 //!      8     96  SHA-256 each of how it is trained, the model that it began from, the data
 //!    104      8  steps done
 //!    112      4  whole passes done
@@ -18,6 +18,7 @@
 //!    184    4 W  f: weights, in the layout's order
 //!           4 B  f: running statistics
 //!       4 M * W  f: moments
+//!     W / 8 up  version 2 alone: a bit a weight, from the lowest of each byte on, 1 for what is kept; zeros to the end of the last byte
 //!             4  CRC-32 of all of it
 //! ```
 
@@ -25,7 +26,12 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-const MAGIC: &[u8; 8] = b"AIMCKPT\x01";
+use crate::Mask;
+
+const MAGIC: &[u8; 7] = b"AIMCKPT";
+/// Without a mask, so that what an older version of this program wrote and what it can read are the same.
+const PLAIN: u8 = 1;
+const MASKED: u8 = 2;
 const HEADER_BYTES: usize = 184;
 const MAX_MOMENTS: u32 = 2;
 
@@ -79,6 +85,8 @@ pub struct Checkpoint {
     pub buffers: Vec<f32>,
     /// The optimizer's moments, each `[layout.n_weights()]`.
     pub moments: Vec<Vec<f32>>,
+    /// What is pruned.
+    pub mask: Option<Mask>,
 }
 
 /// A checkpoint that can't be written or used.
@@ -178,7 +186,8 @@ impl Checkpoint {
             return Err(damaged("its sizes"));
         }
         let floats = n_weights.saturating_mul(1 + n_moments as usize).saturating_add(n_buffers);
-        let expected = floats.saturating_mul(4).saturating_add(4);
+        let mask_bytes = if fields.masked { n_weights.div_ceil(8) } else { 0 };
+        let expected = floats.saturating_mul(4).saturating_add(mask_bytes).saturating_add(4);
         let mut body = Vec::new();
         (&file)
             .take((expected as u64).saturating_add(1))
@@ -194,6 +203,10 @@ impl Checkpoint {
         if crc != hasher.finalize().to_le_bytes() {
             return Err(damaged("its checksum"));
         }
+        let (values, bits) = values.split_at(values.len() - mask_bytes);
+        let mask = fields
+            .masked
+            .then(|| Mask::from_bytes(bits, n_weights).ok_or_else(|| damaged("its mask")));
         let mut floats = values.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
         let mut take = |n: usize| floats.by_ref().take(n).collect::<Vec<f32>>();
         Ok(Self {
@@ -204,6 +217,7 @@ impl Checkpoint {
             weights: take(n_weights),
             buffers: take(n_buffers),
             moments: (0..n_moments).map(|_| take(n_weights)).collect(),
+            mask: mask.transpose()?,
         })
     }
 
@@ -215,6 +229,7 @@ impl Checkpoint {
             out.write_all(bytes)
         };
         put(MAGIC)?;
+        put(&[if self.mask.is_some() { MASKED } else { PLAIN }])?;
         let Identity { recipe, model, data } = &self.identity;
         [recipe, model, data].into_iter().try_for_each(|digest| put(digest))?;
         put(&self.step.to_le_bytes())?;
@@ -236,12 +251,16 @@ impl Checkpoint {
                 put(&block[..values.len() * 4])?;
             }
         }
+        if let Some(mask) = &self.mask {
+            put(&mask.to_bytes())?;
+        }
         out.write_all(&crc.finalize().to_le_bytes())
     }
 }
 
 /// The header.
 struct Fields {
+    masked: bool,
     identity: Identity,
     step: u64,
     position: Position,
@@ -260,7 +279,13 @@ impl Fields {
             Some(*head)
         }
         let rest = &mut rest;
+        let masked = match take(rest)? {
+            [PLAIN] => false,
+            [MASKED] => true,
+            _ => return None,
+        };
         Some(Self {
+            masked,
             identity: Identity {
                 recipe: take(rest)?,
                 model: take(rest)?,

@@ -29,7 +29,7 @@ use rand_core::SeedableRng;
 use crate::array::Array;
 use crate::executor::{StepDone, check_memory};
 use crate::program::{self, Feed, Graph, GraphSource, Mode, Program, Role};
-use crate::{OptimizerConfig, TrainError};
+use crate::{Mask, OptimizerConfig, TrainError};
 use memory::Memory;
 use ops::By;
 use plan::Plan;
@@ -174,7 +174,8 @@ impl Compiled {
                 program::From::Host(slot) => feed.host(*slot),
                 program::From::Device(slot) => self.memory.read(plan, &self.graph, *slot, &self.sources),
             };
-            array.and_then(|array| array.reshaped(output.shape.clone())).ok_or_else(missing)
+            let array = array.and_then(|array| array.reshaped(output.shape.clone())).ok_or_else(missing)?;
+            Ok(output.element.array_of(array))
         });
         each.collect()
     }
@@ -251,6 +252,11 @@ impl Compiled {
     /// What is added to every gradient from now on: a flat vector of all weights.
     pub(crate) fn set_correction(&mut self, flat: Option<&[f32]>) {
         self.update.set_correction(&self.graph, flat);
+    }
+
+    /// What is kept 0 from now on: weights and moments are made so now.
+    pub(crate) fn set_mask(&mut self, mask: Option<&Mask>) {
+        self.update.set_mask(&self.graph, mask, &mut self.sources);
     }
 
     /// The optimizer's moments as flat vectors of `n_weights` each; zero where there was no step yet.

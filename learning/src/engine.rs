@@ -68,6 +68,22 @@ impl Engine {
                 ),
             });
         }
-        self.executor.forward(ordered)
+        self.run_all(ordered)
+    }
+
+    /// The inputs of a batch in the shapes and types that the model takes, in the order of [`Self::inputs`]. `flat` as in [`Batch::flat`](crate::Batch::flat).
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for arrays that do not fit.
+    pub fn conform(&self, inputs: Vec<Array>, flat: bool) -> Result<Vec<Array>, TrainError> {
+        if flat { self.executor.graph().conform(inputs) } else { Ok(inputs) }
+    }
+
+    /// As [`Self::run`], for inputs in the order of [`Self::inputs`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_all(&mut self, inputs: Vec<Array>) -> Result<Vec<Array>, TrainError> {
+        self.executor.forward(inputs)
     }
 }

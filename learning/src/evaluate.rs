@@ -1,5 +1,6 @@
 //! What a model computes: evaluation, prediction, and whether it fits its data.
 
+mod outputs;
 mod scorer;
 
 use std::num::NonZeroUsize;
@@ -13,6 +14,7 @@ use crate::program::{Graph, Mode};
 use crate::trainer::{nothing_trains, outputs_of};
 use crate::{Batch, Dataset, Evaluation, Head, Loss, TrainError};
 
+pub use outputs::{Watch, outputs};
 pub use scorer::Scorer;
 
 /// Rows that are computed at once.

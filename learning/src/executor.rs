@@ -18,11 +18,11 @@ use burn_backend::{Backend, Shape};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use crate::TrainError;
 use crate::array::Array;
 use crate::ops::{DeviceTensor, Kernel, Operands, dims};
 use crate::optimizer::Optimizer;
 use crate::program::{self, Feed, Graph, Mode, Program, Role};
+use crate::{Mask, TrainError};
 
 /// The CPU backend.
 pub type Cpu = burn_flex::Flex;
@@ -147,7 +147,7 @@ impl<B: Backend> Executor<B> {
         }
         let mut noise = ChaCha20Rng::from_seed([0; 32]);
         run(program, &mut slots, &mut noise, Kernel::run::<B>);
-        collect(program, &feed, |slot| slots[slot].take(), DeviceTensor::download)
+        collect(program, &feed, |slot| slots[slot].clone(), DeviceTensor::download)
     }
 
     /// One step. `gradient` gets the outputs and returns the gradient of the loss by each (`None` for those that the loss does not read,
@@ -261,6 +261,15 @@ impl<B: Backend> Executor<B> {
         self.set(flat, program::GraphSource::buffer);
     }
 
+    /// What `optimizer` keeps 0 from now on; weights and moments are made so now.
+    pub(crate) fn set_mask(&mut self, mask: Option<&Mask>, optimizer: &mut Optimizer<B>) -> Result<(), TrainError> {
+        optimizer.set_mask(&self.graph.sources, mask, &self.device)?;
+        for (i, source) in self.sources.iter_mut().enumerate() {
+            *source = source.take().map(|source| optimizer.pruned(i, source));
+        }
+        Ok(())
+    }
+
     fn set(&mut self, flat: &[f32], place: impl Fn(&program::GraphSource) -> Option<std::ops::Range<usize>>) {
         for (source, tensor) in self.graph.sources.iter().zip(&mut self.sources) {
             if let Some(values) = place(source).and_then(|range| flat.get(range)) {
@@ -333,12 +342,12 @@ fn collect<B: Backend>(
                 // One value under two names is there once.
                 let earlier = program.outputs[..i]
                     .iter()
-                    .position(|o| matches!(o.from, program::From::Device(s) if s == *slot));
+                    .position(|o| o.element == output.element && matches!(o.from, program::From::Device(s) if s == *slot));
                 match earlier {
                     Some(earlier) => outputs[earlier].clone(),
                     None => {
                         let array = download(tensor(*slot).ok_or_else(missing)?)?;
-                        array.reshaped(output.shape.clone()).ok_or_else(missing)?
+                        output.element.array_of(array.reshaped(output.shape.clone()).ok_or_else(missing)?)
                     }
                 }
             }

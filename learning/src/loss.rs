@@ -3,12 +3,17 @@
 //! All arithmetic is f64, but for the exponentials of a cross-entropy whose gradient is wanted. Each loss is a mean as PyTorch's `reduction="mean"` takes it; with weights of the samples it is the weighted
 //! mean over the rows.
 
+mod answers;
 mod contrastive;
 mod cross_entropy;
+mod distillation;
 mod elementwise;
 
 use crate::TrainError;
 use crate::array::{Array, Values};
+pub(crate) use answers::Answers;
+pub use distillation::Distillation;
+pub(crate) use distillation::log_softmax;
 
 /// Losses.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +33,9 @@ pub enum Loss {
     Contrastive(Contrastive),
     /// The same by distance and a margin.
     Pairwise(Pairwise),
+    /// What a teacher answers, besides the loss of the task. Batches hold the teacher's answers behind the targets of all heads, an array for each
+    /// head with this loss: see [`Taught`](crate::Taught). A batch without any is measured by the loss of the task alone.
+    Distillation(Distillation),
 }
 
 /// Options of [`Loss::CrossEntropy`].
@@ -128,6 +136,8 @@ pub(crate) struct View<'a> {
     pub(crate) shape: &'a [usize],
     /// Its targets.
     pub(crate) targets: &'a Array,
+    /// What a teacher answers, for those that read it.
+    pub(crate) teacher: Option<&'a Array>,
     /// How much each row counts; 1 where absent.
     pub(crate) weights: Option<&'a [f32]>,
 }
@@ -170,6 +180,7 @@ impl Loss {
             Self::Huber(_) => "huber",
             Self::Contrastive(_) => "contrastive",
             Self::Pairwise(_) => "pairwise",
+            Self::Distillation(_) => "distillation",
         }
     }
 
@@ -189,13 +200,38 @@ impl Loss {
             Self::Huber(options) => positive("delta", options.delta),
             Self::Contrastive(options) => positive("temperature", options.temperature),
             Self::Pairwise(options) => positive("margin", options.margin),
+            Self::Distillation(options) => options.check(),
             Self::Mse | Self::Mae => Ok(()),
+        }
+    }
+
+    /// The loss of the task: itself, but for one that a teacher has a part in.
+    pub fn hard(&self) -> &Self {
+        match self {
+            Self::Distillation(options) => &options.hard,
+            own => own,
+        }
+    }
+
+    /// Whether a teacher has a part in it.
+    pub fn is_taught(&self) -> bool {
+        matches!(self, Self::Distillation(_))
+    }
+
+    /// Whether targets are read; where only a teacher's answers are, they may be anything.
+    pub(crate) fn reads_targets(&self) -> bool {
+        match self {
+            Self::Distillation(options) => options.reads_targets(),
+            _ => true,
         }
     }
 
     /// Whether an output of this shape suits, for a batch of `rows`. Returns the classes, or for other losses the values of a row.
     pub(crate) fn outputs(&self, shape: &[usize], rows: usize) -> Result<usize, TrainError> {
         let refuse = |reason: String| Err(TrainError::Graph { reason });
+        if let Self::Distillation(options) = self {
+            return options.hard.outputs(shape, rows);
+        }
         if shape.first() != Some(&rows) {
             return refuse(format!(
                 "the model's output has the shape {shape:?} for a batch of {rows}: the batch was mixed into other dimensions; \
@@ -222,6 +258,13 @@ impl Loss {
 
     /// Whether targets of this shape go with an output of that shape, which [`Self::outputs`] passed.
     pub(crate) fn check_shapes(&self, output: &[usize], targets: &[usize]) -> Result<(), TrainError> {
+        if let Self::Distillation(options) = self {
+            return if self.reads_targets() {
+                options.hard.check_shapes(output, targets)
+            } else {
+                Ok(())
+            };
+        }
         let long = |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|&d| d != 1).collect() };
         let wanted = match self {
             Self::CrossEntropy(options) if options.class_axis == ClassAxis::Second => {
@@ -251,6 +294,13 @@ impl Loss {
 
     /// Refuses targets that this loss can't take, by row. `outputs` is what [`Self::outputs`] gave.
     pub(crate) fn check_targets(&self, targets: &Array, outputs: usize) -> Result<(), TrainError> {
+        if let Self::Distillation(options) = self {
+            return if self.reads_targets() {
+                options.hard.check_targets(targets, outputs)
+            } else {
+                Ok(())
+            };
+        }
         let per_row = targets.row_len().max(1);
         let fits = |t: f64| match self {
             Self::CrossEntropy(options) => options.takes(t, outputs),
@@ -278,6 +328,7 @@ impl Loss {
     pub(crate) fn check_data(&self, targets: &Array) -> Result<(), TrainError> {
         let refuse = |reason: &str| Err(TrainError::Data { reason: reason.to_owned() });
         match self {
+            Self::Distillation(options) if self.reads_targets() => options.hard.check_data(targets),
             Self::CrossEntropy(options) if numbers(targets).iter().all(|&t| options.class(t).is_none()) => {
                 refuse("every target is the one that `ignore_index` leaves out, so there is nothing to learn; name another, or other data")
             }
@@ -310,6 +361,7 @@ impl Loss {
         }
         self.check_shapes(view.shape, view.targets.shape())?;
         match self {
+            Self::Distillation(options) => options.of_batch(view, scale, gradient),
             Self::CrossEntropy(options) => options.of_batch(view, scale, gradient),
             Self::BinaryCrossEntropy(options) => options.of_batch(view, scale, gradient),
             Self::Mse => elementwise::of_batch("mse", view, scale, gradient, elementwise::squared),

@@ -8,7 +8,7 @@ use crate::compiled::Compiled;
 use crate::executor::{Executor, StepDone};
 use crate::optimizer::Optimizer;
 use crate::program::Graph;
-use crate::{OptimizerConfig, TrainError};
+use crate::{Mask, OptimizerConfig, TrainError};
 
 /// See the module.
 pub(crate) enum Machine<B: Backend> {
@@ -78,6 +78,20 @@ impl<B: Backend> Machine<B> {
             Self::Interpreted(both) => {
                 let (executor, optimizer) = &mut **both;
                 optimizer.set_correction(&executor.graph().sources, flat, executor.device());
+            }
+        }
+    }
+
+    /// What is kept 0 from now on; weights and moments are made so now.
+    pub(crate) fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError> {
+        match self {
+            Self::Compiled(compiled) => {
+                compiled.set_mask(mask);
+                Ok(())
+            }
+            Self::Interpreted(both) => {
+                let (executor, optimizer) = &mut **both;
+                executor.set_mask(mask, optimizer)
             }
         }
     }

@@ -103,6 +103,7 @@ impl Metric {
             Loss::BinaryCrossEntropy(_) => matches!(self, Self::Accuracy | Self::F1(_) | Self::Auc | Self::Confusion),
             Loss::Mse | Loss::Mae | Loss::Huber(_) => matches!(self, Self::Mae | Self::Rmse),
             Loss::Contrastive(_) | Loss::Pairwise(_) => false,
+            Loss::Distillation(options) => self.suits(&options.hard),
         }
     }
 }

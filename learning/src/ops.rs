@@ -13,6 +13,7 @@ pub(crate) mod elementwise;
 mod fill;
 pub(crate) mod gather;
 mod gelu;
+mod integer;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod lp_norm;
@@ -21,6 +22,7 @@ mod order;
 pub(crate) mod picks;
 pub(crate) mod places;
 pub(crate) mod pool;
+pub(crate) mod quantize;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 mod resize;
@@ -41,7 +43,7 @@ use rand_chacha::ChaCha20Rng;
 
 pub(crate) use device::{DeviceTensor, Operands, dims};
 
-use crate::program::{NodeView, Planned, Problem, host, refuse};
+use crate::program::{NodeView, Planned, Problem, folding, host, refuse};
 
 /// One kernel call with everything resolved but the tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +87,11 @@ pub(crate) enum Kernel {
     Scatter(scatter::Scatter),
     Resize(resize::Resize),
     Einsum(Box<einsum::Einsum>),
+    Quantize(quantize::Quantize),
+    Dequantize,
+    DynamicQuantize,
+    IntegerProduct(Box<integer::IntegerProduct>),
+    IntegerConv(Box<integer::IntegerConv>),
     /// Integers or booleans as floats.
     ToFloat,
     /// Floats or integers as booleans.
@@ -119,13 +126,16 @@ const TABLE: &[(&str, Planner)] = &[
     ("Concat", shape::concat),
     ("ConstantOfShape", fill::constant_of_shape),
     ("Conv", conv::conv),
+    ("ConvInteger", integer::conv_integer),
     ("ConvTranspose", conv_transpose::conv_transpose),
     ("Cos", unary::unary),
     ("Cosh", unary::unary),
     ("CumSum", order::cumulative_sum),
     ("DepthToSpace", space::shuffle),
+    ("DequantizeLinear", quantize::dequantize),
     ("Div", elementwise::binary),
     ("Dropout", dropout::dropout),
+    ("DynamicQuantizeLinear", quantize::dynamic_quantize),
     ("Einsum", einsum::einsum),
     ("Elu", activation::activation),
     ("Equal", compare::compare),
@@ -165,6 +175,7 @@ const TABLE: &[(&str, Planner)] = &[
     ("LRN", lp_norm::lrn),
     ("LSTM", recurrent::recurrent),
     ("MatMul", linear::matmul),
+    ("MatMulInteger", integer::matmul_integer),
     ("Max", elementwise::variadic),
     ("MaxPool", pool::pool),
     ("Mean", elementwise::variadic),
@@ -179,6 +190,9 @@ const TABLE: &[(&str, Planner)] = &[
     ("Pad", slice::pad),
     ("Pow", elementwise::pow),
     ("PRelu", activation::prelu),
+    ("QLinearConv", integer::qlinear_conv),
+    ("QLinearMatMul", integer::qlinear_matmul),
+    ("QuantizeLinear", quantize::quantize),
     ("Range", fill::range),
     ("Reciprocal", unary::unary),
     ("ReduceL1", reduce::reduce),
@@ -237,6 +251,7 @@ pub(crate) fn supported() -> Vec<&'static str> {
         .map(|(name, _)| *name)
         .chain(host::names())
         .chain(["Constant"])
+        .chain(folding::OF_MICROSOFT.iter().copied())
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -276,6 +291,7 @@ impl Kernel {
     ) -> Vec<DeviceTensor<Autodiff<B>>> {
         match self {
             Self::Recurrent(op) => op.run_tracked::<B>(&mut operands).into_iter().map(DeviceTensor::Float).collect(),
+            Self::Quantize(op) => vec![DeviceTensor::Float(op.run_tracked::<B>(&mut operands))],
             Self::Activation(activation::Activation::Gelu) => vec![DeviceTensor::Float(gelu::run_tracked::<B>(operands.next()))],
             _ => self.run::<Autodiff<B>>(operands, noise),
         }
@@ -331,6 +347,11 @@ impl Kernel {
             Self::Scatter(op) => one(op.run::<B>(o.next(), o.next_int(), o.next())),
             Self::Resize(op) => one(op.run::<B>(o)),
             Self::Einsum(op) => one(op.run::<B>(o.rest())),
+            Self::Quantize(op) => one(op.run::<B>(o.next(), o.next(), o.next())),
+            Self::Dequantize => one(quantize::run_dequantize::<B>(o)),
+            Self::DynamicQuantize => quantize::run_dynamic::<B>(o.next()),
+            Self::IntegerProduct(op) => vec![op.run::<B>(o)],
+            Self::IntegerConv(op) => vec![op.run::<B>(o)],
             Self::ToFloat => one(o.next_as_float()),
             Self::IsNonZero => vec![DeviceTensor::Bool(device::is_non_zero::<B>(o.any()))],
             Self::ToInt => vec![DeviceTensor::Int(device::to_int::<B>(o.any()))],

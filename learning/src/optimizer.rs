@@ -6,15 +6,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use burn_backend::tensor::{Device, FloatTensor};
+use burn_backend::tensor::{BoolTensor, Device, FloatTensor};
 use burn_backend::{Backend, TensorData, TensorMetadata};
 
 pub use schedule::Schedule;
 
-use crate::TrainError;
-use crate::array::Values;
+use crate::array::{Array, Values};
 use crate::ops::{DeviceTensor, dims};
 use crate::program::GraphSource;
+use crate::{Mask, TrainError};
 
 /// How gradients move weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -157,6 +157,8 @@ pub(crate) struct Optimizer<B: Backend> {
     /// By source: what the proximal term pulls to, and what is added to the gradient.
     anchor: BTreeMap<usize, FloatTensor<B>>,
     correction: BTreeMap<usize, FloatTensor<B>>,
+    /// By source, where something of it is: what is pruned.
+    pruned: BTreeMap<usize, BoolTensor<B>>,
     steps: u64,
 }
 
@@ -167,6 +169,7 @@ impl<B: Backend> Optimizer<B> {
             moments: BTreeMap::new(),
             anchor: BTreeMap::new(),
             correction: BTreeMap::new(),
+            pruned: BTreeMap::new(),
             steps: 0,
         }
     }
@@ -188,6 +191,38 @@ impl<B: Backend> Optimizer<B> {
         self.correction = flat.map(|flat| tensors::<B>(sources, flat, device)).unwrap_or_default();
     }
 
+    /// What is kept 0 from now on; moments are made so now.
+    pub(crate) fn set_mask(&mut self, sources: &[GraphSource], mask: Option<&Mask>, device: &Device<B>) -> Result<(), TrainError> {
+        self.pruned.clear();
+        for (i, source) in sources.iter().enumerate() {
+            let kept = source.weight().zip(mask).and_then(|(range, mask)| mask.kept().get(range));
+            let Some(kept) = kept.filter(|kept| kept.contains(&false)) else {
+                continue;
+            };
+            let pruned = Array::new(source.shape.clone(), Values::Bools(kept.iter().map(|kept| !kept).collect()));
+            let pruned = pruned.ok_or_else(|| TrainError::Data {
+                reason: "the mask is of another model".to_owned(),
+            })?;
+            if let DeviceTensor::Bool(pruned) = DeviceTensor::<B>::upload(pruned, device)? {
+                self.pruned.insert(i, pruned);
+            }
+        }
+        let mut moments = std::mem::take(&mut self.moments);
+        for (i, moments) in &mut moments {
+            *moments = std::mem::take(moments).into_iter().map(|moment| self.pruned(*i, moment)).collect();
+        }
+        self.moments = moments;
+        Ok(())
+    }
+
+    /// Values of a source, 0 where it is pruned.
+    pub(crate) fn pruned(&self, source: usize, values: FloatTensor<B>) -> FloatTensor<B> {
+        match self.pruned.get(&source) {
+            Some(pruned) => B::float_mask_fill(values, pruned.clone(), 0.0f32.into()),
+            None => values,
+        }
+    }
+
     /// Moves the weights by their gradients; one that has none stays as it is, whatever else would move it. Returns the L2 norm of the gradient before clipping, where clipping is on; a norm that is not
     /// finite is refused, and nothing moves.
     pub(crate) fn step(
@@ -200,6 +235,10 @@ impl<B: Backend> Optimizer<B> {
                 let way = B::float_sub(weight.clone(), anchor.clone());
                 *gradient = B::float_add(gradient.clone(), B::float_mul_scalar(way, self.config.proximal.into()));
             }
+        }
+        // What is pruned has no part in the norm, nor in moments.
+        if !self.pruned.is_empty() {
+            gradients = gradients.into_iter().map(|(i, gradient)| (i, self.pruned(i, gradient))).collect();
         }
         let mut norm = None;
         if let Some(clip) = self.config.clip_norm {
@@ -226,7 +265,15 @@ impl<B: Backend> Optimizer<B> {
                 gradient = B::float_add(gradient, correction.clone());
             }
             if let Some(weight) = sources[i].take() {
-                sources[i] = Some(self.moved(i, weight, gradient, lr));
+                // Decay, a proximal term and a correction move weights too.
+                let moved = self.moved(i, weight, gradient, lr);
+                sources[i] = Some(self.pruned(i, moved));
+                if self.pruned.contains_key(&i)
+                    && let Some(moments) = self.moments.remove(&i)
+                {
+                    let moments = moments.into_iter().map(|moment| self.pruned(i, moment)).collect();
+                    self.moments.insert(i, moments);
+                }
             }
         }
         Ok(norm)

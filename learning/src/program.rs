@@ -9,12 +9,14 @@
 //! checked, and uploaded where a kernel reads them. Booleans and indices that come from floats (comparisons, ArgMax) stay on the device.
 
 mod feed;
+pub(crate) mod folding;
 mod graph;
 pub(crate) mod host;
 mod indexing;
 mod node;
 mod plan;
 mod planned;
+mod quantized;
 mod shapes;
 mod value;
 
@@ -23,6 +25,7 @@ pub(crate) use graph::{Graph, Role, Source as GraphSource, obstacles};
 pub(crate) use indexing::Indexing;
 pub(crate) use node::{Attributes, NodeView, Problem, axis, missing, refuse};
 pub(crate) use planned::{Mode, Output, Planned, Source, broadcast};
+pub(crate) use quantized::Integers;
 pub(crate) use value::{Element, Host, Tensor, Value};
 
 use crate::array::Array;
@@ -84,6 +87,7 @@ pub(crate) struct HostStep {
 #[derive(Debug, Clone)]
 pub(crate) struct ProgramOutput {
     pub(crate) shape: Vec<usize>,
+    pub(crate) element: Element,
     pub(crate) from: From,
 }
 
@@ -113,7 +117,7 @@ pub(crate) struct Program {
     pub(crate) buffers: Vec<(usize, Slot)>,
     /// Shape of every slot.
     pub(crate) shapes: Vec<Vec<usize>>,
-    /// Whether each slot holds floats.
+    /// Whether each slot holds floats, or integers that lie as such.
     pub(crate) floats: Vec<bool>,
 }
 

@@ -9,10 +9,10 @@ use rand_core::SeedableRng;
 
 use crate::array::Array;
 use crate::executor::{Cpu, check_memory};
-use crate::loss::View;
+use crate::loss::{Answers, View};
 use crate::machine::Machine;
 use crate::program::Graph;
-use crate::{Batch, BatchNorm, Head, OptimizerConfig, TrainConfig, TrainError};
+use crate::{Batch, BatchNorm, Head, Mask, OptimizerConfig, TrainConfig, TrainError};
 
 /// Stream of the generator that dropout draws from at step n (counted from 0) is `DROPOUT + n`; the order of examples is stream 0.
 const DROPOUT: u64 = 1;
@@ -28,6 +28,7 @@ pub struct Trainer<B: Backend = Cpu> {
     seed: [u8; 32],
     base: Vec<f32>,
     buffers: Vec<f32>,
+    mask: Option<Mask>,
     steps: u64,
 }
 
@@ -111,6 +112,7 @@ impl<B: Backend> Trainer<B> {
             seed: config.seed,
             base,
             buffers,
+            mask: None,
             steps: 0,
         })
     }
@@ -216,7 +218,10 @@ impl<B: Backend> Trainer<B> {
     pub(crate) fn restore_weights(&mut self, weights: &[f32]) -> Result<(), TrainError> {
         check_len(weights, self.base.len(), "weights")?;
         self.base.copy_from_slice(weights);
-        self.machine.set_weights(weights);
+        if let Some(mask) = &self.mask {
+            mask.apply(&mut self.base);
+        }
+        self.machine.set_weights(&self.base);
         Ok(())
     }
 
@@ -234,6 +239,21 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
+    /// Keeps weights 0 from now on that are pruned: they are made 0 now, with the optimizer's moments, and stay exactly 0 after every step. Without a
+    /// mask they are free again.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for the mask of another model; [`TrainError::Device`].
+    pub fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError> {
+        if let Some(mask) = mask {
+            mask.check(self.base.len())?;
+            mask.apply(&mut self.base);
+        }
+        self.machine.set_mask(mask)?;
+        self.mask = mask.cloned();
+        Ok(())
+    }
+
     /// Goes on from other running statistics, `[layout.n_buffers()]`.
     ///
     /// # Errors
@@ -246,11 +266,12 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Begins another training of the same model with the same settings but for the seed: from these weights and running statistics, with no steps done.
-    /// Plans and buffers stay, and what follows is to the bit what a new trainer would do.
+    /// Plans and buffers stay, a mask does not, and what follows is to the bit what a new trainer would do.
     ///
     /// # Errors
     /// [`TrainError::Data`] for other lengths.
     pub fn begin_again(&mut self, weights: &[f32], buffers: &[f32], seed: [u8; 32]) -> Result<(), TrainError> {
+        self.set_mask(None)?;
         self.set_weights(weights)?;
         self.set_buffers(buffers)?;
         self.seed = seed;
@@ -271,6 +292,7 @@ impl<B: Backend> Trainer<B> {
     /// [`TrainError::Data`] for the state of another optimizer or model.
     pub fn restore(&mut self, steps: u64, state: &[Vec<f32>]) -> Result<(), TrainError> {
         self.machine.restore(steps, state)?;
+        self.machine.set_mask(self.mask.as_ref())?;
         self.steps = steps;
         Ok(())
     }
@@ -294,14 +316,16 @@ fn losses(
     weights: Option<&[f32]>,
     rows: usize,
 ) -> Result<(f64, Vec<Option<Vec<f32>>>), TrainError> {
-    if targets.len() != heads.len() {
-        return Err(TrainError::Data {
-            reason: format!("{} arrays of targets for {} heads; feed one a head", targets.len(), heads.len()),
-        });
-    }
+    let each = || heads.iter().map(|head| &head.loss);
+    let answers = Answers::new(each(), targets)?;
     let mut total = 0.0;
     let mut gradients = Vec::with_capacity(heads.len());
-    for ((head, output), targets) in heads.iter().zip(outputs).zip(targets) {
+    for ((head, output), (targets, teacher)) in heads.iter().zip(outputs).zip(answers.by_head(each())) {
+        if head.loss.is_taught() && teacher.is_none() {
+            return Err(TrainError::Data {
+                reason: "a batch holds no answers of the teacher; train on data that a teacher has answered".to_owned(),
+            });
+        }
         let values = output.as_floats().ok_or_else(|| TrainError::Graph {
             reason: "a loss needs an output of floats; choose another output".to_owned(),
         })?;
@@ -313,6 +337,7 @@ fn losses(
             output: values,
             shape: output.shape(),
             targets,
+            teacher,
             weights,
         };
         total += scale * head.loss.of_batch(view, scale, Some(&mut gradient))?.mean();

@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, Identity, Position, Recent};
 use crate::data::{Source, shuffle};
 use crate::program::{Graph, Mode};
 use crate::trainer::{nothing_trains, outputs_of};
-use crate::{Batch, Evaluation, Evaluator, Head, LocalUpdate, Metric, StepReport, TrainConfig, TrainError, Trainer};
+use crate::{Batch, Evaluation, Evaluator, Head, LocalUpdate, Mask, Metric, StepReport, TrainConfig, TrainError, Trainer};
 
 /// Rows that are evaluated at once.
 const EVALUATED_AT_ONCE: usize = 256;
@@ -47,6 +47,11 @@ pub trait Stepper {
     /// # Errors
     /// [`TrainError::Data`] for those of another model or optimizer.
     fn restore_all(&mut self, steps: u64, weights: &[f32], buffers: &[f32], moments: &[Vec<f32>]) -> Result<(), TrainError>;
+    /// See [`Trainer::set_mask`].
+    ///
+    /// # Errors
+    /// As there.
+    fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError>;
 }
 
 impl<B: Backend> Stepper for Trainer<B> {
@@ -70,6 +75,9 @@ impl<B: Backend> Stepper for Trainer<B> {
         self.set_buffers(buffers)?;
         self.restore(steps, moments)
     }
+    fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError> {
+        Trainer::set_mask(self, mask)
+    }
 }
 
 impl<T: Stepper> Stepper for &mut T {
@@ -90,6 +98,9 @@ impl<T: Stepper> Stepper for &mut T {
     }
     fn restore_all(&mut self, steps: u64, weights: &[f32], buffers: &[f32], moments: &[Vec<f32>]) -> Result<(), TrainError> {
         T::restore_all(self, steps, weights, buffers, moments)
+    }
+    fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError> {
+        T::set_mask(self, mask)
     }
 }
 
@@ -145,6 +156,7 @@ pub struct Training<'a, T = Trainer> {
     last: Vec<usize>,
     /// As the current pass began.
     good: GoodWeights,
+    mask: Option<Mask>,
 }
 
 impl<T> std::fmt::Debug for Training<'_, T> {
@@ -230,7 +242,30 @@ impl<'a, T: Stepper> Training<'a, T> {
             recent: Recent::default(),
             last: Vec::new(),
             good,
+            mask: None,
         })
+    }
+
+    /// Prunes: weights that `mask` does not keep are 0 from now on, exactly, whatever the optimizer does. Part of a checkpoint. Without a mask they
+    /// are free again.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for the mask of another model; [`TrainError::Device`].
+    pub fn set_mask(&mut self, mask: Option<Mask>) -> Result<(), TrainError> {
+        if let Some(mask) = &mask {
+            mask.check(self.layout.n_weights())?;
+        }
+        self.stepper.set_mask(mask.as_ref())?;
+        if let Some(mask) = &mask {
+            mask.apply(&mut self.good.weights);
+        }
+        self.mask = mask;
+        Ok(())
+    }
+
+    /// What is pruned.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.mask.as_ref()
     }
 
     /// What makes the steps.
@@ -401,6 +436,7 @@ impl<'a, T: Stepper> Training<'a, T> {
             weights,
             buffers,
             moments: self.stepper.optimizer_state()?,
+            mask: self.mask.clone(),
         })
     }
 
@@ -436,6 +472,12 @@ impl<'a, T: Stepper> Training<'a, T> {
         if rng.get_word_pos() != rng_words {
             return Err(other());
         }
+        if let Some(mask) = &checkpoint.mask {
+            mask.check(self.layout.n_weights())?;
+        }
+        // In this order: a mask that is set would prune what comes.
+        self.stepper.set_mask(checkpoint.mask.as_ref())?;
+        self.mask.clone_from(&checkpoint.mask);
         self.stepper
             .restore_all(checkpoint.step, &checkpoint.weights, &checkpoint.buffers, &checkpoint.moments)?;
         (self.rng, self.order, self.at, self.epoch, self.loss_sum) = (rng, order, at, epoch, loss_sum);
@@ -468,13 +510,22 @@ pub fn check_data(model: &Model, layout: &ParamLayout, data: &dyn Source, heads:
     for n in ROWS {
         let rows: Vec<usize> = (0..n).map(|i| i % data.len()).collect();
         let batch = data.batch(&rows)?;
-        if batch.targets.len() != heads.len() {
-            return Err(TrainError::Data {
-                reason: format!(
-                    "the data has {} targets a row, the job {} heads; name one target a head",
+        let taught = heads.iter().filter(|head| head.loss.is_taught()).count();
+        if batch.targets.len() != heads.len() + taught {
+            let with = |fix: &str| {
+                format!(
+                    "the data has {} targets a row, the job {} heads; {fix}",
                     batch.targets.len(),
                     heads.len()
-                ),
+                )
+            };
+            return Err(TrainError::Data {
+                reason: match taught {
+                    0 => with("name one target a head"),
+                    _ => with(&format!(
+                        "{taught} of them learn from a teacher, which has to answer this data first"
+                    )),
+                },
             });
         }
         let inputs = if batch.flat { graph.conform(batch.inputs)? } else { batch.inputs };

@@ -6,7 +6,7 @@ Every file `ops*.json` holds a list of cases, one a line, all read by `src/ops/t
       "name": "where_broadcast",          unique over all files
       "model": "0809...",                 the ONNX file in hex
       "frozen": ["c"],                    globs of initializers that must not train (constants of the graph)
-      "inputs":  [{"name": "h", "dtype": "float", "shape": [3, 4], "data": [...]}],    dtype: float (float32), int (int64 or int32), bool
+      "inputs":  [{"name": "h", "dtype": "float", "shape": [3, 4], "data": [...]}],    dtype: float (float32), int (of any size), bool
       "outputs": [{"dtype": "float", "shape": [3, 4], "data": [...]}],                 in the order of the model's outputs
       "tolerance": 2e-6                   largest difference allowed, as a share of the largest output
       "gradient": true                    false: piecewise constant or too steep for finite differences, only the forward values are compared
@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-KINDS = {"f": "float", "i": "int", "b": "bool"}
+KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 
 
 def number(value):

@@ -78,16 +78,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`].
     pub fn of(model: &Model, file: &JobFile) -> Result<Self, RecipeError> {
-        let rules = match &file.train.lora {
-            _ if file.analyze.is_some() => return Err(RecipeError::Untrained),
-            None => TrainableRules::new(&file.model.trainable)?,
-            Some(_) if !lora::is_adapted(model) => return Err(RecipeError::NoAdapters),
-            Some(_) => {
-                let own = lora::TRAINABLE.iter().map(|&glob| glob.to_owned());
-                let globs: Vec<String> = own.chain(file.model.trainable.iter().cloned()).collect();
-                TrainableRules::new(&globs)?
-            }
-        };
+        let rules = rules(model, file)?;
         let heads = heads(&file.train);
         Ok(Self {
             layout: model.layout(&rules)?,
@@ -100,6 +91,23 @@ impl Recipe {
             heads,
         })
     }
+}
+
+/// Which of the model's initializers train, as the job says it.
+///
+/// # Errors
+/// [`RecipeError`].
+pub fn rules(model: &Model, file: &JobFile) -> Result<TrainableRules, RecipeError> {
+    Ok(match &file.train.lora {
+        _ if !file.trains() => return Err(RecipeError::Untrained),
+        None => TrainableRules::new(&file.model.trainable)?,
+        Some(_) if !lora::is_adapted(model) => return Err(RecipeError::NoAdapters),
+        Some(_) => {
+            let own = lora::TRAINABLE.iter().map(|&glob| glob.to_owned());
+            let globs: Vec<String> = own.chain(file.model.trainable.iter().cloned()).collect();
+            TrainableRules::new(&globs)?
+        }
+    })
 }
 
 fn target(head: &HeadSection, file: &JobFile) -> String {

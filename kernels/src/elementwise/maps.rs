@@ -97,6 +97,41 @@ impl Map for DivInto {
 }
 
 #[derive(Clone, Copy)]
+pub(super) struct FakeQuantize {
+    pub(super) scale: f32,
+    pub(super) zero: f32,
+    pub(super) least: f32,
+    pub(super) most: f32,
+}
+
+impl FakeQuantize {
+    /// Before and after saturation.
+    #[inline(always)]
+    unsafe fn both<V: Vector>(self, x: V) -> (V, V) {
+        // Registers round magnitudes below 2^22; whatever is further out is saturated.
+        const FURTHEST: f32 = 2_097_152.0;
+        let scaled = x.div(splat(self.scale)).max(splat(-FURTHEST)).min(splat(FURTHEST));
+        let wide = scaled.round().add(splat(self.zero));
+        (wide, wide.max(splat(self.least)).min(splat(self.most)))
+    }
+}
+
+impl Map for FakeQuantize {
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, x: V) -> V {
+        self.both(x).1.sub(splat(self.zero)).mul(splat(self.scale))
+    }
+
+    #[inline(always)]
+    unsafe fn gradient<V: Vector>(self, x: V, dy: V) -> V {
+        let (wide, narrow) = self.both(x);
+        dy.keep(wide.eq(narrow))
+    }
+}
+
+#[derive(Clone, Copy)]
 pub(super) struct HardSigmoid(pub(super) f32, pub(super) f32);
 
 impl Map for HardSigmoid {

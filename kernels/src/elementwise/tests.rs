@@ -77,6 +77,10 @@ fn oracle(function: Function, x: f64) -> f64 {
         Function::Erf => erf(x),
         Function::Exp => x.exp(),
         Function::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
+        Function::FakeQuantize { scale, zero, least, most } => {
+            let quantized = (x / wide(scale)).round_ties_even() + wide(zero);
+            (quantized.clamp(wide(least), wide(most)) - wide(zero)) * wide(scale)
+        }
         Function::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh()),
         Function::HardSigmoid(alpha, beta) => (wide(alpha) * x + wide(beta)).clamp(0.0, 1.0),
         Function::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
@@ -312,6 +316,54 @@ fn two_tensors_broadcast_and_gradients_are_summed() {
                     assert_close(&target, &expected, 2e-6 * count.sqrt(), &format!("{what}: by {of:?} {adds}"));
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn fake_quantization_rounds_to_even_saturates_and_passes_gradients_inside() {
+    let function = Function::FakeQuantize {
+        scale: 0.5,
+        zero: 3.0,
+        least: 0.0,
+        most: 15.0,
+    };
+    // In steps of a half: -3 to 12 are representable. Halves of a step go to the even neighbour.
+    let x = [
+        0.0,
+        0.25,
+        0.75,
+        -0.25,
+        -0.3,
+        -1.5,
+        -1.75,
+        -1.76,
+        6.0,
+        6.24,
+        6.25,
+        6.26,
+        1e9,
+        -1e9,
+        f32::INFINITY,
+        f32::NAN,
+        f32::MAX,
+    ];
+    let expected = [
+        0.0, 0.0, 1.0, 0.0, -0.5, -1.5, -1.5, -1.5, 6.0, 6.0, 6.0, 6.0, 6.0, -1.5, 6.0, -1.5, 6.0,
+    ];
+    let passes = [1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0];
+    for isa in Isa::available() {
+        for repeats in [1, 5] {
+            let x = x.repeat(repeats);
+            let (mut y, mut dx) = (vec![9.0; x.len()], vec![9.0; x.len()]);
+            let dy: Vec<f32> = (0..x.len()).map(|i| i as f32 - 7.5).collect();
+            function.forward(isa, &x, &mut y);
+            function.backward(isa, &x, &dy, &mut dx);
+            assert_eq!(y, expected.repeat(repeats), "{isa:?}");
+            // No zero is negative, so that the integer 0 is one value.
+            assert!(y.iter().all(|v| *v != 0.0 || v.is_sign_positive()), "{isa:?}");
+            let gradients: Vec<f32> = dy.iter().zip(passes.repeat(repeats)).map(|(dy, p)| dy * p as f32).collect();
+            assert_eq!(dx, gradients, "{isa:?}");
         }
     }
 }

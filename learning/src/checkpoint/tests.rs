@@ -18,6 +18,14 @@ fn some() -> Checkpoint {
         weights: vec![1.0, -2.0, 3.0],
         buffers: vec![f32::NAN, -0.0],
         moments: vec![vec![0.5; 3], vec![0.25; 3]],
+        mask: None,
+    }
+}
+
+fn masked() -> Checkpoint {
+    Checkpoint {
+        mask: Some(Mask::of_weights(&[1.0, 0.0, 3.0])),
+        ..some()
     }
 }
 
@@ -58,10 +66,25 @@ fn the_bytes_are_the_documented_ones() {
 }
 
 #[test]
+fn a_mask_comes_behind_everything_else_and_makes_it_version_2() {
+    let (plain, masked) = (bytes_of(&some()), bytes_of(&masked()));
+    assert_eq!(&masked[..8], b"AIMCKPT\x02");
+    let end = plain.len() - 4;
+    assert_eq!(masked[8..end], plain[8..end]);
+    assert_eq!(masked[end], 0b101);
+    assert_eq!(masked.len(), plain.len() + 1);
+}
+
+#[test]
 fn any_changed_byte_and_any_other_length_is_refused() {
+    for one in [some(), masked()] {
+        refused_when_changed(&one);
+    }
+}
+
+fn refused_when_changed(one: &Checkpoint) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("checkpoint.bin");
-    let one = some();
     one.write(&path).expect("writes");
     assert_eq!(
         std::fs::read_dir(dir.path()).expect("a folder").count(),
@@ -70,8 +93,9 @@ fn any_changed_byte_and_any_other_length_is_refused() {
     );
     let read = || Checkpoint::read(&path, &one.identity, 3, 2);
     let back = read().expect("reads");
-    assert_eq!(bytes_of(&back), bytes_of(&one));
-    let bytes = bytes_of(&one);
+    assert_eq!(bytes_of(&back), bytes_of(one));
+    assert_eq!(back.mask, one.mask);
+    let bytes = bytes_of(one);
     for i in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[i] ^= 0x10;

@@ -3,6 +3,7 @@
 mod layers;
 mod maps;
 mod moves;
+mod quantize;
 
 use aimass_kernels::Isa;
 use aimass_kernels::dense::Dense;
@@ -151,6 +152,7 @@ impl<'a> Fuser<'a> {
             Kernel::Pool(pool) => self.pool(i, pool),
             Kernel::BatchNorm(norm) => self.normalisation(i, *norm),
             Kernel::Recurrent(layer) => self.recurrent(i, layer),
+            Kernel::Quantize(_) => self.fake_quantize(i),
             _ => self.movement(i).map(|proto| (i, proto)).or_else(|| self.map(i)),
         }
     }

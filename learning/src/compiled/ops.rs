@@ -8,6 +8,7 @@ pub(super) mod maps;
 pub(super) mod movement;
 pub(super) mod pool;
 pub(super) mod product;
+pub(super) mod quantize;
 pub(super) mod recurrent;
 pub(super) mod rows;
 

@@ -8,7 +8,7 @@ use super::ops::{By, in_parts};
 use super::plan::Plan;
 use super::sources::Sources;
 use crate::program::{Graph, GraphSource};
-use crate::{OptimizerConfig, Rule, TrainError};
+use crate::{Mask, OptimizerConfig, Rule, TrainError};
 
 /// An optimizer at work: its settings, its moments, its steps.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Update {
     /// What the proximal term pulls to, and what is added to the gradient, where there are.
     anchor: Option<Sources>,
     correction: Option<Sources>,
+    /// 0 for what is pruned, where something is.
+    mask: Option<Sources>,
 }
 
 /// Where the gradients of a backward pass go.
@@ -56,6 +58,7 @@ impl Update {
             moments: Vec::new(),
             anchor: None,
             correction: None,
+            mask: None,
         }
     }
 
@@ -69,9 +72,28 @@ impl Update {
         self.correction = flat.map(|flat| Sources::of_weights(graph, flat));
     }
 
+    /// What is kept 0 from now on; values and moments are made so now.
+    pub(super) fn set_mask(&mut self, graph: &Graph, mask: Option<&Mask>, sources: &mut Sources) {
+        let Some(mask) = mask else {
+            self.mask = None;
+            return;
+        };
+        let n: usize = mask.len();
+        let mut vectors = vec![vec![0.0; n]; 1 + self.moments.len()];
+        for (vector, of) in vectors.iter_mut().zip([&*sources].into_iter().chain(&self.moments)) {
+            of.read(graph, vector, GraphSource::weight);
+            mask.apply(vector);
+        }
+        for (vector, of) in vectors.iter().zip([sources].into_iter().chain(&mut self.moments)) {
+            of.set(graph, vector, GraphSource::weight);
+        }
+        self.mask = Some(Sources::of_weights(graph, &mask.to_floats()));
+    }
+
     /// Vectors as long as the weights that it keeps.
     pub(super) fn vectors(&self) -> usize {
-        self.config.moments() + usize::from(self.config.proximal > 0.0) + usize::from(self.correction.is_some())
+        let besides = [self.config.proximal > 0.0, self.correction.is_some(), self.mask.is_some()];
+        self.config.moments() + besides.into_iter().filter(|there| *there).count()
     }
 
     /// Whether weights move by a multiple of their gradient alone, as soon as it is known.
@@ -125,7 +147,7 @@ impl Update {
     ) -> Result<Option<f64>, TrainError> {
         let some = |fused: bool| (0..plan.trained.len()).filter(move |&i| plan.trained[i] && reached[i] && plan.fused[i] == fused);
         let waiting: Vec<usize> = some(false).collect();
-        for vector in self.anchor.iter_mut().chain(&mut self.correction) {
+        for vector in self.anchor.iter_mut().chain(&mut self.correction).chain(&mut self.mask) {
             vector.lay_out(graph, &plan.layouts);
         }
         if let (Some(_), Some(anchor)) = (self.config.clip_norm, &self.anchor) {
@@ -136,6 +158,10 @@ impl Update {
                     add_proximal(isa, self.config.proximal, &weights[range.clone()], &anchor[range], gradient);
                 });
             }
+        }
+        // What is pruned has no part in the norm, nor in moments.
+        for &i in &waiting {
+            prune(team, self.mask.as_ref(), i, &mut self.gradients[i]);
         }
         let mut scale = 1.0;
         let mut norm = None;
@@ -205,6 +231,13 @@ impl Update {
             team.each(parts, |(weights, gradient, mut moments, terms)| {
                 step.apply(isa, weights, gradient, &mut moments, terms);
             });
+            for moment in &mut self.moments {
+                prune(team, self.mask.as_ref(), i, &mut moment.values[i]);
+            }
+        }
+        // Whatever else moves weights: decay, a proximal term, a correction, and gradients that move them where they are made.
+        for i in some(true).chain(some(false)) {
+            prune(team, self.mask.as_ref(), i, &mut sources.values[i]);
         }
         Ok(norm)
     }
@@ -246,6 +279,18 @@ impl Update {
         }
         Ok(())
     }
+}
+
+/// Makes 0 what is pruned, of the values of a source.
+fn prune(team: &Team, mask: Option<&Sources>, source: usize, values: &mut [f32]) {
+    let Some(mask) = mask.map(|mask| &mask.values[source][..]) else {
+        return;
+    };
+    in_parts(team, values, Buffer::LINE, |at, values| {
+        for (value, kept) in values.iter_mut().zip(&mask[at..]) {
+            *value = if *kept == 0.0 { 0.0 } else { *value };
+        }
+    });
 }
 
 /// Values whose squares are summed at once: sums of such are added in order, whoever makes them.

@@ -2,9 +2,9 @@
 
 use super::no_rows;
 use crate::array::Array;
-use crate::loss::View;
+use crate::loss::{Answers, View};
 use crate::metrics::{Metric, Scores};
-use crate::{Evaluation, Head, TrainError};
+use crate::{Evaluation, Head, Loss, TrainError};
 
 /// Compares outputs with targets batch by batch: the loss of each head, and metrics. Sums are kept in f64. Losses over pairs
 /// ([`Loss::Contrastive`]) compare the rows of a batch, so theirs depends on the batches.
@@ -47,7 +47,7 @@ impl Scorer {
             });
         }
         let measured = |head: &Head| Measured {
-            scores: Scores::new(&head.loss, metrics),
+            scores: Scores::new(head.loss.hard(), metrics),
             head: head.clone(),
             sum: 0.0,
             weight: 0.0,
@@ -58,19 +58,17 @@ impl Scorer {
         })
     }
 
+    fn losses(&self) -> impl Iterator<Item = &Loss> {
+        self.heads.iter().map(|measured| &measured.head.loss)
+    }
+
     /// Refuses targets and weights that do not go with the heads, before anything is computed.
     ///
     /// # Errors
     /// [`TrainError::Data`].
     pub fn check(&self, targets: &[Array], weights: Option<&[f32]>, rows: usize) -> Result<(), TrainError> {
         let wrong = |reason: String| Err(TrainError::Data { reason });
-        if targets.len() != self.heads.len() {
-            return wrong(format!(
-                "{} arrays of targets for {} heads; feed one a head",
-                targets.len(),
-                self.heads.len()
-            ));
-        }
+        Answers::new(self.losses(), targets)?;
         if weights.is_some_and(|w| w.len() != rows) {
             return wrong(format!("the weights of the samples are not {rows}, one a row; correct the data"));
         }
@@ -83,7 +81,8 @@ impl Scorer {
     /// [`TrainError::Data`] for targets that the loss can't take; [`TrainError::Graph`] for outputs that it can't.
     pub fn add(&mut self, outputs: &[Array], targets: &[Array], weights: Option<&[f32]>, rows: usize) -> Result<(), TrainError> {
         self.check(targets, weights, rows)?;
-        for ((measured, output), targets) in self.heads.iter_mut().zip(outputs).zip(targets) {
+        let each: Vec<_> = Answers::new(self.losses(), targets)?.by_head(self.losses()).collect();
+        for ((measured, output), (targets, teacher)) in self.heads.iter_mut().zip(outputs).zip(each) {
             let loss = &measured.head.loss;
             let view = View {
                 output: output.as_floats().ok_or_else(|| TrainError::Graph {
@@ -91,6 +90,7 @@ impl Scorer {
                 })?,
                 shape: output.shape(),
                 targets,
+                teacher,
                 weights,
             };
             let n = loss.outputs(view.shape, rows)?;
@@ -98,7 +98,10 @@ impl Scorer {
             let batch = loss.of_batch(view, 1.0, None)?;
             measured.sum += batch.sum;
             measured.weight += batch.weight;
-            measured.scores.add(view)?;
+            // What nobody reads may be anything.
+            if loss.reads_targets() || teacher.is_none() {
+                measured.scores.add(view)?;
+            }
         }
         self.examples += rows as u64;
         Ok(())

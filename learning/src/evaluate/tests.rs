@@ -288,3 +288,51 @@ fn what_can_not_be_measured_is_refused() {
             .contains("nothing can be evaluated")
     );
 }
+
+#[test]
+fn should_hand_out_what_nodes_pass_to_each_other_batch_by_batch() {
+    let model = mlp(&[4, 6, 3], 2);
+    let data = clouds(23, 4, 3, 1);
+    let nodes = &model.graph().node;
+    let hidden = nodes[0].output[0].clone();
+    let (input, output) = (model.inputs()[0].name.clone(), model.outputs()[0].name.clone());
+    let weight = model.initializers().next().expect("a weight").proto.name.clone();
+    let watch = Watch {
+        batch: 5,
+        rows: 18,
+        ..Watch::new(vec![hidden, output, input, weight.clone()])
+    };
+    let mut seen: Vec<Vec<f32>> = vec![Vec::new(); 3];
+    let mut batches = Vec::new();
+    let rows = outputs(&model, &data, &watch, &mut |values| {
+        assert_eq!(values.len(), 4);
+        batches.push(values[0].shape()[0]);
+        let stored = model.initializer(&weight).expect("there").to_f32();
+        assert_eq!(values[3].as_floats(), stored.as_deref());
+        seen.iter_mut()
+            .zip(values)
+            .for_each(|(all, some)| all.extend_from_slice(some.as_floats().expect("floats")));
+        std::ops::ControlFlow::Continue(())
+    });
+    assert_eq!((rows.expect("runs"), &batches[..]), (18, &[5, 5, 5, 3][..]));
+    assert_eq!(seen[2], data.features()[..18 * 4]);
+    let (expected, _) = predict(&model, &data.features()[..18 * 4], 4).expect("predicts");
+    assert_eq!(testing::apart(&expected, &seen[1], 1e-6), None);
+    assert_eq!(seen[0].len(), 18 * 6);
+
+    let mut calls = 0;
+    let stopped = outputs(&model, &data, &watch, &mut |_| {
+        calls += 1;
+        std::ops::ControlFlow::Break(())
+    });
+    assert_eq!((stopped.expect("runs"), calls), (5, 1));
+    let refused = |watch: &Watch| {
+        outputs(&model, &data, watch, &mut |_| std::ops::ControlFlow::Continue(()))
+            .expect_err("refused")
+            .to_string()
+    };
+    assert!(refused(&Watch::new(vec!["gone".to_owned()])).contains("no value `gone`"));
+    assert!(refused(&Watch::new(Vec::new())).contains("nothing to watch"));
+    assert!(refused(&Watch { batch: 0, ..watch.clone() }).contains("nothing to watch"));
+    assert!(refused(&Watch { rows: 0, ..watch }).contains("no rows"));
+}

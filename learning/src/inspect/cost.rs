@@ -116,12 +116,12 @@ impl Shapes<'_> {
         };
         let length = |shape: &[usize]| shape.last().copied().unwrap_or(1) as u64;
         Some(match &step.kernel {
-            Kernel::MatMul(_) => even(product(&[2, elements(out), length(shape(0))])),
+            Kernel::MatMul(_) | Kernel::IntegerProduct(_) => even(product(&[2, elements(out), length(shape(0))])),
             Kernel::Gemm(_) => {
                 let rows = out.first().copied().unwrap_or(1).max(1) as u64;
                 even(product(&[2, elements(out), elements(shape(0)) / rows]))
             }
-            Kernel::Conv(_) => even(product(&[2, elements(out), elements(shape(1).get(1..).unwrap_or_default())])),
+            Kernel::Conv(_) | Kernel::IntegerConv(_) => even(product(&[2, elements(out), elements(shape(1).get(1..).unwrap_or_default())])),
             Kernel::ConvTranspose(_) => even(product(&[2, elements(shape(0)), elements(shape(1).get(1..).unwrap_or_default())])),
             Kernel::Einsum(einsum) => even(einsum.flops()?),
             Kernel::Recurrent(_) => {
@@ -180,7 +180,14 @@ fn is_view(kernel: &Kernel) -> bool {
 pub(crate) fn differentiable(kernel: &Kernel) -> bool {
     !matches!(
         kernel,
-        Kernel::Compare(_) | Kernel::Test(_) | Kernel::Arg(_) | Kernel::IsNonZero | Kernel::ToInt
+        Kernel::Compare(_)
+            | Kernel::Test(_)
+            | Kernel::Arg(_)
+            | Kernel::IsNonZero
+            | Kernel::ToInt
+            | Kernel::DynamicQuantize
+            | Kernel::IntegerProduct(_)
+            | Kernel::IntegerConv(_)
     )
 }
 

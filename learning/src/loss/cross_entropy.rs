@@ -23,6 +23,11 @@ impl Positions {
         (0..self.classes).map(move |class| output[start + class * self.stride])
     }
 
+    /// Where the logit of a class of position `at` is.
+    pub(crate) fn place(self, at: usize, class: usize) -> usize {
+        self.start(at) + class * self.stride
+    }
+
     fn start(self, at: usize) -> usize {
         at / self.stride * self.classes * self.stride + at % self.stride
     }

@@ -55,6 +55,7 @@ fn mean(loss: &Loss, shape: &[usize], output: &[f32], targets: &Array, weights: 
         output,
         shape,
         targets,
+        teacher: None,
         weights,
     };
     let batch = loss.of_batch(view, scale, Some(&mut gradient)).expect("a loss");
@@ -94,6 +95,7 @@ fn evaluated(case: &Case) -> f64 {
         output: &case.output,
         shape: &case.shape,
         targets: &case.targets,
+        teacher: None,
         weights: case.weights.as_deref(),
     };
     case.loss.of_batch(view, 1.0, None).expect("a loss").mean()
@@ -254,6 +256,7 @@ fn refusal(loss: &Loss, shape: &[usize], targets: Array, weights: Option<&[f32]>
             output: &output,
             shape,
             targets: &targets,
+            teacher: None,
             weights,
         };
         loss.of_batch(view, 1.0, None).map(|_| ())

@@ -60,7 +60,8 @@ impl Scores {
                 self.add_values(view);
                 Ok(())
             }
-            Loss::Contrastive(_) | Loss::Pairwise(_) => Ok(()),
+            // Its scores are those of the loss of the task.
+            Loss::Contrastive(_) | Loss::Pairwise(_) | Loss::Distillation(_) => Ok(()),
         }
     }
 

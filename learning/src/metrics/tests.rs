@@ -56,6 +56,7 @@ fn metrics_agree_with_scikit_learn() {
                     output: &output,
                     shape: &shape,
                     targets: &Array::floats(target_shape, targets).expect("fits"),
+                    teacher: None,
                     weights: weights.as_ref().map(|w| &w[from..to]),
                 })
                 .expect("adds up");
@@ -88,6 +89,7 @@ fn scores(loss: &Loss, metrics: &[Metric], shape: &[usize], output: &[f32], targ
         output,
         shape,
         targets: &targets,
+        teacher: None,
         weights: None,
     };
     scores.add(view).expect("adds up");
@@ -132,6 +134,7 @@ fn what_would_take_too_much_memory_is_refused() {
         output: &vec![0.0; 1001],
         shape: &[1, 1001],
         targets: &targets,
+        teacher: None,
         weights: None,
     };
     let error = Scores::new(&Loss::cross_entropy(), &[Metric::Confusion])
@@ -147,6 +150,7 @@ fn what_would_take_too_much_memory_is_refused() {
         output: &vec![0.0; rows * 1024],
         shape: &[rows, 1024],
         targets: &targets,
+        teacher: None,
         weights: None,
     };
     let error = Scores::new(&Loss::cross_entropy(), &[Metric::Auc])

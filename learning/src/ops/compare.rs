@@ -65,7 +65,7 @@ pub(super) fn compare(node: &NodeView<'_>) -> Result<Planned, Problem> {
         || !logical && op != Op::Equal && a.element() == Element::Bool;
     if wrong {
         return Err(refuse(
-            format!("it compares {:?} with {:?}", a.element(), b.element()).to_lowercase(),
+            format!("it compares {} with {}", a.element(), b.element()),
             "cast both to one type in the model",
         ));
     }

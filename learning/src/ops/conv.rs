@@ -5,7 +5,7 @@ use burn_backend::ops::{ConvOptions, PadMode};
 use burn_backend::tensor::FloatTensor;
 
 use super::{Kernel, scratch, window};
-use crate::program::{NodeView, Planned, Problem, refuse};
+use crate::program::{NodeView, Planned, Problem, Tensor, refuse};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Conv {
@@ -15,7 +15,12 @@ pub(crate) struct Conv {
 
 pub(super) fn conv(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
-    let (x, w) = (node.tensor(0)?, node.tensor(1)?);
+    let (kernel, shape) = planned(node, node.tensor(0)?, node.tensor(1)?)?;
+    Planned::run(Kernel::Conv(kernel), &window::operands(node, shape[1])?, shape)
+}
+
+/// The convolution of `x` with the weights `w`, and the shape of what comes out.
+pub(super) fn planned(node: &NodeView<'_>, x: &Tensor, w: &Tensor) -> Result<(Conv, Vec<usize>), Problem> {
     window::spatial_rank(x, 3)?;
     let groups = window::groups(node)?;
     let (channels, features) = (x.shape[1], w.shape.first().copied().unwrap_or(0));
@@ -33,7 +38,7 @@ pub(super) fn conv(node: &NodeView<'_>) -> Result<Planned, Problem> {
     let padded = axes.iter().zip(&x.shape[2..]).map(|(a, &len)| len + a.pads.0 + a.pads.1);
     scratch::check(&x.shape[..2].iter().copied().chain(padded).collect::<Vec<_>>())?;
     let shape = [x.shape[0], features].into_iter().chain(axes.iter().map(|a| a.output)).collect();
-    Planned::run(Kernel::Conv(Conv { axes, groups }), &window::operands(node, features)?, shape)
+    Ok((Conv { axes, groups }, shape))
 }
 
 impl Conv {

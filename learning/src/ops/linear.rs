@@ -4,7 +4,7 @@ use burn_backend::tensor::FloatTensor;
 use burn_backend::{Backend, Shape, TensorMetadata};
 
 use super::{Kernel, dims};
-use crate::program::{NodeView, Planned, Problem, broadcast, refuse};
+use crate::program::{NodeView, Planned, Problem, Tensor, broadcast, refuse};
 
 /// `alpha A' B' + beta C`
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,6 +98,12 @@ pub(crate) struct MatMul {
 pub(super) fn matmul(node: &NodeView<'_>) -> Result<Planned, Problem> {
     node.knows(&[])?;
     let (a, b) = (node.tensor(0)?, node.tensor(1)?);
+    let (kernel, shape) = product(a, b)?;
+    Planned::run(Kernel::MatMul(kernel), &[a, b], shape)
+}
+
+/// The product of two tensors, and the shape of what comes out.
+pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<(MatMul, Vec<usize>), Problem> {
     let wrong = || {
         refuse(
             format!("the shapes {:?} and {:?} can't be multiplied", a.shape, b.shape),
@@ -132,7 +138,7 @@ pub(super) fn matmul(node: &NodeView<'_>) -> Result<Planned, Problem> {
         shared,
         shape: shape.clone(),
     };
-    Planned::run(Kernel::MatMul(kernel), &[a, b], shape)
+    Ok((kernel, shape))
 }
 
 fn reshaped<B: Backend>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
@@ -144,6 +150,21 @@ fn reshaped<B: Backend>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
 }
 
 impl MatMul {
+    /// Of what comes out.
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The same with the two axes of a matrix, whatever sides are vectors.
+    pub(super) fn raised(&self) -> Vec<usize> {
+        let ([a @ .., m, _], [b @ .., n]) = (&self.a[..], &self.b[..]) else {
+            return self.shape.clone();
+        };
+        let b = if self.shared { &[][..] } else { &b[..b.len() - 1] };
+        let batch = broadcast(a, b).unwrap_or_else(|| a.to_vec());
+        batch.into_iter().chain([*m, *n]).collect()
+    }
+
     pub(super) fn run<B: Backend>(&self, a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
         let (a, b) = (reshaped::<B>(a, &self.a), reshaped::<B>(b, &self.b));
         let y = if self.shared && self.a.len() > 2 {

@@ -36,6 +36,12 @@ pub(super) fn cast_like(node: &NodeView<'_>) -> Result<Planned, Problem> {
         Element::Float => FLOAT,
         Element::Int => INT64,
         Element::Bool => BOOL,
+        Element::Quantized(like) => {
+            return match node.required(0)? {
+                Value::Tensor(x) if x.element == Element::Quantized(like) => Planned::tensor(x),
+                _ => Err(refuse(format!("it casts to {like}"), "quantize by QuantizeLinear")),
+            };
+        }
     };
     cast_to(node.required(0)?, to)
 }
@@ -62,8 +68,13 @@ fn cast_to(value: &Value, to: i64) -> Result<Planned, Problem> {
     }
     match (x.element, to) {
         (Element::Float, FLOAT) | (Element::Int, INT32 | INT64) | (Element::Bool, BOOL) => Planned::tensor(x),
+        // They lie there as floats.
+        (Element::Quantized(_), FLOAT) => Planned::tensor(&Tensor {
+            element: Element::Float,
+            ..x.clone()
+        }),
         (_, FLOAT) => cast_to_float(x.into(), x.shape.clone()),
-        (Element::Float | Element::Int, BOOL) => into(Kernel::IsNonZero, Element::Bool),
+        (Element::Float | Element::Int | Element::Quantized(_), BOOL) => into(Kernel::IsNonZero, Element::Bool),
         (_, INT32 | INT64) => into(Kernel::ToInt, Element::Int),
         _ => Err(refuse(
             format!("it casts to the element type {to}"),

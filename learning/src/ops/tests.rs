@@ -5,6 +5,7 @@ mod compiled;
 mod hostile;
 mod listing;
 mod networks;
+mod quantized;
 mod refusals;
 
 use std::collections::BTreeSet;

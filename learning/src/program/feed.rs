@@ -41,13 +41,19 @@ impl Program {
         for (slot, ((array, input), shape)) in inputs.into_iter().zip(&graph.inputs).zip(&self.input_shapes).enumerate() {
             let wrong = |what: &str| GraphError::Data {
                 problem: format!("the array for the input `{}` is {what}", input.name),
-                fix: format!("feed {:?} values of the shape {shape:?}", input.element).to_lowercase(),
+                fix: format!("feed {} values of the shape {shape:?}", input.element),
             };
             if array.shape() != shape {
                 return Err(wrong(&format!("of the shape {:?}", array.shape())));
             }
             match input.element {
                 Element::Float if array.as_floats().is_some() => arrays.push((slot, array)),
+                Element::Quantized(integers) => {
+                    let array = integers
+                        .floats_of(&array)
+                        .ok_or_else(|| wrong(&format!("not made of {integers}")))?;
+                    arrays.push((slot, array));
+                }
                 Element::Float => return Err(wrong("not made of floats")),
                 element => hosts[slot] = Some(host_of(&array, element).ok_or_else(|| wrong("of another type"))?),
             }

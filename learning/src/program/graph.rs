@@ -7,7 +7,8 @@ use std::sync::Arc;
 use aimass_onnx::proto::NodeProto;
 use aimass_onnx::{Dim, ElementType, Model, ParamKind, ParamLayout, TensorRef};
 
-use super::{Element, GraphError, Host};
+use super::plan::elements;
+use super::{Element, GraphError, Host, Integers, folding};
 use crate::array::n_elements;
 use crate::ops;
 
@@ -26,6 +27,8 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
+    /// Floats, or what lies as floats.
+    pub(crate) element: Element,
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Arc<[f32]>,
     pub(crate) role: Role,
@@ -115,6 +118,25 @@ impl Graph {
                 ));
             }
         }
+        Self::read(model, layout, outputs)
+    }
+
+    /// Reads the part of the graph that makes `values`: any of its names.
+    pub(crate) fn with_values(model: &Model, values: &[String]) -> Result<Self, GraphError> {
+        let graph = model.graph();
+        for name in values {
+            let made = graph.node.iter().any(|node| node.output.contains(name));
+            if !made && model.initializer(name).is_none() && !model.inputs().iter().any(|input| input.name == *name) {
+                return Err(model_error(
+                    format!("the model has no value `{name}`"),
+                    "name an output of one of its nodes, an input or an initializer",
+                ));
+            }
+        }
+        Self::read(model, None, values)
+    }
+
+    fn read(model: &Model, layout: Option<&ParamLayout>, outputs: &[String]) -> Result<Self, GraphError> {
         let (nodes, needed) = live(&model.graph().node, outputs);
         if let Some(error) = nodes.iter().find_map(|node| is_runnable(node).err()) {
             return Err(with_others(error, &nodes));
@@ -152,12 +174,13 @@ impl Graph {
                 graph.add(name, &tensor, role).map_err(|problem| {
                     model_error(
                         format!("the initializer `{name}` {problem}"),
-                        "this version computes in float32 with int64, int32 or bool constants",
+                        "this version computes in float32 with int64, int32, bool or quantized constants",
                     )
                 })?;
             }
         }
         graph.add_nodes(nodes)?;
+        graph.fold()?;
         Ok(graph)
     }
 
@@ -195,6 +218,7 @@ impl Graph {
                 }
                 self.sources.push(Source {
                     name: name.to_owned(),
+                    element: Element::Float,
                     shape: tensor.shape.clone(),
                     values,
                     role,
@@ -208,7 +232,22 @@ impl Graph {
                 let values = tensor.to_bool().ok_or_else(wrong)?.into_iter().map(i64::from).collect();
                 self.hosts.insert(name.to_owned(), host(Element::Bool, values)?);
             }
-            other => return Err(format!("is made of {other}")),
+            other => {
+                let Some(integers) = Integers::of(other) else {
+                    return Err(format!("is made of {other}"));
+                };
+                // They take more room here than in the file.
+                if elements(&tensor.shape).is_none() {
+                    return Err("is past the limit of elements".to_owned());
+                }
+                self.sources.push(Source {
+                    name: name.to_owned(),
+                    element: Element::Quantized(integers),
+                    shape: tensor.shape.clone(),
+                    values: integers.values(tensor).ok_or_else(wrong)?.into(),
+                    role: Role::Constant,
+                });
+            }
         }
         Ok(())
     }
@@ -223,6 +262,7 @@ impl Graph {
         };
         let float = |values: Vec<f32>, shape: Vec<usize>| Source {
             name: name.clone(),
+            element: Element::Float,
             shape,
             values: values.into(),
             role: Role::Constant,
@@ -253,11 +293,18 @@ impl Graph {
 
 /// Whether a node's op runs here at all.
 pub(crate) fn is_runnable(node: &NodeProto) -> Result<(), GraphError> {
+    if node.domain == folding::MICROSOFT && folding::OF_MICROSOFT.contains(&node.op_type.as_str()) {
+        return Ok(());
+    }
     if !matches!(node.domain.as_str(), "" | "ai.onnx") {
         return Err(node_error(
             node,
             format!("the op of the domain {} is not supported", node.domain),
-            "use the ops of the standard domain",
+            format!(
+                "use the ops of the standard domain, or of {} {}",
+                folding::MICROSOFT,
+                folding::OF_MICROSOFT.join(", ")
+            ),
         ));
     }
     if matches!(node.op_type.as_str(), "If" | "Loop" | "Scan") {
@@ -335,7 +382,7 @@ pub(crate) fn element(element: ElementType) -> Option<Element> {
         ElementType::F32 => Some(Element::Float),
         ElementType::I64 | ElementType::I32 => Some(Element::Int),
         ElementType::Bool => Some(Element::Bool),
-        ElementType::Other(_) => None,
+        ElementType::Other(_) => Integers::of(element).map(Element::Quantized),
     }
 }
 

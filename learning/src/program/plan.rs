@@ -83,9 +83,9 @@ impl<'g> Planner<'g> {
         };
         for (i, (input, shape)) in graph.inputs.iter().zip(shapes).enumerate() {
             let value = match input.element {
-                Element::Float => Value::Tensor(Tensor {
+                element @ (Element::Float | Element::Quantized(_)) => Value::Tensor(Tensor {
                     slot: i,
-                    element: Element::Float,
+                    element,
                     shape: shape.clone(),
                     constant: None,
                 }),
@@ -106,7 +106,7 @@ impl<'g> Planner<'g> {
             }
             let tensor = Tensor {
                 slot,
-                element: Element::Float,
+                element: source.element,
                 shape: source.shape.clone(),
                 constant,
             };
@@ -117,7 +117,7 @@ impl<'g> Planner<'g> {
         }
         let sources = graph.sources.iter().map(|source| source.shape.clone());
         planner.program.shapes = shapes.iter().cloned().chain(sources).collect();
-        let inputs = graph.inputs.iter().map(|input| input.element == Element::Float);
+        let inputs = graph.inputs.iter().map(|input| input.element.lies_as_floats());
         planner.program.floats = inputs.chain(graph.sources.iter().map(|_| true)).collect();
         planner
     }
@@ -138,7 +138,7 @@ impl<'g> Planner<'g> {
         }
         let attributes = Attributes {
             proto: node,
-            opset: self.graph.opset,
+            opset: self.graph.opset_of(node),
         };
         let view = NodeView {
             attributes,
@@ -240,18 +240,24 @@ impl<'g> Planner<'g> {
     }
 
     fn constant(&mut self, node: &NodeProto, shape: Vec<usize>, values: Vec<f32>) -> Result<Value, GraphError> {
-        let slot = self.slot(node, &shape, Element::Float)?;
-        let constant: Arc<[f32]> = values.as_slice().into();
-        let array = Array::floats(shape.clone(), values);
-        let array = array.ok_or_else(|| node_error(node, "its constant does not fit its shape", "report this as a defect"))?;
-        self.program.constants.push(Constant { slot, array });
-        self.known.insert(slot, constant.clone());
+        let constant: Arc<[f32]> = values.into();
+        let slot = self.known_slot(node, &shape, &constant)?;
         Ok(Value::Tensor(Tensor {
             slot,
             element: Element::Float,
             shape,
             constant: Some(constant),
         }))
+    }
+
+    /// A slot of floats that are known now.
+    fn known_slot(&mut self, node: &NodeProto, shape: &[usize], values: &Arc<[f32]>) -> Result<Slot, GraphError> {
+        let slot = self.slot(node, shape, Element::Float)?;
+        let array = Array::floats(shape.to_vec(), values.to_vec());
+        let array = array.ok_or_else(|| node_error(node, "its constant does not fit its shape", "report this as a defect"))?;
+        self.program.constants.push(Constant { slot, array });
+        self.known.insert(slot, values.clone());
+        Ok(slot)
     }
 
     fn step(&mut self, node: &NodeProto, kernel: Kernel, inputs: &[Slot], outputs: Vec<Output>) -> Result<Vec<Value>, GraphError> {
@@ -283,6 +289,7 @@ impl<'g> Planner<'g> {
             .into_iter()
             .map(|source| match source {
                 Source::Slot(slot) => Ok(slot),
+                Source::Floats { shape, values } => self.known_slot(node, &shape, &values),
                 Source::Host(host) => self.upload(node, &host, None),
                 Source::Index(host, indexing) => self.upload(node, &host, Some(indexing)),
             })
@@ -365,7 +372,7 @@ impl<'g> Planner<'g> {
         self.total_elements = total;
         self.program.slots += 1;
         self.program.shapes.push(shape.to_vec());
-        self.program.floats.push(element == Element::Float);
+        self.program.floats.push(element.lies_as_floats());
         Ok(self.program.slots - 1)
     }
 
@@ -387,6 +394,7 @@ impl<'g> Planner<'g> {
             };
             self.program.outputs.push(ProgramOutput {
                 shape: value.shape().to_vec(),
+                element: value.element(),
                 from,
             });
         }

@@ -1,5 +1,7 @@
 //! What an op's planner says of a node: the kernel that runs, its inputs and outputs, or values that are known.
 
+use std::sync::Arc;
+
 use super::{Element, Host, Indexing, Problem, Slot, Tensor, Value};
 use crate::ops::Kernel;
 
@@ -20,6 +22,8 @@ pub(crate) enum Mode {
 pub(crate) enum Source {
     /// On the device already.
     Slot(Slot),
+    /// Floats that are known now.
+    Floats { shape: Vec<usize>, values: Arc<[f32]> },
     /// Uploaded before the device starts.
     Host(Host),
     /// The same for indices: each is checked, and turned into what the kernel reads.

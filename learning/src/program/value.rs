@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HostSlot, Problem, Slot, refuse};
+use super::{HostSlot, Integers, Problem, Slot, refuse};
 use crate::array::{Array, Values, n_elements};
 
 /// Most elements of one host tensor: integers and masks are small beside floats.
@@ -14,6 +14,15 @@ pub(crate) enum Element {
     Float,
     Int,
     Bool,
+    /// Integers of few bits, each exact as a float: that is how they lie on the device.
+    Quantized(Integers),
+}
+
+impl Element {
+    /// Whether the device holds it as floats.
+    pub(crate) fn lies_as_floats(self) -> bool {
+        matches!(self, Self::Float | Self::Quantized(_))
+    }
 }
 
 /// A tensor on the device, which exists while the program runs.

@@ -6,10 +6,10 @@ use aimass_onnx::{Model, ParamKind, ParamLayout};
 
 use super::codec::{In, Malformed, Out};
 use super::process::Lost;
-use crate::{Batch, StepReport, TrainConfig, TrainError};
+use crate::{Batch, Mask, StepReport, TrainConfig, TrainError};
 
 /// Version of the protocol. Parent and worker are of one build, and refuse each other otherwise.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Most characters of what a worker says that are shown.
 const MAX_WORDS: usize = 600;
 /// Begins both Hellos.
@@ -84,6 +84,8 @@ pub(crate) enum Request {
     Batch(Batch),
     GetState,
     Bye,
+    /// What is pruned from now on.
+    SetMask(Option<Mask>),
 }
 
 /// From the worker, one for each request but `Bye`.
@@ -93,7 +95,7 @@ pub(crate) enum Reply {
         version: u16,
     },
     Probe(Adapter),
-    /// To `Load` and `SetState`.
+    /// To `Load`, `SetState` and `SetMask`.
     Done,
     /// To `Batch`.
     Progress {
@@ -186,6 +188,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 const STATE: &str = "the state";
+const MASK: &str = "the mask";
 const BATCH: &str = "the batch";
 const ADAPTER: &str = "the adapter";
 const REFUSAL: &str = "a refusal";
@@ -216,6 +219,13 @@ impl Request {
             }
             Self::GetState => out.u8(7),
             Self::Bye => out.u8(8),
+            Self::SetMask(mask) => {
+                out.u8(11);
+                out.option(mask.as_ref(), |out, mask| {
+                    out.u64(mask.len() as u64);
+                    out.bytes(&mask.to_bytes());
+                });
+            }
         }
         out.0
     }
@@ -247,6 +257,12 @@ impl Request {
             }),
             7 => Self::GetState,
             8 => Self::Bye,
+            11 => Self::SetMask(bytes.option(MASK, |bytes| {
+                let len = bytes.u64(MASK)?;
+                let bits = bytes.bytes(MASK)?;
+                let mask = usize::try_from(len).ok().and_then(|len| Mask::from_bytes(bits, len));
+                mask.ok_or(Malformed::Unknown { what: MASK, value: len })
+            })?),
             value => {
                 return Err(Malformed::Unknown {
                     what: "a request",

@@ -119,7 +119,7 @@ impl<B: Backend, F: FnMut() -> Result<Adapter, String>> Session<B, F> {
                 })
             }
             Request::Bye => Err("a request after the goodbye".to_owned()),
-            Request::SetState(_) | Request::Batch(_) | Request::GetState => {
+            Request::SetState(_) | Request::Batch(_) | Request::GetState | Request::SetMask(_) => {
                 let trainer = self.trainer.as_mut().ok_or("a request before a model was loaded")?;
                 Ok(train(trainer, request).unwrap_or_else(refused))
             }
@@ -131,6 +131,10 @@ fn train<B: Backend>(trainer: &mut Trainer<B>, request: Request) -> Result<Reply
     Ok(match request {
         Request::SetState(state) => {
             set_state(trainer, &state)?;
+            Reply::Done
+        }
+        Request::SetMask(mask) => {
+            trainer.set_mask(mask.as_ref())?;
             Reply::Done
         }
         Request::Batch(batch) => {

@@ -2,8 +2,8 @@
 
 use super::codec::{In, Malformed, Out};
 use crate::{
-    BatchNorm, BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Head, Huber, Loss, OptimizerConfig, Pairwise, Rule, Schedule,
-    TrainConfig,
+    BatchNorm, BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Distillation, Head, Huber, Loss, OptimizerConfig, Pairwise, Rule,
+    Schedule, TrainConfig,
 };
 
 impl Out {
@@ -53,6 +53,12 @@ impl Out {
             Loss::Pairwise(options) => {
                 self.u8(6);
                 self.f32(options.margin);
+            }
+            Loss::Distillation(options) => {
+                self.u8(7);
+                self.f32(options.temperature);
+                self.f32(options.alpha);
+                self.loss(&options.hard);
             }
         }
     }
@@ -127,7 +133,22 @@ impl In<'_> {
     }
 
     fn loss(&mut self) -> Result<Loss, Malformed> {
-        Ok(match self.u8("a loss")? {
+        match self.u8("a loss")? {
+            7 => Ok(Loss::Distillation(Distillation {
+                temperature: self.f32("temperature")?,
+                alpha: self.f32("alpha")?,
+                hard: {
+                    let kind = self.u8("the loss of the task")?;
+                    Box::new(self.plain_loss(kind)?)
+                },
+            })),
+            kind => self.plain_loss(kind),
+        }
+    }
+
+    /// All but those that hold another.
+    fn plain_loss(&mut self, kind: u8) -> Result<Loss, Malformed> {
+        Ok(match kind {
             0 => Loss::CrossEntropy(CrossEntropy {
                 label_smoothing: self.f32("label_smoothing")?,
                 class_weights: self.option("class_weights", |bytes| bytes.floats("class_weights"))?,

@@ -9,8 +9,8 @@ use super::*;
 use crate::array::{Array, Values};
 use crate::testing::layout;
 use crate::{
-    Batch, BatchNorm, BinaryCrossEntropy, ClassAxis, Contrastive, Cpu, CrossEntropy, Head, Huber, Loss, OptimizerConfig, Pairwise, Rule,
-    Schedule, StepReport, TrainConfig,
+    Batch, BatchNorm, BinaryCrossEntropy, ClassAxis, Contrastive, Cpu, CrossEntropy, Distillation, Head, Huber, Loss, Mask,
+    OptimizerConfig, Pairwise, Rule, Schedule, StepReport, TrainConfig,
 };
 
 fn configs() -> Vec<TrainConfig> {
@@ -30,6 +30,11 @@ fn configs() -> Vec<TrainConfig> {
         Loss::Huber(Huber { delta: 0.5 }),
         Loss::Contrastive(Contrastive { temperature: 0.2 }),
         Loss::Pairwise(Pairwise { margin: 2.0 }),
+        Loss::Distillation(Distillation {
+            temperature: 3.0,
+            alpha: 0.75,
+            hard: Box::new(Loss::Huber(Huber { delta: 0.5 })),
+        }),
     ];
     let head = |loss| Head {
         output: Some("gewicht".to_owned()),
@@ -115,6 +120,8 @@ fn requests() -> Vec<Request> {
         Request::Batch(batch),
         Request::GetState,
         Request::Bye,
+        Request::SetMask(None),
+        Request::SetMask(Some(Mask::of_weights(&[1.0, 0.0, 2.0, 0.0, 0.0, 6.0, 7.0, 8.0, 0.0, 10.0]))),
     ]);
     all
 }
@@ -166,7 +173,7 @@ fn messages_are_read_as_they_were_written() {
 #[test]
 fn bytes_are_as_documented() {
     let hello = Request::Hello { version: VERSION };
-    assert_eq!(hello.encode(), b"\x01AIMGPU\r\n\x01\x00");
+    assert_eq!(hello.encode(), b"\x01AIMGPU\r\n\x02\x00");
     let report = StepReport {
         loss: 1.0,
         gradient_norm: None,
@@ -187,6 +194,10 @@ fn bytes_are_as_documented() {
     ]
     .concat();
     assert_eq!(Request::Batch(batch).encode(), expected);
+    let mask = Mask::of_weights(&[1.0, 0.0, 0.5]);
+    let expected = [11, 1, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0b101];
+    assert_eq!(Request::SetMask(Some(mask)).encode(), expected);
+    assert_eq!(Request::SetMask(None).encode(), [11, 0]);
 }
 
 #[test]
@@ -305,7 +316,7 @@ fn a_worker_refuses_what_comes_out_of_order() {
     let load = || Request::Load(Box::new(load()));
     let refused = [
         vec![Request::Probe],
-        vec![Request::Hello { version: 2 }],
+        vec![Request::Hello { version: VERSION + 1 }],
         vec![HELLO, load()],
         vec![HELLO, Request::Probe, Request::GetState],
     ];
@@ -364,10 +375,25 @@ fn a_worker_refuses_models_and_states_that_do_not_fit() {
     let mut config = load().config;
     config.heads.clear();
     assert_eq!(kind_of(Load { config, ..load() }), Some(RefusalKind::Config));
-    let requests = [HELLO, Request::Probe, Request::Load(Box::new(load())), Request::SetState(state())];
-    let refusal = serve_all(&requests).0.pop();
+    for of_another in [Request::SetState(state()), Request::SetMask(Some(Mask::of_weights(&[1.0])))] {
+        let requests = [HELLO, Request::Probe, Request::Load(Box::new(load())), of_another];
+        let refusal = serve_all(&requests).0.pop();
+        assert!(
+            matches!(&refusal, Some(Reply::Refused(r)) if r.kind == RefusalKind::Data),
+            "{refusal:?}"
+        );
+    }
+    let mask = Mask::of_weights(&vec![0.0; layout(&mlp(&[2, 2], 1)).n_weights()]);
+    let requests = [
+        HELLO,
+        Request::Probe,
+        Request::Load(Box::new(load())),
+        Request::SetMask(Some(mask)),
+        Request::GetState,
+    ];
+    let state = serve_all(&requests).0.pop();
     assert!(
-        matches!(&refusal, Some(Reply::Refused(r)) if r.kind == RefusalKind::Data),
-        "{refusal:?}"
+        matches!(&state, Some(Reply::State(state)) if state.weights.iter().all(|w| *w == 0.0)),
+        "{state:?}"
     );
 }

@@ -13,7 +13,7 @@ use super::{CHECKED_STEPS, probe as agreement};
 use crate::array::Array;
 use crate::executor::Cpu;
 use crate::training::Stepper;
-use crate::{Batch, StepReport, TrainConfig, TrainError, Trainer};
+use crate::{Batch, Mask, StepReport, TrainConfig, TrainError, Trainer};
 
 /// Gets a line for a person whenever something about the backend is worth one.
 pub(crate) type Notes = Box<dyn FnMut(&str) + Send>;
@@ -42,6 +42,7 @@ pub struct RemoteTrainer {
     settings: RemoteSettings,
     adapter: Adapter,
     load: Load,
+    mask: Option<Mask>,
     n_weights: usize,
     n_buffers: usize,
     n_moments: usize,
@@ -99,6 +100,7 @@ impl RemoteTrainer {
             settings,
             adapter,
             load,
+            mask: None,
             n_weights,
             n_buffers,
             n_moments,
@@ -206,6 +208,9 @@ impl RemoteTrainer {
             return Err(Lost::Device(format!("it found another: {adapter}")));
         }
         tell(&mut worker, &Request::Load(Box::new(self.load.clone())), &self.settings)?.map_err(refused)?;
+        if self.mask.is_some() {
+            tell(&mut worker, &Request::SetMask(self.mask.clone()), &self.settings)?.map_err(refused)?;
+        }
         tell(&mut worker, &Request::SetState(self.saved.clone()), &self.settings)?.map_err(refused)?;
         for (step, request) in (self.saved.steps + 1..).zip(&self.kept) {
             match worker.ask(request.clone(), self.settings.timeouts.first)? {
@@ -220,6 +225,7 @@ impl RemoteTrainer {
     /// Gives the worker up for the CPU, which makes the steps since the saved state again.
     fn go_on_alone(&mut self) -> Result<&mut Trainer, TrainError> {
         let mut trainer = Box::new(load_trainer::<Cpu>(&self.load)?);
+        trainer.set_mask(self.mask.as_ref())?;
         set_state(&mut trainer, &self.saved)?;
         self.check = None;
         self.link = Link::Gone;
@@ -247,6 +253,7 @@ impl RemoteTrainer {
         } else {
             // Whether a batch fits follows from no weight.
             let mut trainer = load_trainer::<Cpu>(&self.load)?;
+            trainer.set_mask(self.mask.as_ref())?;
             set_state(&mut trainer, &self.saved)?;
             match trainer.step(batch_of(request)?) {
                 Ok(_) | Err(TrainError::Diverged { .. }) => {}
@@ -354,6 +361,13 @@ impl RemoteTrainer {
         self.kept.clear();
         self.kept_bytes = 0;
         Ok(())
+    }
+
+    fn prune_saved(&mut self) {
+        if let Some(mask) = &self.mask {
+            let State { weights, moments, .. } = &mut self.saved;
+            [weights].into_iter().chain(moments).for_each(|vector| mask.apply(vector));
+        }
     }
 
     fn fits(&self, state: &State) -> bool {
@@ -468,6 +482,7 @@ impl Stepper for RemoteTrainer {
         }
         self.steps = steps;
         self.saved = state;
+        self.prune_saved();
         self.saved_at = Instant::now();
         self.kept.clear();
         self.kept_bytes = 0;
@@ -475,6 +490,29 @@ impl Stepper for RemoteTrainer {
             return Ok(());
         };
         match tell(worker, &Request::SetState(self.saved.clone()), &self.settings) {
+            Ok(done) => done,
+            // The next one begins from what was just saved.
+            Err(lost) => self.replace(lost),
+        }
+    }
+
+    fn set_mask(&mut self, mask: Option<&Mask>) -> Result<(), TrainError> {
+        if let Some(mask) = mask {
+            mask.check(self.n_weights)?;
+        }
+        // What a new worker would begin from is the state as it is pruned now.
+        self.current()?;
+        self.mask = mask.cloned();
+        self.prune_saved();
+        if let Some(check) = &mut self.check {
+            check.set_mask(mask)?;
+        }
+        let worker = match &mut self.link {
+            Link::Cpu(trainer) => return trainer.set_mask(mask),
+            Link::Worker(worker) => worker,
+            Link::Gone => return Ok(()),
+        };
+        match tell(worker, &Request::SetMask(self.mask.clone()), &self.settings) {
             Ok(done) => done,
             // The next one begins from what was just saved.
             Err(lost) => self.replace(lost),

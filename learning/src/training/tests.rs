@@ -306,3 +306,84 @@ fn data_with_another_number_of_targets_is_refused() {
     assert!(error.contains("1 targets a row, the job 2 heads"), "{error}");
     assert_eq!(inputs_needed(&model, &heads[..1]).expect("a graph").len(), 1);
 }
+
+#[test]
+fn should_end_a_pruned_training_with_the_same_bytes_wherever_it_was_interrupted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("checkpoint.bin");
+    let model = noisy_model();
+    let layout = testing::layout(&model);
+    let data = clouds(18, 6, 3, 2);
+    let mask = Mask::new(
+        &layout,
+        &std::collections::BTreeMap::from([("w1".to_owned(), (0..48).map(|i| i % 4 != 2).collect())]),
+    );
+    let mask = mask.expect("a weight");
+    // Pruned after step 2, more after step 7.
+    let more = {
+        let mut weights: Vec<f32> = mask.kept().iter().map(|&kept| f32::from(u8::from(kept))).collect();
+        weights[1] = 0.0;
+        weights[60] = 0.0;
+        Mask::of_weights(&weights)
+    };
+    let is_pruned = |mask: &Mask, flat: &[f32]| flat.iter().zip(mask.kept()).all(|(v, kept)| *kept || v.to_bits() == 0);
+    for optimizer in rules() {
+        let config = TrainConfig {
+            epochs: 3,
+            optimizer,
+            ..config(Loss::cross_entropy())
+        };
+        let new = || Training::new(&model, &layout, &data, &config).expect("fits");
+        let go = |training: &mut Training<'_>, until: u64| {
+            while training.step_count() < until {
+                match training.step_count() {
+                    2 => training.set_mask(Some(mask.clone())).expect("fits"),
+                    7 => training.set_mask(Some(more.clone())).expect("fits"),
+                    _ => {}
+                }
+                training.step().expect("steps");
+                let now = training.weights().expect("finite");
+                assert!(training.mask().is_none_or(|mask| is_pruned(mask, &now.weights)));
+            }
+        };
+        let mut whole = new();
+        go(&mut whole, 15);
+        let expected = whole.weights().expect("finite");
+        assert!(is_pruned(&more, &expected.weights) && is_pruned(&more, &whole.last_good().expect("good").weights));
+        for stop_after in 0..15 {
+            let mut first = new();
+            go(&mut first, stop_after);
+            let kept = first.checkpoint(IDENTITY).expect("finite");
+            kept.write(&path).expect("writes");
+            drop(first);
+            let mut second = new();
+            let read = Checkpoint::read(&path, &IDENTITY, layout.n_weights(), layout.n_buffers()).expect("reads");
+            assert_eq!(read, kept);
+            second.resume(&read).expect("fits");
+            assert_eq!(second.mask(), read.mask.as_ref());
+            go(&mut second, 15);
+            let resumed = second.weights().expect("finite");
+            assert_eq!(bits(&resumed), bits(&expected), "after {stop_after}: {:?}", config.optimizer);
+        }
+        // A checkpoint of before the pruning frees what is pruned.
+        let mut early = new();
+        let kept = early.checkpoint(IDENTITY).expect("finite");
+        go(&mut early, 5);
+        early.resume(&kept).expect("fits");
+        assert_eq!(early.mask(), None);
+        go(&mut early, 15);
+        assert_eq!(bits(&early.weights().expect("finite")), bits(&expected));
+    }
+}
+
+#[test]
+fn should_refuse_a_checkpoint_whose_mask_is_of_another_model() {
+    let model = noisy_model();
+    let layout = testing::layout(&model);
+    let data = clouds(18, 6, 3, 2);
+    let mut training = Training::new(&model, &layout, &data, &config(Loss::cross_entropy())).expect("fits");
+    let mut kept = training.checkpoint(IDENTITY).expect("finite");
+    kept.mask = Some(Mask::of_weights(&[1.0; 5]));
+    let error = training.resume(&kept).expect_err("another model").to_string();
+    assert!(error.contains("a mask of 5 bits"), "{error}");
+}

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use aimass_learning::remote::{Timeouts, WorkerCommand};
 use aimass_learning::training::{Stepper, Training};
 use aimass_learning::{
-    AnyTrainer, BackendChoice, BackendConfig, Batch, BatchNorm, Dataset, Loss, OptimizerConfig, Rule, StepReport, TrainConfig, TrainError,
-    Trainer,
+    AnyTrainer, BackendChoice, BackendConfig, Batch, BatchNorm, Dataset, Loss, Mask, OptimizerConfig, Rule, StepReport, TrainConfig,
+    TrainError, Trainer,
 };
 use aimass_onnx::build::mlp;
 use aimass_onnx::{Model, ParamLayout, TrainableRules};
@@ -172,6 +172,40 @@ fn a_worker_that_is_killed_is_replaced_once_and_then_by_the_cpu() {
         notes[1].contains("signal: 9") && notes[1].contains("after step 9; the CPU goes on"),
         "{notes:?}"
     );
+}
+
+#[test]
+fn should_keep_pruned_weights_at_0_when_workers_are_lost() {
+    const PRUNED_BEFORE: usize = 3;
+    let pruned = |i: usize| i % 3 == 1;
+    let step = |setup: &Setup, trainer: &mut dyn Stepper, i: usize| {
+        if i == PRUNED_BEFORE {
+            let kept: Vec<f32> = (0..setup.layout.n_weights()).map(|i| f32::from(u8::from(!pruned(i)))).collect();
+            trainer.set_mask(Some(&Mask::of_weights(&kept))).expect("fits");
+        }
+        setup.step(trainer, i).loss
+    };
+    let setup = Setup::new();
+    let mut alone = Trainer::new(&setup.model, &setup.layout, &setup.config).expect("a trainer");
+    let losses = (0..STEPS).map(|i| step(&setup, &mut alone, i)).collect();
+    let expected = setup.outcome(&mut alone, losses);
+    // Lost before the mask is set, as it is set, right behind it, and for good.
+    for lost in [&[][..], &[2], &[3], &[4], &[5, 9], &[3, 4]] {
+        let setup = Setup::new();
+        let mut trainer = setup.open(&setup.backend(&[])).expect("a trainer");
+        let mut losses = Vec::new();
+        for i in 0..STEPS {
+            if lost.contains(&i) {
+                kill_9(&trainer);
+            }
+            losses.push(step(&setup, &mut trainer, i));
+        }
+        let found = setup.outcome(&mut trainer, losses);
+        assert_eq!(found, expected, "lost at {lost:?}");
+        let zero = |flat: &[f32]| flat.iter().enumerate().all(|(i, v)| !pruned(i) || v.to_bits() == 0);
+        assert!(zero(&found.weights) && found.moments.iter().all(|m| zero(m)), "lost at {lost:?}");
+        assert_eq!(setup.notes().len(), lost.len(), "{:?}", setup.notes());
+    }
 }
 
 /// Whether a fault, once and again and again, leaves the run as it was, and what is said about it.

@@ -1,6 +1,6 @@
 //! The cases that `testdata/make_*ops.py` write (their format is told in `testdata/op_cases.py`), and the models made of each.
 
-use aimass_onnx::proto::{DataType, ModelProto, TensorProto};
+use aimass_onnx::proto::{DataType, ModelProto, TensorProto, ValueInfoProto, type_proto};
 use aimass_onnx::{Model, TrainableRules};
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ use crate::testing::{floats, node, value};
 const FILES: &[&str] = &[
     include_str!("../../../testdata/ops.json"),
     include_str!("../../../testdata/ops_nn.json"),
+    include_str!("../../../testdata/ops_quantized.json"),
     include_str!("../../../testdata/ops_shapes.json"),
 ];
 
@@ -58,10 +59,15 @@ fn array(value: &Value) -> Array {
     Array::new(shape, values).expect("the values fit the shape")
 }
 
-fn initializer(name: &str, array: &Array) -> TensorProto {
+/// `element`: ONNX's number of the type that the input had.
+fn initializer(name: &str, array: &Array, element: i32) -> TensorProto {
     let mut tensor = floats(name, array.shape(), &[]);
     match array.values() {
         Values::Floats(values) => tensor.float_data.clone_from(values),
+        Values::Ints(values) if element != DataType::Int64 as i32 => {
+            tensor.data_type = element;
+            tensor.int32_data = values.iter().map(|&v| i32::try_from(v).expect("small")).collect();
+        }
         Values::Ints(values) => {
             tensor.data_type = DataType::Int64 as i32;
             tensor.int64_data.clone_from(values);
@@ -72,6 +78,14 @@ fn initializer(name: &str, array: &Array) -> TensorProto {
         }
     }
     tensor
+}
+
+/// ONNX's number of an input's type.
+fn element_of(input: &ValueInfoProto) -> i32 {
+    match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type,
+        _ => panic!("{} is no tensor", input.name),
+    }
 }
 
 impl Case {
@@ -120,8 +134,9 @@ impl Case {
         let mut proto = self.model.proto().clone();
         let graph = proto.graph.as_mut().expect("a graph");
         for (name, array) in self.inputs.iter().filter(|(_, array)| is_known(array)) {
+            let element = graph.input.iter().find(|input| input.name == *name).map(element_of);
             graph.input.retain(|input| input.name != *name);
-            graph.initializer.push(initializer(name, array));
+            graph.initializer.push(initializer(name, array, element.expect("an input")));
         }
         // A graph needs something to read; this one has no part in anything.
         graph.input.push(value("idle", &[1]));

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Case, TABLE, all_good, cases, host};
+use crate::program::folding;
 
 #[derive(Deserialize)]
 struct Results {
@@ -111,10 +112,14 @@ the code's own; a test fails where it is not up to date.
 
 - **Forward**: on the *device* over floats; on the *host* over integers and booleans that follow from shapes, constants and integer inputs,
   while a model is planned or for each batch; *folded*: known when the file is read. Device ops whose inputs are all constants are folded too.
+- **Quantized**: integers of 4, 8 and 16 bits lie on the device as floats, which hold them exactly; ops that move values take them. Scales and zero
+  points are constants of the file, and scales are finite and above 0. What is summed in 32 bits is exact, and refused where it might not be.
+  Besides the ops of the table these of the domain `com.microsoft` run: {}. Packed weights are floats from when the
+  file is read.
 - **Gradient**: *yes* where a test holds it against finite differences; otherwise why there is none. What the host computes has none.
 - **Node tests**: how many of ONNX's own backend tests pass and how many are refused, of those in float32 (float64 is run as float32), int64,
-  int32 and bool. *Stored*: passed with inputs after the first as initializers, as exporters store shapes, axes and ratios; training is
-  planned ahead of the data and needs to know them. `_expanded` tests, ops written out by others, count for the op that they expand.
+  int32 and bool, for quantized ops also in 8 and 16 bits. *Stored*: passed with inputs after the first as initializers, as exporters store
+  shapes, axes, ratios and scales; training is planned ahead of the data and needs to know them. `_expanded` tests, ops written out by others, count for the op that they expand.
 
 ONNX's tests, {} in all, {} of them of ops that run here: **{passed} pass** ({} as they are, {} stored), {} are refused, **{} fail**; {} are
 out of scope (random, or statistics of a batch outside of training), {} of other types. By
@@ -130,6 +135,7 @@ out of scope (random, or statistics of a batch outside of training), {} of other
         runs_here.len(),
         results.ops.len(),
         results.onnx,
+        folding::OF_MICROSOFT.join(", "),
         results.tests,
         results.of_ops_that_run,
         of("passed"),
