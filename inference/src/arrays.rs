@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use aimass_learning::{Array, Values};
-use aimass_onnx::{ElementType, Model};
+use aimass_onnx::ElementType;
 use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor, TractError};
 
-use super::{InferError, chain, check_ops};
+use super::{InferError, as_served, chain, check_ops};
 
 /// All outputs of a model for named inputs, in the file's order, each with its name.
 ///
@@ -14,7 +14,7 @@ use super::{InferError, chain, check_ops};
 /// [`InferError::Input`] for an input that is missing, unknown or of another type than the model takes; [`InferError::Op`] and
 /// [`InferError::Graph`] for what tract can't run.
 pub fn run(bytes: &[u8], mut inputs: BTreeMap<String, Array>) -> Result<Vec<(String, Array)>, InferError> {
-    let model = Model::from_bytes(bytes)?;
+    let model = as_served(bytes)?;
     let onnx = check_ops(&model)?;
     let graph_error = |e: TractError| InferError::Graph { reason: chain(&e) };
     let names: Vec<&str> = model.inputs().iter().map(|input| input.name.as_str()).collect();
@@ -53,7 +53,7 @@ pub fn run(bytes: &[u8], mut inputs: BTreeMap<String, Array>) -> Result<Vec<(Str
 /// # Errors
 /// [`InferError::Op`] and [`InferError::Graph`] for what tract can't run.
 pub fn check(bytes: &[u8], shapes: &BTreeMap<String, Vec<usize>>) -> Result<(), InferError> {
-    let model = Model::from_bytes(bytes)?;
+    let model = as_served(bytes)?;
     let graph_error = |e: TractError| InferError::Graph { reason: chain(&e) };
     let mut graph = check_ops(&model)?.model_for_read(&mut model.as_bytes()).map_err(graph_error)?;
     for (i, input) in model.inputs().iter().enumerate() {

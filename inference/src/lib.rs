@@ -1,15 +1,26 @@
 //! Inference: the same ONNX file that was trained, run by tract. tract's types stay in here.
 
 mod arrays;
+mod guard;
+pub mod measure;
 mod parity;
+mod servable;
+mod tensor;
 
 use std::sync::Arc;
 
+use aimass_onnx::proto::NodeProto;
 use aimass_onnx::{Dim, ElementType, Model, ReadError};
-use tract_onnx::prelude::{DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TypedRunnableModel, tvec};
+use aimass_shrink::serve::{self, ServeError};
+use aimass_shrink::sparse::{self, SparseError};
+use tract_onnx::prelude::{
+    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor as TractTensor, TypedRunnableModel, tvec,
+};
 
 pub use arrays::{check, run};
 pub use parity::{Parity, ParityError, parity};
+pub use servable::{Axis, LoadError, LoadOptions, MemoryBudget, OverBudget, Port, Reservation, RunError, Servable, read_file};
+pub use tensor::{Data, Datatype, MAX_RANK, Tensor, TensorError, count};
 
 /// A model that tract can't run, or rows that do not fit it.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +29,12 @@ pub enum InferError {
     /// Not an ONNX model.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Sparse weights that can't be expanded.
+    #[error(transparent)]
+    Sparse(#[from] SparseError),
+    /// A quantized graph that tract would not compute exactly.
+    #[error(transparent)]
+    Quantized(#[from] ServeError),
     /// An operator that tract does not have.
     #[error("node {node:?}: tract has no operator {op}; export the model without it")]
     Op {
@@ -63,7 +80,7 @@ impl TractModel {
     /// # Errors
     /// [`InferError`] with the operator by name where tract has none.
     pub fn load(bytes: &[u8], batch: usize) -> Result<Self, InferError> {
-        let model = Model::from_bytes(bytes)?;
+        let model = as_served(bytes)?;
         let dims = input_dims(&model, batch.max(1))?;
         let plan = check_ops(&model)?
             .model_for_read(&mut model.as_bytes())
@@ -116,7 +133,7 @@ impl TractModel {
 
     fn run_batch(&self, features: &[f32]) -> Result<Vec<f32>, InferError> {
         let graph_error = |e: tract_onnx::prelude::TractError| InferError::Graph { reason: chain(&e) };
-        let input = Tensor::from_shape(&self.dims, features).map_err(graph_error)?;
+        let input = TractTensor::from_shape(&self.dims, features).map_err(graph_error)?;
         let outputs = self.plan.run(tvec!(input.into())).map_err(graph_error)?;
         let first = outputs.first().ok_or_else(|| InferError::Graph {
             reason: "the model has no output".to_owned(),
@@ -126,11 +143,16 @@ impl TractModel {
     }
 }
 
+/// The model as tract computes it exactly: sparse weights are expanded, a quantized graph is rewritten, or refused with the node by name.
+fn as_served(bytes: &[u8]) -> Result<Model, InferError> {
+    Ok(serve::ready(&sparse::expand(&Model::from_bytes(bytes)?)?)?)
+}
+
 /// tract, once it is known to have all the model's operators. Shapes that the file says of values inside are not held against it: they
 /// are in symbols, and the input's are numbers.
 fn check_ops(model: &Model) -> Result<tract_onnx::Onnx, InferError> {
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    for node in &model.graph().node {
+    for node in every_node(model) {
         // max(0, x) + min(0, exp(x / alpha) - 1) is what tract 0.23.9 computes; the last term lacks its factor alpha.
         if node.standard_op() == Some("Celu") && node.attr_f("alpha").is_ok_and(|alpha| alpha.is_some_and(|alpha| alpha != 1.0)) {
             return Err(InferError::Graph {
@@ -150,6 +172,23 @@ fn check_ops(model: &Model) -> Result<tract_onnx::Onnx, InferError> {
         }
     }
     Ok(onnx)
+}
+
+/// The nodes of the graph, and of the graphs within its nodes (branches, bodies of loops).
+fn every_node(model: &Model) -> Vec<&NodeProto> {
+    let mut graphs = vec![model.graph()];
+    let mut nodes = Vec::new();
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.node {
+            let inner = node
+                .attribute
+                .iter()
+                .flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs));
+            graphs.extend(inner);
+            nodes.push(node);
+        }
+    }
+    nodes
 }
 
 /// Dimensions of a batch of the model's only input.

@@ -3,6 +3,7 @@ use aimass_onnx::build::mlp;
 use super::*;
 
 mod agreement;
+mod quantized;
 
 fn features(rows: usize, n: usize) -> Vec<f32> {
     // A fixed, uneven pattern in -1..1.
