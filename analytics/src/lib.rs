@@ -10,6 +10,7 @@
 //! and so is their standard deviation, as that of the errors is at most their largest (the triangle inequality).
 
 mod figures;
+pub mod release;
 mod report;
 mod shape;
 mod tally;

@@ -23,6 +23,7 @@ mod steps;
 mod unmasking;
 
 pub use crate::masks::{NoGraph, check_graph, graph_params};
+pub use checkin::suits;
 pub use event::{AgentReply, CohortTerms, Effect, Event, JobEnd, JobSpec, OpenRound, RestoredRound, RoundOutcome, SecureStep};
 pub use record::{SecAggRecord, UnmaskingRecord};
 pub use steps::SharesCheck;

@@ -113,6 +113,7 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             target_accuracy: Some(0.9),
         }),
         analyze: None,
+        release: None,
     }
 }
 

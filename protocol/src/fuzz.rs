@@ -15,7 +15,7 @@ use crate::limits::MAX_REQUIREMENT_BYTES;
 use crate::log::LogEntry;
 use crate::message::Reply;
 use crate::message::agent::{
-    AgentRequest, BundleReply, Capabilities, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
+    AgentRequest, BundleReply, Capabilities, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, ServeReply, UploadReply,
 };
 use crate::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use crate::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
@@ -33,6 +33,7 @@ pub fn control_message(bytes: &[u8]) {
     stable::<Reply<UploadReply>>(bytes);
     stable::<Reply<OutcomeReply>>(bytes);
     stable::<Reply<BundleReply>>(bytes);
+    stable::<Reply<ServeReply>>(bytes);
     stable::<Reply<ProgressReply>>(bytes);
     stable::<Reply<Roster>>(bytes);
     stable::<Reply<RevealReply>>(bytes);

@@ -5,6 +5,7 @@ mod analyze;
 mod file;
 mod moment;
 mod reader;
+mod release;
 mod requirement;
 mod schema;
 mod sections;
@@ -16,6 +17,7 @@ mod training;
 
 pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
 pub use file::*;
+pub use release::{ChampionSection, FitsSection, GateSection, MeasuredSection, ReleaseSection, Stage, VariantSection};
 pub use requirement::{Requirement, RequirementError};
 pub use schema::job_file_keys;
 pub use source::JobSource;

@@ -19,7 +19,7 @@ pub mod message;
 pub mod time;
 pub mod token;
 
-pub use check::Checked;
+pub use check::{Checked, is_label};
 pub use error::ErrorCode;
 pub use id::{AgentId, CohortId, ContributionId, Digest, JobId, Nonce, PublicKeyBytes, SignatureBytes, TenantId};
 pub use time::Timestamp;

@@ -22,6 +22,16 @@ pub const MAX_ANALYZE_BINS: u32 = 4096;
 pub const MAX_ANALYZE_VALUES: u64 = 1 << 18;
 /// Longest report of an analytics job in bytes: one with that many features and numbers, and the longest names, is shorter.
 pub const MAX_REPORT_BYTES: u64 = 16 << 20;
+/// Most variants of a release.
+pub const MAX_RELEASE_VARIANTS: usize = 16;
+/// Most stages of a release.
+pub const MAX_RELEASE_STAGES: usize = 16;
+/// Most rows of a release's self-test.
+pub const MAX_SELF_TEST_ROWS: u32 = 16;
+/// Most outputs of a release's self-test, of one variant.
+pub const MAX_SELF_TEST_VALUES: usize = 1024;
+/// Most models that an agent serves.
+pub const MAX_SERVED: usize = 64;
 /// Longest requirement of a job file on devices, in bytes.
 pub const MAX_REQUIREMENT_BYTES: usize = 512;
 /// Deepest nesting of a requirement.

@@ -15,6 +15,7 @@
 
 mod api;
 mod authority_link;
+mod catalog;
 mod config;
 mod counters;
 mod driver;

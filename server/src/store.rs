@@ -8,6 +8,7 @@ mod database;
 mod key;
 mod log;
 mod records;
+mod registry;
 
 #[cfg(test)]
 mod tests;
@@ -17,3 +18,4 @@ pub use database::{Batch, Database, Format, StoreError, Table};
 pub use key::Key;
 pub use log::{ForgottenRecord, LogRecord, LogWrite, LoggedRecord, SurvivorRecord};
 pub use records::{AgentRecord, AgentState, IncludedRecord, JobRecord, JournalRecord, RoundRecord};
+pub use registry::{ModelRecord, RegistryChange, VariantRecord, VersionRecord, VersionState};

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use aimass_protocol::AgentId;
-use aimass_protocol::job::RoundMode;
+use aimass_protocol::job::{JobFile, RoundMode};
 use aimass_protocol::limits::{MAX_DATA_OFFERS, MAX_SPREAD_MS, MAX_TAG_BYTES, MAX_TAGS};
-use aimass_protocol::message::agent::{CheckIn, ComeBack};
+use aimass_protocol::message::agent::{Capabilities, CheckIn, ComeBack};
 
 use super::AgentReply;
 use super::entry::{Entry, Phase};
-use super::job::{Context, Job};
+use super::job::Context;
 use crate::jitter;
 
 /// Why an agent gets no work from a job. The greatest over all jobs is what it is told.
@@ -84,16 +84,19 @@ pub(super) fn offer<R>(jobs: &mut [&mut Entry], cx: &mut Context<'_, R>, agent: 
     None
 }
 
-/// Whether a device is one that the job is for.
-fn suits(job: &Job, check_in: &CheckIn) -> Result<(), Reason> {
-    let name = || job.file.job.name.clone();
-    if !check_in.contracts.contains(&job.file.data.contract) {
-        return Err(Reason::NoData(job.file.data.contract.clone()));
+/// Whether a device that offers data of these contracts is one that the job is for.
+pub fn suits(file: &JobFile, contracts: &[String], device: &Capabilities) -> bool {
+    check_device(file, contracts, device).is_ok()
+}
+
+fn check_device(file: &JobFile, contracts: &[String], device: &Capabilities) -> Result<(), Reason> {
+    let (asked, name) = (&file.job, || file.job.name.clone());
+    if !contracts.contains(&file.data.contract) {
+        return Err(Reason::NoData(file.data.contract.clone()));
     }
-    if !job.file.job.tags.iter().all(|tag| check_in.capabilities.tags.contains(tag)) {
+    if !asked.tags.iter().all(|tag| device.tags.contains(tag)) {
         return Err(Reason::NoTag(name()));
     }
-    let (device, asked) = (&check_in.capabilities, &job.file.job);
     if !asked.device_classes.is_empty() && !asked.device_classes.contains(&device.device_class) {
         return Err(Reason::NoClass(name(), asked.device_classes.clone()));
     }
@@ -106,7 +109,8 @@ fn suits(job: &Job, check_in: &CheckIn) -> Result<(), Reason> {
 /// Takes note for each job whether there is a device that it is for.
 pub(super) fn look(jobs: &mut [&mut Entry], agent: AgentId, check_in: &CheckIn) {
     for entry in jobs {
-        let fits = suits(&entry.job, check_in).is_ok() && !check_in.declined.contains(&entry.job.id);
+        let suits = check_device(&entry.job.file, &check_in.contracts, &check_in.capabilities).is_ok();
+        let fits = suits && !check_in.declined.contains(&entry.job.id);
         if fits && !entry.job.barred.contains_key(&agent) {
             entry.job.known.is_here(agent, entry.job.is_spent_in(check_in));
         } else {
@@ -119,7 +123,7 @@ pub(super) fn look(jobs: &mut [&mut Entry], agent: AgentId, check_in: &CheckIn) 
 /// Whether the agent may work for this job now, and how long it may train.
 fn fit<R>(entry: &mut Entry, cx: &Context<'_, R>, agent: AgentId, check_in: &CheckIn) -> Result<Option<Duration>, Reason> {
     let job = &mut entry.job;
-    suits(job, check_in)?;
+    check_device(&job.file, &check_in.contracts, &check_in.capabilities)?;
     let name = || job.file.job.name.clone();
     if check_in.declined.contains(&job.id) {
         if !job.waiting().contains_key(&agent) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use aimass_protocol::job::{JobFile, RoundMode};
+use aimass_protocol::job::{JobFile, RoundMode, RoundSize};
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{CheckIn, OutcomeReply};
 use aimass_protocol::{AgentId, ContributionId, Digest, ErrorCode, JobId, Timestamp};
@@ -153,12 +153,18 @@ impl Job {
 
     /// Ready agents that make a cohort at once.
     pub(super) fn goal(&self) -> usize {
-        size(self.file.round.target).max(self.need()).min(self.max())
+        size(self.size().target).max(self.need()).min(self.max())
     }
 
     /// Most agents in a round.
     pub(super) fn max(&self) -> usize {
-        size(self.file.round.max)
+        size(self.size().max)
+    }
+
+    /// How many agents make the running round.
+    fn size(&self) -> RoundSize {
+        let (able, spent) = self.known.count();
+        self.file.size_of(self.round, u32::try_from(able + spent).unwrap_or(u32::MAX))
     }
 
     pub(super) fn max_time(&self) -> Duration {

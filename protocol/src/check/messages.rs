@@ -3,12 +3,12 @@
 use super::{Checked, Violation, at_most, distinct, filled, labels, line, within};
 use crate::limits::{
     MAX_BLOB_BYTES, MAX_BUNDLE_BYTES, MAX_CERTIFICATE_BYTES, MAX_CHUNKS, MAX_COME_BACK_MS, MAX_DATA_OFFERS, MAX_DECLINED,
-    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_LOG_SIZE, MAX_SIGNED_JOB_BYTES, MAX_SPENT,
+    MAX_DESCRIPTOR_BYTES, MAX_ERROR_TEXT_BYTES, MAX_FINISH_WITHIN_MS, MAX_HELD, MAX_LOG_SIZE, MAX_SERVED, MAX_SIGNED_JOB_BYTES, MAX_SPENT,
     MAX_SPREAD_MS, MAX_TAG_BYTES, MAX_TAGS,
 };
 use crate::message::agent::{
     AgentRequest, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply,
-    SignedDescriptor, Task, UploadReply,
+    ServeQuery, ServeReply, SignedDescriptor, Task, UploadReply,
 };
 use crate::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use crate::message::{Refusal, Reply};
@@ -33,6 +33,7 @@ impl Checked for AgentRequest {
         match self {
             Self::CheckIn(check_in) => check_in.check(),
             Self::Fetch(fetch) => within("from_chunk", fetch.from_chunk.into(), 0, MAX_CHUNKS.into()),
+            Self::Serve(query) => query.check(),
             Self::Progress(progress) => within("percent", progress.percent.into(), 0, 100),
             // A manifest and an id can't be out of bounds: their types see to it.
             Self::Advert(advert) => advert.check(),
@@ -61,6 +62,21 @@ impl Checked for CheckIn {
         at_most("held", self.held.len(), MAX_HELD)?;
         at_most("spent", self.spent.len(), MAX_SPENT)?;
         within("log_size", self.log_size, 0, MAX_LOG_SIZE)
+    }
+}
+
+impl Checked for ServeQuery {
+    fn check(&self) -> Result<(), Violation> {
+        let models: Vec<String> = self.have.iter().map(|serving| serving.model.clone()).collect();
+        labels("have", &models, MAX_SERVED)?;
+        distinct("have", &models)
+    }
+}
+
+impl Checked for ServeReply {
+    fn check(&self) -> Result<(), Violation> {
+        let len = self.release.as_ref().map(|release| release.signed_job.len());
+        len.map_or(Ok(()), |len| filled("signed_job", len, MAX_SIGNED_JOB_BYTES))
     }
 }
 

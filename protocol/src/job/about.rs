@@ -16,7 +16,11 @@ pub(super) fn read(section: &Section<'_, '_>) -> Result<JobSection, JobFileError
     }
     let kind = section.choice(
         "kind",
-        &[("train", JobKind::Train), ("analytics", JobKind::Analytics)],
+        &[
+            ("train", JobKind::Train),
+            ("analytics", JobKind::Analytics),
+            ("release", JobKind::Release),
+        ],
         &["evaluate", "search", "continual"],
         None,
     )?;

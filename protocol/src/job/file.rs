@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analyze::AnalyzeSection;
+use super::release::{ReleaseSection, Stage};
 use super::requirement::Requirement;
 use super::source::JobSource;
 use super::train::TrainSection;
@@ -14,7 +15,8 @@ use crate::descriptor::{CodecParams, MaskSuite, Profile};
 /// A checked job file.
 ///
 /// An analytics job has `analyze` and none of `[model]`, `[train]`, `[strategy]`, `[update]` and `[evaluate]`: it starts from no file, predicts nothing,
-/// trains for no epoch, and its numbers are whole ([`CodecName::Exact`](crate::descriptor::CodecName::Exact)).
+/// trains for no epoch, and its numbers are whole ([`CodecName::Exact`](crate::descriptor::CodecName::Exact)). A release has `release`, and of those sections
+/// `[evaluate]` alone: which of its rows an agent measures on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobFile {
     /// `[job]`
@@ -37,6 +39,8 @@ pub struct JobFile {
     pub evaluate: Option<EvaluateSection>,
     /// `[analyze]`: there exactly where the kind is [`JobKind::Analytics`].
     pub analyze: Option<AnalyzeSection>,
+    /// `[release]` and `[gate]`: there exactly where the kind is [`JobKind::Release`].
+    pub release: Option<ReleaseSection>,
 }
 
 /// `[job]`
@@ -70,6 +74,8 @@ pub enum JobKind {
     Train,
     /// Statistics of the agents' data, seen summed over a cohort alone.
     Analytics,
+    /// Variants of a model, measured on the agents' devices and data before they are promoted.
+    Release,
 }
 
 /// `[model]`
@@ -153,6 +159,17 @@ pub struct RoundSection {
     pub max_staleness: u32,
 }
 
+/// How many agents make one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundSize {
+    /// Fewest contributions.
+    pub min: u32,
+    /// A cohort is formed as soon as so many are ready.
+    pub target: u32,
+    /// Most agents that work for it.
+    pub max: u32,
+}
+
 /// `[aggregation]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct AggregationSection {
@@ -206,6 +223,34 @@ pub struct JobFileError {
 }
 
 impl JobFile {
+    /// Whether agents train a model; otherwise they count, and what is published are reports.
+    pub fn trains(&self) -> bool {
+        self.analyze.is_none() && self.release.is_none()
+    }
+
+    /// How many agents make a round, counted from 1, of `devices` that the job is for: the stages of a release grow, all rounds of another job are alike.
+    pub fn size_of(&self, round: u32, devices: u32) -> RoundSize {
+        let RoundSection { min, target, max, .. } = self.round;
+        let last = |release: &ReleaseSection| {
+            release
+                .stages
+                .get(round.saturating_sub(1) as usize)
+                .or(release.stages.last())
+                .copied()
+        };
+        let asked = match self.release.as_ref().and_then(last) {
+            None => return RoundSize { min, target, max },
+            Some(Stage::Devices(n)) => n,
+            Some(Stage::Percent(percent)) => u32::try_from((u64::from(devices) * u64::from(percent)).div_ceil(100)).unwrap_or(u32::MAX),
+        };
+        let asked = asked.clamp(min, max);
+        RoundSize {
+            min,
+            target: asked,
+            max: asked,
+        }
+    }
+
     /// The share of its rows that each agent holds back from training and evaluates on; `None` where the job asks for none.
     pub fn on_devices(&self) -> Option<f32> {
         self.evaluate.as_ref()?.on_devices

@@ -200,6 +200,37 @@ impl<'a, 't> Section<'a, 't> {
         list.iter().enumerate().map(one).collect::<Result<_, _>>().map(Some)
     }
 
+    /// `true` or `false`, if it is there.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, JobFileError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(DeValue::Boolean(value)) => Ok(Some(*value)),
+            Some(other) => Err(self.wrong_type(key, other, "true or false", "true")),
+        }
+    }
+
+    /// A list of at most `max` finite numbers; empty when it is not there.
+    pub(super) fn floats(&self, key: &str, max: usize, example: &str) -> Result<Vec<f32>, JobFileError> {
+        let list = match self.value(key) {
+            None => return Ok(Vec::new()),
+            Some(DeValue::Array(list)) => list,
+            Some(other) => return Err(self.wrong_type(key, other, "a list of numbers", example)),
+        };
+        if list.len() > max {
+            let problem = format!("{} numbers are too many", list.len());
+            return Err(self.refuse(key, problem, format!("list at most {max}")));
+        }
+        let one = |(at, entry): (usize, &'a toml::Spanned<DeValue<'t>>)| {
+            let entry_key = format!("{key}[{at}]");
+            let (value, text) = self.float(&entry_key, entry.get_ref(), "1.0")?;
+            if value.is_finite() {
+                return Ok(value);
+            }
+            Err(self.refuse(&entry_key, format!("{} is not finite", shown(text)), "use a finite number"))
+        };
+        list.iter().enumerate().map(one).collect()
+    }
+
     /// A whole number of either sign, if it is there.
     pub(super) fn signed(&self, key: &str, example: &str) -> Result<Option<i64>, JobFileError> {
         let number = match self.value(key) {

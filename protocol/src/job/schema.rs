@@ -102,6 +102,32 @@ const SECTIONS: &[SectionRule] = &[
         keys: &["max_rows", "bits", "columns"],
         later: &[],
     },
+    SectionRule {
+        name: "release",
+        keys: &[
+            "model",
+            "alias",
+            "stages",
+            "max_rows",
+            "tolerance",
+            "self_test_rows",
+            "variants",
+            "champion",
+        ],
+        later: &[],
+    },
+    SectionRule {
+        name: "gate",
+        keys: &[
+            "min_accuracy",
+            "max_accuracy_drop",
+            "max_latency_ms",
+            "max_memory_mib",
+            "max_failures",
+            "min_canaries",
+        ],
+        later: &[],
+    },
 ];
 
 /// Tables within sections, by `section.key`; a list of tables has the rule of each.
@@ -137,6 +163,31 @@ const TABLES: &[SectionRule] = &[
     SectionRule {
         name: "analyze.columns",
         keys: &["names", "features", "feature", "low", "high", "bins", "classes"],
+        later: &[],
+    },
+    SectionRule {
+        name: "release.variants",
+        keys: &[
+            "name",
+            "path",
+            "digest",
+            "size_bytes",
+            "device_class",
+            "memory_mib",
+            "cores",
+            "gpu",
+            "recipe",
+            "parent",
+            "accuracy",
+            "latency_us",
+            "peak_memory_mib",
+            "outputs",
+        ],
+        later: &[],
+    },
+    SectionRule {
+        name: "release.champion",
+        keys: &["digest", "size_bytes"],
         later: &[],
     },
 ];

@@ -11,7 +11,7 @@ use super::file::{
 use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
-use super::{about, analyze, training};
+use super::{about, analyze, release, training};
 use crate::check::is_label;
 use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use crate::limits::{
@@ -81,7 +81,20 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
             let fix = "remove it, or write kind = \"analytics\" in [job]";
             return Err(source.error_at("analyze", "is of analytics jobs, and this one trains", fix));
         }
-        JobKind::Train => training_job(job, section, has("evaluate"))?,
+        JobKind::Train => {
+            if let Some(name) = ["release", "gate"].into_iter().find(|name| has(name)) {
+                let fix = "remove it, or write kind = \"release\" in [job]";
+                return Err(source.error_at(name, "is of releases, and this job trains", fix));
+            }
+            training_job(job, section, has("evaluate"))?
+        }
+        JobKind::Release => {
+            if let Some((name, why)) = release::OTHERS.iter().find(|(name, _)| has(name)) {
+                let fix = "remove the section, or change kind in [job]";
+                return Err(source.error_at(name, format!("is not of releases: {why}"), fix));
+            }
+            release::job(job, section)?
+        }
         JobKind::Analytics => {
             if let Some((name, why)) = analyze::OTHERS.iter().find(|(name, _)| has(name)) {
                 let fix = "remove the section, or write kind = \"train\" in [job]";
@@ -117,6 +130,7 @@ fn training_job<'a, 't: 'a>(
         update,
         evaluate,
         analyze: None,
+        release: None,
     })
 }
 
@@ -150,6 +164,12 @@ pub(super) fn contract(section: &Section<'_, '_>) -> Result<String, JobFileError
 
 fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
     let contract = contract(section)?;
+    let (inputs, target) = target_and_inputs(section)?;
+    Ok(DataSection { contract, inputs, target })
+}
+
+/// What feeds the model, and what it is to predict.
+pub(super) fn target_and_inputs(section: &Section<'_, '_>) -> Result<(Vec<String>, String), JobFileError> {
     let inputs = section.texts("inputs", "[\"p0\", \"p1\"]")?;
     let target = section.text("target", "\"label\"")?;
     section.one_line("target", target, MAX_COLUMN_BYTES)?;
@@ -160,11 +180,7 @@ fn data(section: &Section<'_, '_>) -> Result<DataSection, JobFileError> {
             "remove it: the model would be given the answer",
         ));
     }
-    Ok(DataSection {
-        contract,
-        inputs,
-        target: target.to_owned(),
-    })
+    Ok((inputs, target.to_owned()))
 }
 
 fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySection, JobFileError> {
@@ -214,7 +230,11 @@ pub(super) fn round(section: &Section<'_, '_>, kind: JobKind) -> Result<RoundSec
         let fix = "remove it: each agent counts its rows once a round";
         return Err(section.refuse("mode", "is about training, and an analytics job trains nothing", fix));
     }
-    let default_rounds = (kind == JobKind::Analytics).then_some(1);
+    if kind == JobKind::Release && mode != RoundMode::Sync {
+        let fix = "remove it: each agent of a stage measures once";
+        return Err(section.refuse("mode", "is about training, and a release trains nothing", fix));
+    }
+    let default_rounds = (kind != JobKind::Train).then_some(1);
     let min = section.integer32("min", 1, MAX_MEMBERS, None, "3")?;
     let target = section.integer32("target", 1, MAX_MEMBERS, Some(min), "5")?;
     if target < min {
@@ -325,7 +345,7 @@ fn update(section: &Section<'_, '_>) -> Result<CodecParams, JobFileError> {
     })
 }
 
-fn evaluate(section: &Section<'_, '_>) -> Result<EvaluateSection, JobFileError> {
+pub(super) fn evaluate(section: &Section<'_, '_>) -> Result<EvaluateSection, JobFileError> {
     let on_devices = section.number(
         "on_devices",
         |share| share > 0.0 && share <= MAX_HELD_BACK,

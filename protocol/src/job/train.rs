@@ -36,6 +36,14 @@ impl TrainSection {
         }
     }
 
+    /// No training, as in a release: one output is compared with classes.
+    pub(super) fn measured() -> Self {
+        Self {
+            epochs: 0,
+            ..Self::sgd(1.0)
+        }
+    }
+
     /// Plain stochastic gradient descent on softmax cross-entropy, one pass, 32 examples a step.
     pub fn sgd(lr: f32) -> Self {
         Self {

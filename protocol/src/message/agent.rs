@@ -25,6 +25,8 @@ pub enum AgentRequest {
     Outcome(OutcomeQuery),
     /// "Whom do I trust now?" Answered with [`BundleReply`].
     Bundle(BundleQuery),
+    /// "Which release do I serve of each of these models, and of others?" Answered with [`ServeReply`]; safe to repeat.
+    Serve(ServeQuery),
     /// "I am so far with my work." Answered with [`ProgressReply`]; safe to repeat, and safe to leave out.
     Progress(Progress),
     /// "These are my keys for the cohort." Answered with [`Roster`](super::secagg::Roster).
@@ -280,4 +282,44 @@ pub struct BundleQuery {
 pub struct BundleReply {
     /// The newer [`SignedBundle`](crate::bundle::SignedBundle) in CBOR, if there is one.
     pub bundle: Option<ByteBuf>,
+}
+
+/// See [`AgentRequest::Serve`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeQuery {
+    /// The release that this agent was told of last, by model; no model twice. It need not serve it: it may have refused it.
+    pub have: Vec<Serving>,
+}
+
+/// A release by the model that it is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// The model's name in the registry: a label.
+    pub model: String,
+    /// The release: the job that measured it.
+    pub release: JobId,
+}
+
+/// See [`AgentRequest::Serve`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeReply {
+    /// A release to be served that is not the one that the agent has; the agent asks again for the others. `None` where there is none.
+    pub release: Option<Box<SignedRelease>>,
+}
+
+/// A release as its owner signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedRelease {
+    /// The job's id: the first half of the SHA-256 of `signed_job`.
+    pub job: JobId,
+    /// [`SignedJob`](crate::job::SignedJob) as its owner made it.
+    pub signed_job: ByteBuf,
+    /// The owner's Ed25519 public key.
+    pub owner: PublicKeyBytes,
+    /// The owner's signature over `signed_job`.
+    pub signature: SignatureBytes,
 }

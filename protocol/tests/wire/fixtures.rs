@@ -5,7 +5,10 @@ use aimass_protocol::descriptor::{CodecName, CodecParams, Descriptor};
 use aimass_protocol::job::{AggregationMode, SignedJob};
 use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, RoundEntry};
 use aimass_protocol::manifest::Manifest;
-use aimass_protocol::message::agent::{Capabilities, CheckIn, Fetch, Held, OutcomeQuery, Progress, Ready, SignedDescriptor, Task, Upload};
+use aimass_protocol::message::agent::{
+    Capabilities, CheckIn, Fetch, Held, OutcomeQuery, Progress, Ready, ServeQuery, ServeReply, Serving, SignedDescriptor, SignedRelease,
+    Task, Upload,
+};
 use aimass_protocol::message::authority::{CertificateReply, Enrol};
 use aimass_protocol::token::{JoinToken, Role, TokenSecret};
 use aimass_protocol::{
@@ -299,6 +302,33 @@ pub(crate) fn fetch() -> Fetch {
     Fetch {
         digest: base(),
         from_chunk: 0,
+    }
+}
+
+pub(crate) fn serve() -> ServeQuery {
+    ServeQuery {
+        have: vec![Serving {
+            model: "digits".to_owned(),
+            release: job(),
+        }],
+    }
+}
+
+pub(crate) fn serve_reply() -> ServeReply {
+    let Task {
+        job,
+        signed_job,
+        owner,
+        signature,
+        ..
+    } = task();
+    ServeReply {
+        release: Some(Box::new(SignedRelease {
+            job,
+            signed_job,
+            owner,
+            signature,
+        })),
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use aimass_protocol::frame::{FrameHeader, FrameKind};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleQuery, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, Task,
-    UploadReply,
+    AgentRequest, BundleQuery, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply,
+    ServeReply, Task, UploadReply,
 };
 use aimass_protocol::message::authority::{EnrolRequest, Renew, RenewRequest, RevocationReply, SetRevoked};
 use aimass_protocol::message::{Refusal, Reply};
@@ -148,6 +148,9 @@ fn without_masks() -> Vec<Vector> {
         vector("outcome_not_included", "Reply<OutcomeReply>", Reply::Ok(OutcomeReply::NotIncluded)),
         vector("bundle_reply", "Reply<BundleReply>", Reply::Ok(some_bundle)),
         vector("bundle_reply_none", "Reply<BundleReply>", Reply::Ok(BundleReply { bundle: None })),
+        vector("serve", "AgentRequest", AgentRequest::Serve(fix::serve())),
+        vector("serve_reply", "Reply<ServeReply>", Reply::Ok(fix::serve_reply())),
+        vector("serve_reply_none", "Reply<ServeReply>", Reply::Ok(ServeReply { release: None })),
         vector("enrol", "EnrolRequest", EnrolRequest::Enrol(fix::enrol())),
         vector("certificate", "Reply<CertificateReply>", Reply::Ok(fix::certificate())),
         vector("renew", "RenewRequest", RenewRequest::Renew(renew)),

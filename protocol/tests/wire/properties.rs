@@ -90,6 +90,11 @@ proptest! {
     }
 
     #[test]
+    fn serve_replies_survive(message in any_of::serve_reply()) {
+        survives(&message);
+    }
+
+    #[test]
     fn messages_of_the_authority_survive(
         enrol in any_of::enrol_request(),
         renew in any_of::renew_request(),

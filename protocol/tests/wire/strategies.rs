@@ -12,7 +12,8 @@ use aimass_protocol::log::{AbandonedEntry, BaseProof, LogEntry, LogEvent, LogHea
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::agent::{
     AgentRequest, BundleQuery, BundleReply, Capabilities, CheckIn, CheckInReply, ComeBack, Fetch, FetchReply, Held, OutcomeQuery,
-    OutcomeReply, Progress, ProgressReply, Ready, ReadyReply, SignedDescriptor, Task, Upload, UploadReply,
+    OutcomeReply, Progress, ProgressReply, Ready, ReadyReply, ServeQuery, ServeReply, Serving, SignedDescriptor, SignedRelease, Task,
+    Upload, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, Enrol, EnrolRequest, Renew, RenewRequest, RevocationReply, SetRevoked};
 use aimass_protocol::message::{Refusal, Reply};
@@ -102,6 +103,10 @@ pub(crate) fn agent_request() -> impl Strategy<Value = AgentRequest> {
         })),
         (bytes_of(), bytes_of(), 0..=100u8).prop_map(|(job, base, percent)| AgentRequest::Progress(Progress { job, base, percent })),
         any::<u64>().prop_map(|have_version| AgentRequest::Bundle(BundleQuery { have_version })),
+        prop::collection::btree_map("[a-zA-Z0-9._-]{1,64}", bytes_of(), 0..4).prop_map(|have| {
+            let have = have.into_iter().map(|(model, release)| Serving { model, release });
+            AgentRequest::Serve(ServeQuery { have: have.collect() })
+        }),
         secagg::request(),
     ]
 }
@@ -179,6 +184,18 @@ pub(crate) fn progress_reply() -> impl Strategy<Value = Reply<ProgressReply>> {
 
 pub(crate) fn bundle_reply() -> impl Strategy<Value = Reply<BundleReply>> {
     reply(proptest::option::of(blob(2000)).prop_map(|bundle| BundleReply { bundle }))
+}
+
+pub(crate) fn serve_reply() -> impl Strategy<Value = Reply<ServeReply>> {
+    let release = (bytes_of(), blob(2000), bytes_of(), bytes_of()).prop_map(|(job, signed_job, owner, signature)| {
+        Box::new(SignedRelease {
+            job,
+            signed_job,
+            owner,
+            signature,
+        })
+    });
+    reply(proptest::option::of(release).prop_map(|release| ServeReply { release }))
 }
 
 pub(crate) fn enrol_request() -> impl Strategy<Value = EnrolRequest> {

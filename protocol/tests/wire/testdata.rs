@@ -9,7 +9,7 @@ use aimass_protocol::job::SignedJob;
 use aimass_protocol::log::LogEntry;
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
+    AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, ServeReply, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest, RenewRequest, RevocationReply};
 use aimass_protocol::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
@@ -92,6 +92,7 @@ pub(crate) fn recode(type_name: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeErr
         "Reply<UploadReply>" => Reply<UploadReply>,
         "Reply<OutcomeReply>" => Reply<OutcomeReply>,
         "Reply<BundleReply>" => Reply<BundleReply>,
+        "Reply<ServeReply>" => Reply<ServeReply>,
         "Reply<ProgressReply>" => Reply<ProgressReply>,
         "EnrolRequest" => EnrolRequest,
         "RenewRequest" => RenewRequest,

@@ -4,6 +4,7 @@ mod agents;
 mod blobs;
 mod jobs;
 mod log;
+mod releases;
 mod status;
 
 use std::net::SocketAddr;
@@ -33,6 +34,11 @@ pub(crate) fn router(shared: Arc<Shared>, quic_address: SocketAddr) -> Router {
         .route("/v1/jobs/{id}/watch", get(jobs::watch))
         .route("/v1/jobs/{id}/stop", post(jobs::stop))
         .route("/v1/jobs/{id}/model", get(jobs::model))
+        .route("/v1/registry", get(releases::list))
+        .route("/v1/registry/{model}", get(releases::show))
+        .route("/v1/registry/{model}/alias", post(releases::alias))
+        .route("/v1/releases/{id}", get(releases::release))
+        .route("/v1/releases/{id}/rollback", post(releases::rollback))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}/accept", post(agents::accept))
         .route("/v1/agents/{id}/revoke", post(agents::revoke))

@@ -118,6 +118,7 @@ impl Job {
             })?),
         };
         self.model_bytes = model.len() as u64;
+        self.check_variants(blobs).await?;
         tokio::task::spawn_blocking(move || {
             let work = self.prepare(&model, evaluation.as_deref())?;
             self.work = Some(Arc::new(work));
@@ -127,14 +128,52 @@ impl Job {
         .map_err(|_| JobError::ShuttingDown)?
     }
 
+    /// The files that agents fetch besides the base: those of a release.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, Digest, u64)> {
+        let release = self.file.release.iter();
+        release.flat_map(|release| {
+            let variants = release.variants.iter().enumerate();
+            let variants = variants.map(|(at, variant)| (format!("release.variants[{at}].digest"), variant.digest, variant.size_bytes));
+            let champion = release.champion.iter();
+            variants.chain(champion.map(|champion| ("release.champion.digest".to_owned(), champion.digest, champion.size_bytes)))
+        })
+    }
+
+    /// Whether all of them are here, and as long as the owner signed.
+    async fn check_variants(&self, blobs: &BlobStore) -> Result<(), JobError> {
+        for (field, digest, size_bytes) in self.files() {
+            let found = match blobs.size(digest).await {
+                Ok(found) => found,
+                Err(BlobError::NotFound { digest }) => {
+                    let problem = format!("the file {} is not stored here", digest.to_hex());
+                    return Err(self.at(&field, problem, "upload it first: `aimass release submit` does").into());
+                }
+                Err(other) => return Err(JobError::Blob(other)),
+            };
+            if found != size_bytes {
+                let problem = format!("the file has {found} bytes, and {size_bytes} were signed");
+                return Err(self
+                    .at(
+                        &field,
+                        problem,
+                        "correct size_bytes, or remove it and let `aimass release submit` fill it in",
+                    )
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
     fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Work, JobError> {
-        let work = match &self.file.analyze {
-            Some(analyze) => Work::Analytics(self.prepare_analytics(analyze, model, evaluation)?),
-            None => Work::Training(Box::new(self.prepare_training(model, evaluation)?)),
+        let work = match (&self.file.analyze, &self.file.release) {
+            (Some(analyze), _) => Work::Analytics(self.prepare_analytics(analyze, model, evaluation)?),
+            (None, Some(release)) => Work::Release(self.prepare_release(release, model, evaluation)?),
+            (None, None) => Work::Training(Box::new(self.prepare_training(model, evaluation)?)),
         };
         let codec = work.codec(&self.file, self.file.round.max, None).map_err(|e| match work {
             Work::Training(_) => self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"),
             Work::Analytics(_) => self.at("analyze", e.to_string(), "use fewer bits, or fewer agents a round"),
+            Work::Release(_) => self.at("release.variants", e.to_string(), "use fewer variants, or fewer agents a round"),
         })?;
         let packed_bytes = codec.plan().packed_bytes() as u64;
         if packed_bytes > MAX_BLOB_BYTES {
@@ -153,7 +192,7 @@ impl Job {
     pub(crate) fn initial_accuracy(&self) -> Option<f64> {
         match self.work.as_deref()? {
             Work::Training(training) => training.initial.as_ref()?.accuracy,
-            Work::Analytics(_) => None,
+            Work::Analytics(_) | Work::Release(_) => None,
         }
     }
 
@@ -170,7 +209,7 @@ impl Job {
     /// The seed of the rotation that a cohort's updates go through; none where what is summed is no update. It follows from the job's seed and the model, and
     /// is no secret: a plain and a secure run of one job make the same models.
     pub(crate) fn rotation(&self, terms: &CohortTerms) -> Option<Digest> {
-        if self.file.analyze.is_some() {
+        if !self.file.trains() {
             return None;
         }
         let base = terms.bases.first().copied().unwrap_or(Digest::from_bytes([0; 32]));

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::authority_link::{self, Errands};
+use super::catalog::Catalog;
 use super::config::Config;
 use super::counters::Counters;
 use super::driver::{Command, Driver, now};
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) uploads: Turns,
     /// Whose turn it is to get a model.
     pub(crate) fetches: Turns,
+    /// Models, and who serves which.
+    pub(crate) catalog: Catalog,
     /// Agents.
     pub(crate) registry: Registry,
     /// Their connections.
@@ -129,6 +132,7 @@ pub async fn run(
     let blobs = BlobStore::open(&data_dir.join("blobs"))?;
     let journal = Journal::open(&data_dir.join("journal")).map_err(data_error)?;
     let log = ModelLog::load(&store, config.tenant.clone(), trust.shared_key())?;
+    let catalog = Catalog::of(store.registry()?);
     let registry = Registry::load(store.clone(), config.accept)?;
 
     let (own, roots) = trust.for_endpoint();
@@ -157,6 +161,7 @@ pub async fn run(
         journal,
         uploads: Turns::default(),
         fetches: Turns::default(),
+        catalog,
         registry,
         live: Live::default(),
         models: Models::default(),
@@ -169,6 +174,7 @@ pub async fn run(
         submitting: tokio::sync::Mutex::default(),
     });
 
+    // A release is registered whose record was written by a server that was killed then.
     let restored = submit::restore(&shared).await?;
     let mut driver = tokio::spawn(Driver::new(Arc::clone(&shared), rng, commands.clone(), changed).run(received));
     for command in restored {

@@ -11,6 +11,7 @@ use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes, TenantId};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
+use super::catalog::CatalogError;
 use super::counters::Counter;
 use super::driver::{Command, JobSnapshot, RestoredJob, now};
 use super::job::{Job, JobError};
@@ -72,6 +73,9 @@ pub(crate) enum SubmitError {
     /// The job itself.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// The release and the registry.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,6 +135,9 @@ pub(crate) async fn submit(
             limit_bytes,
         });
     }
+    if let Some(release) = &job.file.release {
+        shared.catalog.check_champion(release)?;
+    }
     let record = JobRecord {
         job: job.id,
         signed_job: hex::encode(&job.signed_bytes),
@@ -146,6 +153,7 @@ pub(crate) async fn submit(
         log.append(written.job, event, Survivors::default(), |entry| store.add_job(&written, entry))
     });
     logged.await??;
+    register(shared, &job, record.submitted_at_ms).await?;
     let id = job.id;
     let restored = RestoredJob {
         rounds: Vec::new(),
@@ -161,6 +169,17 @@ pub(crate) async fn submit(
         .map_err(|_| SubmitError::ShuttingDown)?;
     shared.counters.count(Counter::JobsSubmitted);
     Ok(id)
+}
+
+/// Makes a release the next version of its model, unless it is one: a server that was killed in between does so when it starts.
+async fn register(shared: &Shared, job: &Job, now_ms: u64) -> Result<(), SubmitError> {
+    let Some(release) = &job.file.release else { return Ok(()) };
+    if let Some(change) = shared.catalog.registered(job.id, job.owner, job.model, release, now_ms) {
+        let (store, written) = (shared.store.clone(), change.clone());
+        tokio::task::spawn_blocking(move || store.put_registry(&written)).await??;
+        shared.catalog.apply(change);
+    }
+    Ok(())
 }
 
 fn verify(signed: &[u8], owner: &PublicKeyBytes, signature: &SignatureBytes) -> Result<(), SubmitError> {
@@ -226,6 +245,18 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreE
         };
         let signed = hex::decode(&record.signed_job).map_err(|e| corrupt(e.to_string()))?;
         let mut job = Job::read(ByteBuf::from(signed), record.owner, record.signature).map_err(|e| corrupt(e.to_string()))?;
+        if let Err(error) = register(shared, &job, record.submitted_at_ms).await {
+            return Err(std::io::Error::other(format!("release {}: {error}", job.id)).into());
+        }
+        if let (None, Some(reason)) = (&record.end, rounds.last().and_then(|round| round.gave_up.clone())) {
+            // The server ended between the round's record and the job's.
+            record.end = Some(JobEnd::Failed { reason });
+            record.ended_at_ms = Some(now().as_ms());
+            shared.store.put_job(&record)?;
+        }
+        if record.end.is_none() && job.file.release.is_some() && !rounds.is_empty() {
+            shared.catalog.expose(job.id, shared.store.contributors(job.id)?);
+        }
         if record.end.is_none() {
             let latest = rounds.last().map_or(job.model, |round| round.model);
             match runnable(shared, job.clone(), latest).await {

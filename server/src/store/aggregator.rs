@@ -8,12 +8,12 @@ use aimass_protocol::{AgentId, ContributionId, JobId, TenantId};
 
 use super::{
     AgentRecord, Batch, Database, ForgottenRecord, Format, IncludedRecord, JobRecord, JournalRecord, Key, LogRecord, LogWrite,
-    LoggedRecord, RoundRecord, StoreError, SurvivorRecord, Table,
+    LoggedRecord, ModelRecord, RegistryChange, RoundRecord, StoreError, SurvivorRecord, Table, VersionRecord,
 };
 
 const FORMAT: Format = Format {
     name: "aggregator",
-    version: 2,
+    version: 3,
     reads: 1,
 };
 
@@ -28,6 +28,8 @@ pub struct AggregatorStore {
     contributions: Table<IncludedRecord>,
     open_rounds: Table<OpenRound>,
     journal: Table<JournalRecord>,
+    pub(super) models: Table<ModelRecord>,
+    pub(super) versions: Table<VersionRecord>,
     pub(super) log: Table<LogRecord>,
     pub(super) logged: Table<LoggedRecord>,
     pub(super) survivors: Table<SurvivorRecord>,
@@ -48,6 +50,8 @@ impl AggregatorStore {
             contributions: database.table("contributions")?,
             open_rounds: database.table("open_rounds")?,
             journal: database.table("journal")?,
+            models: database.table("models")?,
+            versions: database.table("versions")?,
             log: database.table("log")?,
             logged: database.table("logged")?,
             survivors: database.table("survivors")?,
@@ -121,8 +125,8 @@ impl AggregatorStore {
         self.rounds.scan(&self.job_key(job))
     }
 
-    /// Writes a finished round with the contributions in its sum and its entry in the log, all or nothing, and forgets those of the round `remembered`
-    /// rounds before it: agents that come back so late start anew.
+    /// Writes a finished round with the contributions in its sum, what follows from it in the registry and its entry in the log, all or nothing, and forgets
+    /// those of the round `remembered` rounds before it: agents that come back so late start anew.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -131,6 +135,7 @@ impl AggregatorStore {
         record: &RoundRecord,
         included: &[(AgentId, ContributionId)],
         remembered: u32,
+        registry: Option<&RegistryChange>,
         log: &LogWrite,
     ) -> Result<(), StoreError> {
         let round_key = |round| self.job_key(record.job).number(round);
@@ -154,8 +159,20 @@ impl AggregatorStore {
             }
         }
         self.forget_open(record.job, &mut batch)?;
+        if let Some(change) = registry {
+            self.put_registry_in(change, &mut batch)?;
+        }
         self.put_log(log, &mut batch)?;
         self.database.commit(batch)
+    }
+
+    /// Who contributed to the remembered rounds of a job.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn contributors(&self, job: JobId) -> Result<Vec<AgentId>, StoreError> {
+        let records = self.contributions.scan(&self.job_key(job))?;
+        Ok(records.into_iter().map(|record| record.agent).collect())
     }
 
     /// Writes a job's open round, in place of an earlier one with its journal; durable on return. The same round again (restored, or sealed) keeps its

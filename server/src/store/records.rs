@@ -94,6 +94,9 @@ pub struct RoundRecord {
     /// Rows that the agents held back.
     #[serde(default)]
     pub device_examples: Option<u64>,
+    /// Why the job ends with this round although others were to follow: the release was rolled back.
+    #[serde(default)]
+    pub gave_up: Option<String>,
     /// Payload bytes from agents since the round before.
     pub bytes_up: u64,
     /// Payload bytes to agents since the round before.

@@ -59,6 +59,7 @@ fn round(n: u32) -> RoundRecord {
         device_accuracy: Some(0.25),
         device_loss: Some(1.5),
         device_examples: Some(12),
+        gave_up: None,
         bytes_up: 10,
         bytes_down: 20,
         seconds: 1.5,
@@ -70,12 +71,13 @@ fn round(n: u32) -> RoundRecord {
 fn a_round_of_an_earlier_version_has_no_evaluation_on_devices() {
     let mut written = serde_json::to_value(round(1)).expect("JSON");
     let fields = written.as_object_mut().expect("an object");
-    fields.retain(|name, _| !name.starts_with("device_"));
+    fields.retain(|name, _| !name.starts_with("device_") && name != "gave_up");
     assert_eq!(fields.len(), 15);
     let expected = RoundRecord {
         device_accuracy: None,
         device_loss: None,
         device_examples: None,
+        gave_up: None,
         ..round(1)
     };
     assert_eq!(serde_json::from_value::<RoundRecord>(written).expect("is read"), expected);
@@ -143,7 +145,9 @@ fn everything_written_is_there_after_reopening() {
         store.put_agent(&agent(1)).expect("written");
         store.put_job(&ended).expect("written");
         for n in 1..=3 {
-            store.finish_round(&round(n), &[member(1), member(2)], 2, &log(n)).expect("written");
+            store
+                .finish_round(&round(n), &[member(1), member(2)], 2, None, &log(n))
+                .expect("written");
         }
     }
     let store = open(dir.path());
@@ -206,19 +210,19 @@ fn other_schemas_are_refused_before_anything_is_read() {
         version,
         reads: version,
     };
-    drop(Database::open(dir.path(), format(3)).expect("a newer program made it"));
+    drop(Database::open(dir.path(), format(4)).expect("a newer program made it"));
     let error = AggregatorStore::open(dir.path(), TenantId::default()).expect_err("too new");
-    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 4, known: 3, .. }), "{error}");
     assert!(error.to_string().contains("update the server"), "{error}");
 
-    let error = Database::open(dir.path(), format(4)).expect_err("too old");
-    assert!(matches!(error, StoreError::Older { found: 3, known: 4, .. }), "{error}");
+    let error = Database::open(dir.path(), format(5)).expect_err("too old");
+    assert!(matches!(error, StoreError::Older { found: 4, known: 5, .. }), "{error}");
     let error = Database::open(
         dir.path(),
         Format {
             name: "ledger",
-            version: 3,
-            reads: 3,
+            version: 4,
+            reads: 4,
         },
     )
     .expect_err("somebody else's");
@@ -246,7 +250,7 @@ fn a_record_that_does_not_parse_is_an_error_and_no_panic() {
         dir.path(),
         Format {
             name: "aggregator",
-            version: 2,
+            version: 3,
             reads: 2,
         },
     )
@@ -271,7 +275,7 @@ fn writer_to_be_killed() {
         let who = u8::try_from(n % 250).expect("below 250");
         store.put_agent(&agent(who)).expect("written");
         store
-            .finish_round(&round(n), &[member(1), member(2), member(3)], 10_000, &log(n))
+            .finish_round(&round(n), &[member(1), member(2), member(3)], 10_000, None, &log(n))
             .expect("written");
         println!("acknowledged {n}");
     }
@@ -326,7 +330,7 @@ fn writer_without_room() {
     };
     let store = open(Path::new(&dir));
     for n in 1..100_000 {
-        match store.finish_round(&round(n), &[member(1)], 1_000_000, &log(n)) {
+        match store.finish_round(&round(n), &[member(1)], 1_000_000, None, &log(n)) {
             Ok(()) => println!("acknowledged {n}"),
             Err(error) => {
                 println!("refused: {error}");
@@ -377,4 +381,57 @@ proptest! {
         let found = open(dir.path()).agents().expect("read");
         prop_assert_eq!(found, expected.into_values().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn should_read_a_store_from_before_the_registry_and_keep_models_in_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let before = Format {
+        name: "aggregator",
+        version: 2,
+        reads: 2,
+    };
+    drop(Database::open(dir.path(), before).expect("a program before"));
+    let store = open(dir.path());
+    assert_eq!(store.registry().expect("reads"), (Vec::new(), Vec::new()));
+    let model = |name: &str, latest| ModelRecord {
+        model: name.to_owned(),
+        aliases: [("champion".to_owned(), latest)].into(),
+        latest,
+    };
+    let version = |name: &str, version| VersionRecord {
+        model: name.to_owned(),
+        version,
+        release: JobId::from_bytes([9; 16]),
+        owner: PublicKeyBytes::from_bytes([1; 32]),
+        state: VersionState::Measuring,
+        round: 0,
+        rounds: 2,
+        report: Digest::from_bytes([2; 32]),
+        reasons: Vec::new(),
+        variants: Vec::new(),
+        champion_before: None,
+        submitted_at_ms: 1,
+        decided_at_ms: None,
+    };
+    let change = |name: &str, n| RegistryChange {
+        model: model(name, n),
+        versions: vec![version(name, n)],
+    };
+    for (name, n) in [("digits", 1), ("digits-2", 1), ("digits", 2)] {
+        store.put_registry(&change(name, n)).expect("written");
+    }
+    drop(store);
+    let (models, versions) = open(dir.path()).registry().expect("reads");
+    assert_eq!(models, [model("digits", 2), model("digits-2", 1)]);
+    assert_eq!(
+        versions,
+        [version("digits", 1), version("digits", 2), version("digits-2", 1)],
+        "in order"
+    );
+    // What goes back to the program before is refused by it.
+    assert!(matches!(
+        Database::open(dir.path(), before),
+        Err(StoreError::Newer { found: 3, known: 2, .. })
+    ));
 }

@@ -32,7 +32,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Tenant { .. } | SubmitError::UnknownOwner { .. } | SubmitError::BadSignature => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", text)
             }
-            SubmitError::TooMany { .. } | SubmitError::TooLong { .. } => Self::conflict(text),
+            SubmitError::TooMany { .. } | SubmitError::TooLong { .. } | SubmitError::Catalog(_) => Self::conflict(text),
             SubmitError::Job(JobError::ModelMissing { .. } | JobError::EvaluationMissing { .. }) => {
                 Self::new(StatusCode::NOT_FOUND, "blob_unknown", text)
             }
@@ -155,7 +155,7 @@ pub(super) async fn model(
 }
 
 /// The job whose id starts with `prefix`.
-async fn find(api: &Api, prefix: &str) -> Result<JobSnapshot, ApiError> {
+pub(super) async fn find(api: &Api, prefix: &str) -> Result<JobSnapshot, ApiError> {
     if let Ok(job) = prefix.parse() {
         return one(api, job).await;
     }

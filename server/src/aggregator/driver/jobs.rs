@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aimass_federation::coordinator::{Event, JobEnd, JobSpec, RestoredRound};
-use aimass_protocol::job::AggregationMode;
+use aimass_federation::coordinator::{Event, JobEnd, JobSpec, RestoredRound, suits};
+use aimass_protocol::job::{AggregationMode, JobFile, Stage};
 use aimass_protocol::limits::{MAX_BASES, MAX_FINISH_WITHIN_MS};
 use aimass_protocol::log::BaseProof;
 use aimass_protocol::message::agent::Task;
@@ -12,6 +12,8 @@ use aimass_protocol::{Digest, JobId, Timestamp};
 use tokio::sync::oneshot;
 
 use super::command::StopError;
+use crate::store::{AgentRecord, AgentState};
+
 use super::{Driver, Job, JobRecord, JobSnapshot, Restored, RestoredJob, RoundRecord, now};
 
 /// A job with what became of it.
@@ -23,6 +25,8 @@ pub(super) struct JobEntry {
     pub(super) round_began: Timestamp,
     /// Operators who wait for the job to be stopped.
     stopping: Vec<oneshot::Sender<Result<(), StopError>>>,
+    /// Why it ends although nobody stopped it.
+    pub(super) gave_up: Option<String>,
 }
 
 impl JobEntry {
@@ -50,7 +54,7 @@ impl Driver {
         let last = restored.rounds.last();
         let spec = JobSpec {
             id: job.id,
-            file: job.file.clone(),
+            file: self.resolved(&job),
             next_round: last.map_or(1, |round| round.round.saturating_add(1)),
             base: last.map_or(job.model, |round| round.model),
             base_bytes: last.map_or(job.model_bytes, |round| round.model_bytes),
@@ -70,7 +74,9 @@ impl Driver {
         };
         self.shared.models.allow(
             job.id,
-            std::iter::once(job.model).chain(restored.rounds.iter().map(|round| round.model)),
+            std::iter::once(job.model)
+                .chain(restored.rounds.iter().map(|round| round.model))
+                .chain(job.files().map(|(_, digest, _)| digest)),
         );
         tracing::info!(job = %job.id, name = %job.file.job.name, round = spec.next_round, "job added");
         if job.file.aggregation.mode == AggregationMode::Plain && record.end.is_none() {
@@ -82,6 +88,7 @@ impl Driver {
             rounds: Arc::new(restored.rounds),
             round_began: now(),
             stopping: Vec::new(),
+            gave_up: None,
         };
         self.jobs.insert(spec.id, entry);
         self.event(Event::AddJob(Box::new(spec))).await;
@@ -103,8 +110,34 @@ impl Driver {
         }
     }
 
+    /// Ends a job that is not to go on, unless its last round has ended it.
+    pub(super) async fn give_up(&mut self, job: JobId) {
+        if self.jobs.get(&job).is_some_and(|entry| entry.record.end.is_none()) {
+            self.event(Event::StopJob { job }).await;
+        }
+    }
+
+    /// The job file with the stages of a release as numbers: shares are of the agents that are registered now and are what the job is for.
+    fn resolved(&self, job: &Job) -> JobFile {
+        let mut file = job.file.clone();
+        let Some(mut release) = file.release.take() else { return file };
+        let agents = self.shared.registry.all();
+        let fits = |agent: &&AgentRecord| agent.state == AgentState::Accepted && suits(&job.file, &agent.contracts, &agent.capabilities);
+        let devices = u32::try_from(agents.iter().filter(fits).count()).unwrap_or(u32::MAX);
+        for (round, stage) in (1..).zip(&mut release.stages) {
+            *stage = Stage::Devices(job.file.size_of(round, devices).target);
+        }
+        file.release = Some(release);
+        file
+    }
+
     pub(super) async fn job_ended(&mut self, job: JobId, end: JobEnd) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let end = match (entry.gave_up.take(), end) {
+            (Some(reason), JobEnd::Stopped | JobEnd::Finished { .. }) => JobEnd::Failed { reason },
+            (_, end) => end,
+        };
+        self.shared.catalog.conceal(job);
         tracing::info!(%job, state = end.state(), reason = %end.reason(), "job ended");
         entry.record.end = Some(end);
         entry.record.ended_at_ms = Some(now().as_ms());

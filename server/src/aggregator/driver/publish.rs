@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use aimass_analytics::release::{Broken, Decision, ReleaseReport, VariantReport};
 use aimass_analytics::{Report, ReportError};
 use aimass_compression::{Accumulator, FixedCodec};
 use aimass_federation::coordinator::{Event, OpenRound, SecAggRecord, UnmaskingRecord};
@@ -130,6 +131,8 @@ struct Made {
     device_accuracy: Option<f64>,
     device_loss: Option<f32>,
     device_examples: Option<u64>,
+    /// Of a release.
+    report: Option<Box<ReleaseReport>>,
 }
 
 impl Driver {
@@ -176,8 +179,10 @@ impl Driver {
 
     pub(super) async fn published(&mut self, job: JobId, round: u32, cohort: CohortId, result: Result<Box<RoundRecord>, PublishFailure>) {
         self.publishing -= 1;
+        let mut gave_up = false;
         let event = match result {
             Ok(record) => {
+                gave_up = record.gave_up.is_some();
                 let (base, base_bytes, accuracy) = (record.model, record.model_bytes, record.reached().map(narrow));
                 tracing::info!(%job, round, contributions = record.contributions, accuracy = record.accuracy, device_accuracy = record.device_accuracy, "round published");
                 self.shared.counters.count(Counter::RoundsFinished);
@@ -187,6 +192,7 @@ impl Driver {
                 self.forget_old_survivors();
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.round_began = now();
+                    entry.gave_up.clone_from(&record.gave_up);
                     Arc::make_mut(&mut entry.rounds).push(*record);
                 }
                 Event::Published {
@@ -210,6 +216,9 @@ impl Driver {
             }
         };
         self.event(event).await;
+        if gave_up {
+            self.give_up(job).await;
+        }
         self.notify();
     }
 }
@@ -259,12 +268,23 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         device_accuracy: made.device_accuracy,
         device_loss: made.device_loss,
         device_examples: made.device_examples,
+        gave_up: made.report.as_deref().and_then(why_it_ends),
         bytes_up: traffic.up,
         bytes_down: traffic.down,
         seconds: seconds(ended_at_ms.saturating_sub(round.began_ms)),
         ended_at_ms,
     };
-    let (store, log, written) = (shared.store.clone(), shared.log.clone(), record.clone());
+    // The operator may take the release back meanwhile: one of the two is first.
+    let _changing = match &made.report {
+        Some(_) => Some(shared.submitting.lock().await),
+        None => None,
+    };
+    let change = made
+        .report
+        .as_deref()
+        .and_then(|report| shared.catalog.measured(record.job, report, record.model, ended_at_ms));
+    let (store, log, written, registry) = (shared.store.clone(), shared.log.clone(), record.clone(), change.clone());
+    let measured_by: Vec<AgentId> = round.survivors.iter().map(|(agent, _)| *agent).collect();
     let finished = tokio::task::spawn_blocking(move || {
         let survivors = Survivors::salted(&round.survivors)?;
         let event = LogEvent::Round(RoundEntry {
@@ -280,16 +300,42 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
             draws: round.draws,
         });
         log.append(written.job, event, survivors, |entry| {
-            store.finish_round(&written, &round.survivors, round.remembered, entry)
+            store.finish_round(&written, &round.survivors, round.remembered, registry.as_ref(), entry)
         })
     });
     match finished.await.map_err(PublishError::from).and_then(|stored| Ok(stored?)) {
-        Ok(_) => Ok(record),
+        Ok(_) => {
+            if let Some(change) = change {
+                shared.catalog.apply(change);
+                if record.gave_up.is_none() {
+                    shared.catalog.expose(record.job, measured_by);
+                }
+            }
+            if let Some(report) = &made.report {
+                announce(&record, report);
+            }
+            Ok(record)
+        }
         Err(error) => {
             // The bytes belong to the round that will be tried again.
             shared.traffic.add(record.job, traffic.up, traffic.down);
             Err(error)
         }
+    }
+}
+
+/// Why a release ends with this stage, if it does not end well.
+fn why_it_ends(report: &ReleaseReport) -> Option<String> {
+    let broken: Vec<String> = report.broken.iter().map(Broken::to_string).collect();
+    (report.decision == Decision::RolledBack)
+        .then(|| format!("rolled back in stage {} of {}: {}", report.round, report.rounds, broken.join("; ")))
+}
+
+fn announce(record: &RoundRecord, report: &ReleaseReport) {
+    let (job, model, stage, decision) = (record.job, &report.model, &report.stage, report.decision.name());
+    match &record.gave_up {
+        Some(reason) => tracing::warn!(%job, %model, %stage, decision, %reason, "the release is rolled back"),
+        None => tracing::info!(%job, %model, %stage, decision, agents = report.agents, "a stage of the release is measured"),
     }
 }
 
@@ -303,6 +349,16 @@ fn make(base: Bytes, job: &Job, round: u32, work: &Work, codec: &Codec, accumula
                 model: report.to_bytes().into(),
                 weight: report.rows,
                 clipped: report.capped_agents,
+                ..Made::default()
+            })
+        }
+        (Work::Release(release), Codec::Exact(_)) => {
+            let report = ReleaseReport::of_sum(&release.release, job.file.aggregation.mode, round, accumulator)?;
+            Ok(Made {
+                model: report.to_bytes().into(),
+                weight: report.variants.iter().map(|variant| variant.rows).sum(),
+                clipped: u32::try_from(report.variants.iter().map(VariantReport::failed).sum::<u64>()).unwrap_or(u32::MAX),
+                report: Some(Box::new(report)),
                 ..Made::default()
             })
         }
@@ -328,6 +384,7 @@ fn make_model(base: Bytes, job: &Job, training: &Training, codec: &FixedCodec, a
         device_accuracy: on_devices.filter(|_| training.has_accuracy()).map(|found| found.accuracy()),
         device_loss: on_devices.map(|found| found.loss),
         device_examples: on_devices.map(|found| found.examples),
+        report: None,
     })
 }
 

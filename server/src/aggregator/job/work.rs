@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aimass_analytics::release::{ReleaseReport, ReleaseShape, canonical_release_bytes};
 use aimass_analytics::{Report, Shape, canonical_bytes};
 use aimass_compression::{FixedCodec, FixedParams, PlanError, SlotCodec, SumPlan};
 use aimass_crypto::hash::sha256;
@@ -11,7 +12,7 @@ use aimass_learning::training::{check_data, evaluate_on};
 use aimass_learning::{Evaluation, Head, Metric, TrainError, fit_check};
 use aimass_onnx::{Dim, Model, ParamLayout};
 use aimass_protocol::Digest;
-use aimass_protocol::job::{AnalyzeSection, JobFile};
+use aimass_protocol::job::{AnalyzeSection, JobFile, ReleaseSection};
 use aimass_recipe::Recipe;
 
 use super::{Job, JobError};
@@ -23,6 +24,8 @@ pub(crate) enum Work {
     Training(Box<Training>),
     /// Of a job that counts: where others have a model, it has the report of the round before.
     Analytics(Analytics),
+    /// Of a release, whose variants agents measure: it has the report of the stage before.
+    Release(Release),
 }
 
 /// See [`Work::Training`].
@@ -44,6 +47,15 @@ pub(crate) struct Training {
 pub(crate) struct Analytics {
     /// What is counted.
     pub(crate) analyze: AnalyzeSection,
+    /// SHA-256 of its canonical bytes.
+    layout_digest: Digest,
+}
+
+/// See [`Work::Release`].
+#[derive(Debug)]
+pub(crate) struct Release {
+    /// What is measured.
+    pub(crate) release: ReleaseSection,
     /// SHA-256 of its canonical bytes.
     layout_digest: Digest,
 }
@@ -73,6 +85,7 @@ impl Work {
         match self {
             Self::Training(training) => training.layout_digest,
             Self::Analytics(analytics) => analytics.layout_digest,
+            Self::Release(release) => release.layout_digest,
         }
     }
 
@@ -95,6 +108,7 @@ impl Work {
             })
             .map(Codec::Fixed),
             Self::Analytics(analytics) => Shape::of(&analytics.analyze).codec(members).map(Codec::Exact),
+            Self::Release(release) => ReleaseShape::of(&release.release).codec(members).map(Codec::Exact),
         }
     }
 }
@@ -143,6 +157,23 @@ impl Job {
         Ok(Analytics {
             analyze: analyze.clone(),
             layout_digest: Digest::from_bytes(sha256(&canonical_bytes(analyze))),
+        })
+    }
+
+    /// As with analytics, `model` has to be the report of nobody.
+    pub(super) fn prepare_release(&self, release: &ReleaseSection, model: &[u8], evaluation: Option<&[u8]>) -> Result<Release, JobError> {
+        if evaluation.is_some() {
+            let problem = "held-out data was signed, and a release is measured on devices";
+            return Err(self.at("job.kind", problem, "submit the release again").into());
+        }
+        if model != ReleaseReport::empty(release, self.file.aggregation.mode).to_bytes() {
+            let problem = "what was signed as its beginning is not the empty report of this release";
+            let fix = "submit it with `aimass release submit` of the same version as the server";
+            return Err(self.at("release", problem, fix).into());
+        }
+        Ok(Release {
+            release: release.clone(),
+            layout_digest: Digest::from_bytes(sha256(&canonical_release_bytes(release))),
         })
     }
 

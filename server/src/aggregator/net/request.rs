@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aimass_federation::coordinator::SecureStep;
 use aimass_net::{FrameReader, FrameWriter, NetError, reply};
 use aimass_protocol::message::Refusal;
-use aimass_protocol::message::agent::{AgentRequest, BundleReply, CheckInReply, ReadyReply};
+use aimass_protocol::message::agent::{AgentRequest, BundleReply, CheckInReply, ReadyReply, ServeReply, Serving, SignedRelease};
 use aimass_protocol::{AgentId, Checked, ErrorCode, JobId};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
@@ -16,6 +16,7 @@ use super::{fetch, upload};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::driver::{Answer, Ask, Command, now};
 use crate::aggregator::service::Shared;
+use crate::aggregator::submit::snapshots;
 
 /// A stream with everything that serving it needs.
 pub(super) struct Stream {
@@ -103,9 +104,32 @@ impl Stream {
                 let bundle = newer.then(|| ByteBuf::from(current.bundle().as_bytes().to_vec()));
                 self.reply(BundleReply { bundle }).await
             }
+            AgentRequest::Serve(query) => self.serve_release(&query.have).await,
             AgentRequest::Fetch(fetch) => fetch::serve(self, fetch).await,
             AgentRequest::Upload(upload) => upload::serve(self, upload).await,
         }
+    }
+
+    /// The release that the agent is to serve, if it has another one.
+    async fn serve_release(&mut self, have: &[Serving]) -> Result<(), NetError> {
+        let Some(job) = self.shared.catalog.assigned(self.agent, have) else {
+            return self.reply(ServeReply { release: None }).await;
+        };
+        let found = match snapshots(&self.shared, Some(job)).await {
+            Ok(mut jobs) => jobs
+                .pop()
+                .and_then(|job| Some((hex::decode(&job.record.signed_job).ok()?, job.record))),
+            Err(_) => return self.replaced(),
+        };
+        let release = found.map(|(signed_job, record)| {
+            Box::new(SignedRelease {
+                job,
+                signed_job: ByteBuf::from(signed_job),
+                owner: record.owner,
+                signature: record.signature,
+            })
+        });
+        self.reply(ServeReply { release }).await
     }
 
     async fn secure_step(&mut self, step: SecureStep) -> Result<(), NetError> {

@@ -237,7 +237,7 @@ async fn a_job_from_before_the_log_is_logged_at_the_next_start() {
 
     let format = Format {
         name: "aggregator",
-        version: 2,
+        version: 3,
         reads: 2,
     };
     let raw = Database::open(&deployment.config().data_dir.join("store"), format).expect("opens");

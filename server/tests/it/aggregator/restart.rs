@@ -92,7 +92,7 @@ async fn an_open_round_whose_record_is_damaged_is_dropped_for_good() {
     let open_rounds = || -> (Database, Table<Value>) {
         let format = Format {
             name: "aggregator",
-            version: 2,
+            version: 3,
             reads: 2,
         };
         let raw = Database::open(&store, format).expect("opens");

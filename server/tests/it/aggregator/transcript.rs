@@ -143,11 +143,16 @@ async fn work_until_revoked(deployment: &Deployment, server: &Server, state: Sta
         backend: BackendConfig::cpu(),
         device_class: "test".to_owned(),
         tags: vec!["recorded".to_owned()],
+        models: aimass_edge_agent::config::ModelsConfig {
+            keep: false,
+            ..Default::default()
+        },
         reporter: Reporter::new(false),
         show_progress: false,
         once: false,
         exit_on_revoked: true,
         exit_with_parent: false,
+        serve: aimass_edge_agent::config::ServeConfig::default(),
     };
     let agent_program = tokio::task::spawn_blocking(move || run(options));
     until(relay, |recorded| {

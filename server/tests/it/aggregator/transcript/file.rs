@@ -4,7 +4,7 @@ use aimass_crypto::sign::PublicKey;
 use aimass_protocol::frame::{ALPN_ENROL, FrameHeader, FrameKind, HEADER_BYTES};
 use aimass_protocol::message::Reply;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, UploadReply,
+    AgentRequest, BundleReply, CheckInReply, FetchReply, OutcomeReply, ProgressReply, ReadyReply, ServeReply, UploadReply,
 };
 use aimass_protocol::message::authority::{CertificateReply, EnrolRequest};
 use aimass_protocol::message::secagg::{ConsentReply, RevealReply, Roster, SharesReply, SurvivorsReply, UnmaskReply};
@@ -163,6 +163,7 @@ impl Request {
                 AgentRequest::Outcome(_) => named::<Reply<OutcomeReply>>("Reply<OutcomeReply>", payload),
                 AgentRequest::Progress(_) => named::<Reply<ProgressReply>>("Reply<ProgressReply>", payload),
                 AgentRequest::Bundle(_) => named::<Reply<BundleReply>>("Reply<BundleReply>", payload),
+                AgentRequest::Serve(_) => named::<Reply<ServeReply>>("Reply<ServeReply>", payload),
                 AgentRequest::Advert(_) => named::<Reply<Roster>>("Reply<Roster>", payload),
                 AgentRequest::Reveal(_) => named::<Reply<RevealReply>>("Reply<RevealReply>", payload),
                 AgentRequest::Shares(_) => named::<Reply<SharesReply>>("Reply<SharesReply>", payload),
