@@ -12,6 +12,8 @@ Examples:
   aimass-agent join --token-file token.txt
   aimass-agent run --data digits=rows.csv
   aimass-agent --json run --data rows.csv --once
+  aimass-agent predict --model digits.onnx --input rows.csv
+  aimass-agent serve --model digits=digits.onnx
   aimass-agent doctor";
 
 const SETTINGS: &str = "\
@@ -71,6 +73,26 @@ Examples:
   aimass-agent run --data digits=rows.csv --data weather=w.csv.gz
   aimass-agent run --data rows.csv --allow-plain      # permits jobs that say so to have updates which the server can read")]
     Run(RunArgs),
+    /// Run a model over a file of inputs
+    ///
+    /// Inputs are arrays (.npz with an array named like each input, .npy), a table (.csv, all columns or those of --columns), or a request of the Open
+    /// Inference Protocol (.json). Prints a table, or the protocol's response with --json.
+    #[command(after_help = "\
+Examples:
+  aimass-agent predict --model digits.onnx --input rows.csv --columns p0,p1,p2 -o predicted.csv
+  aimass-agent --json predict --model digits.onnx --input batch.npz
+  aimass-agent predict --model ecg.onnx --input night.npy --window 512 --stride 256 --axis 2 --merge mean")]
+    Predict(PredictArgs),
+    /// Serve models over HTTP on this device: the Open Inference Protocol (v2), batches, windows, hot swap
+    ///
+    /// A file that changes is loaded, warmed and swapped in without a dropped request; one that is bad changes nothing. `run` serves as well, while it
+    /// trains, what [serve] of agent.toml names. docs/serving.md has requests to try.
+    #[command(after_help = "\
+Examples:
+  aimass-agent serve --model digits=digits.onnx
+  aimass-agent serve --model digits=models/ --unix /run/user/1000/aimass.sock --listen none
+  curl -s localhost:8000/v2/models/digits")]
+    Serve(ServeArgs),
     /// Check this device and say how to mend what is wrong
     ///
     /// Looks at the folder, the key, the certificate, the clock, the data files, and whether the server and the authority answer.
@@ -134,6 +156,77 @@ pub(crate) struct RunArgs {
     /// Stop with exit code 4 when revoked, instead of asking again each minute
     #[arg(long)]
     pub(crate) exit_on_revoked: bool,
+    /// Stop when standard input ends: whoever started the agent keeps a pipe open
+    #[arg(long)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// The model
+    #[arg(long, value_name = "FILE.onnx")]
+    pub(crate) model: PathBuf,
+    /// The inputs: .npz, .npy, .csv, .csv.gz or .json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Columns of a CSV that feed the model, in this order, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// Write the result to a file: .json (all outputs), .csv or .npy (the only output)
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Cut a long input into windows of so many steps, computed in parallel
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) window: Option<usize>,
+    /// Steps from one window's begin to the next one's [default: the window]
+    #[arg(long, value_name = "STEPS", requires = "window")]
+    pub(crate) stride: Option<usize>,
+    /// The axis that is cut, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) axis: usize,
+    /// What becomes of the windows' outputs: concat, mean or vote
+    #[arg(long, value_name = "HOW", default_value = "concat")]
+    pub(crate) merge: String,
+    /// Outputs have a value a step: merge what windows say of the same step
+    #[arg(long, requires = "window")]
+    pub(crate) per_step: bool,
+    /// The input that is cut, for a model with several
+    #[arg(long, value_name = "NAME", requires = "window")]
+    pub(crate) window_input: Option<String>,
+    /// Threads that compute; 0 is one a core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Refuse a model that would take more memory than this, by estimate, in MiB; 0 is no limit
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    pub(crate) memory_limit_mib: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A model: its name, and its file or a folder whose newest .onnx file is taken; may be given several times
+    #[arg(long = "model", value_name = "NAME=FILE")]
+    pub(crate) models: Vec<String>,
+    /// Where to listen; none switches TCP off [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+    /// A Unix socket to listen on as well; only this user can connect
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix: Option<PathBuf>,
+    /// Permit an address that other machines can reach, without encryption and without a password
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
+    /// Threads that compute [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Load no model that would take all of them over this, by estimate, in MiB; 0 is no limit [default: 0]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_limit_mib: Option<u32>,
+    /// Most rows of waiting requests that are computed at once [default: 16]
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) max_batch: Option<usize>,
+    /// How long a request waits for others to be computed with, in milliseconds [default: 0]
+    #[arg(long, value_name = "MS")]
+    pub(crate) batch_delay_ms: Option<u64>,
     /// Stop when standard input ends: whoever started the agent keeps a pipe open
     #[arg(long)]
     pub(crate) exit_with_parent: bool,

@@ -23,6 +23,31 @@ pub fn resident_bytes() -> Option<u64> {
         .and_then(|text| field_bytes(&text, "VmRSS"))
 }
 
+/// The most memory that this process used since [`reset_peak`], in bytes, where the operating system says.
+pub fn peak_bytes() -> Option<u64> {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| field_bytes(&text, "VmHWM"))
+}
+
+/// Begins to measure the peak anew (proc(5), `clear_refs`). Says whether that was possible.
+pub fn reset_peak() -> bool {
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// Memory that this process may still take, in bytes: the least of what the system has, what its control group permits, and what is left of `cap_bytes` (0
+/// for none). `None` where the operating system says nothing of it.
+pub fn free_bytes(cap_bytes: u64) -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let available = read("/proc/meminfo").and_then(|text| field_bytes(&text, "MemAvailable"));
+    // Version 2, as containers see it; "max" is no number.
+    let group = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
+    let own = (cap_bytes > 0).then_some(cap_bytes).zip(resident_bytes());
+    let left = |(most, used): (u64, u64)| most.saturating_sub(used);
+    [available, group.map(left), own.map(left)].into_iter().flatten().min()
+}
+
 /// `Name:   123 kB` of the files under `/proc`, in bytes.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

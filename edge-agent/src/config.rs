@@ -1,7 +1,7 @@
 //! Settings: flags over `AIMASS_AGENT_*` variables over `agent.toml` over defaults.
 
 use std::io;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use aimass_protocol::descriptor::Profile;
 use aimass_settings::{Layers, Resolved, SettingsError};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{Cli, Command, DeviceArgs};
+use crate::args::{Cli, Command, DeviceArgs, ServeArgs};
 use crate::data::{DataRegistry, RegistryError};
 use crate::state::StateFolder;
 
@@ -40,6 +40,10 @@ pub struct AgentConfig {
     pub data: DataConfig,
     /// What training computes with.
     pub compute: ComputeConfig,
+    /// Models that are served.
+    pub serve: ServeConfig,
+    /// Models that this device measures and serves.
+    pub models: ModelsConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -103,6 +107,34 @@ impl Default for ComputeConfig {
     }
 }
 
+/// `[models]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// Whether releases that the server names are kept ready to be served.
+    pub keep: bool,
+    /// Files of releases larger than this are refused.
+    pub max_mib: u32,
+    /// Memory that this agent may use; 0: what the system has.
+    pub memory_mib: u32,
+    /// With less free memory than this the smallest variant is served; 0: the fitting one always.
+    pub low_memory_mib: u32,
+    /// Seconds with more than twice as much free memory until the fitting variant is served again.
+    pub calm_s: u32,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self {
+            keep: true,
+            max_mib: 1024,
+            memory_mib: 0,
+            low_memory_mib: 128,
+            calm_s: 60,
+        }
+    }
+}
+
 mod backend_by_name {
     use aimass_learning::BackendChoice;
     use serde::de::Error as _;
@@ -114,6 +146,52 @@ mod backend_by_name {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackendChoice, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// `[serve]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeConfig {
+    /// `NAME=FILE`, or a folder whose newest `.onnx` file is taken; none: nothing is served.
+    pub models: Vec<String>,
+    /// Where TCP connections come in; `none`: nowhere.
+    pub listen: String,
+    /// A Unix socket; empty: none.
+    pub unix: String,
+    /// Whether `listen` may be an address that other machines can reach.
+    pub insecure_listen: bool,
+    /// Threads that compute.
+    pub threads: NonZeroUsize,
+    /// Memory that all models may take, by estimate; 0: no limit.
+    pub memory_limit_mib: u32,
+    /// Most rows that are computed at once.
+    pub max_batch: NonZeroUsize,
+    /// How long a request waits for others.
+    pub batch_delay_ms: u64,
+    /// Most requests that wait; further ones are refused.
+    pub queue: usize,
+    /// The largest request.
+    pub max_request_mib: NonZeroU16,
+    /// Seconds between two looks at the models' files.
+    pub watch_s: NonZeroU64,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            models: Vec::new(),
+            listen: "127.0.0.1:8000".to_owned(),
+            unix: String::new(),
+            insecure_listen: false,
+            threads: NonZeroUsize::MIN,
+            memory_limit_mib: 0,
+            max_batch: const { NonZeroUsize::new(16).expect("it is not 0") },
+            batch_delay_ms: 0,
+            queue: 256,
+            max_request_mib: const { NonZeroU16::new(16).expect("it is not 0") },
+            watch_s: const { NonZeroU64::new(2).expect("it is not 0") },
+        }
     }
 }
 
@@ -134,6 +212,8 @@ impl Default for AgentConfig {
             policy: PolicyConfig::default(),
             data: DataConfig::default(),
             compute: ComputeConfig::default(),
+            serve: ServeConfig::default(),
+            models: ModelsConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -227,12 +307,21 @@ impl AgentConfig {
         } = &self.compute;
         let mut config = BackendConfig::from_environment();
         config.backend = *backend;
-        config.threads = NonZeroUsize::new(*threads);
+        config.threads = NonZeroUsize::new(*threads).or_else(|| self.threads_beside_serving());
         config.memory_limit_bytes = (*memory_limit_mib > 0).then(|| u64::from(*memory_limit_mib) << 20);
         if !gpu_worker.is_empty() {
             config.worker = Some(WorkerCommand::new(gpu_worker));
         }
         config
+    }
+
+    /// Threads that training takes where nobody says how many and models are served: one a core, less those that compute requests.
+    fn threads_beside_serving(&self) -> Option<NonZeroUsize> {
+        if self.serve.models.is_empty() {
+            return None;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        NonZeroUsize::new(cores.saturating_sub(self.serve.threads.get()).max(1))
     }
 
     /// The data files by contract; they are not looked at yet.
@@ -317,7 +406,8 @@ fn flags(cli: &Cli) -> Result<Vec<Flag>, ConfigError> {
             }
         }
         Command::Doctor(doctor) => device_flags(&doctor.device, &mut flags)?,
-        Command::Join(_) | Command::Status | Command::Config { .. } => {}
+        Command::Serve(serve) => serve_flags(serve, &mut flags)?,
+        Command::Predict(_) | Command::Join(_) | Command::Status | Command::Config { .. } => {}
     }
     Ok(flags)
 }
@@ -331,6 +421,31 @@ fn device_flags(args: &DeviceArgs, flags: &mut Vec<Flag>) -> Result<(), ConfigEr
     }
     push_list(flags, "policy.purposes", "--purpose", &args.purposes)?;
     push_list(flags, "data.files", "--data", &args.data)
+}
+
+fn serve_flags(args: &ServeArgs, flags: &mut Vec<Flag>) -> Result<(), ConfigError> {
+    push_list(flags, "serve.models", "--model", &args.models)?;
+    let mut push = |key, flag, value: Option<String>| flags.extend(value.map(|value| (key, flag, value)));
+    push("serve.listen", "--listen", args.listen.clone());
+    push("serve.unix", "--unix", args.unix.as_ref().map(|path| path.display().to_string()));
+    push(
+        "serve.insecure_listen",
+        "--insecure-listen",
+        args.insecure_listen.then(|| "true".to_owned()),
+    );
+    push("serve.threads", "--threads", args.threads.map(|n| n.to_string()));
+    push(
+        "serve.memory_limit_mib",
+        "--memory-limit-mib",
+        args.memory_limit_mib.map(|n| n.to_string()),
+    );
+    push("serve.max_batch", "--max-batch", args.max_batch.map(|n| n.to_string()));
+    push(
+        "serve.batch_delay_ms",
+        "--batch-delay-ms",
+        args.batch_delay_ms.map(|n| n.to_string()),
+    );
+    Ok(())
 }
 
 fn push_list(flags: &mut Vec<Flag>, key: &'static str, flag: &'static str, values: &[String]) -> Result<(), ConfigError> {

@@ -173,6 +173,15 @@ pub enum AgentEvent {
         /// Its version.
         version: u64,
     },
+    /// Models are served.
+    Serving {
+        /// Their names.
+        models: Vec<String>,
+        /// Where TCP connections come in.
+        address: Option<String>,
+        /// The Unix socket.
+        unix: Option<String>,
+    },
     /// The program ends.
     Stopped {
         /// Why.
@@ -262,6 +271,16 @@ impl AgentEvent {
             Self::Declined { job, reason, .. } => format!("job {} declined: {reason}", short(job)),
             Self::Renewed { certificate_s } => format!("certificate renewed for {}", span(*certificate_s)),
             Self::Bundle { version } => format!("trust bundle is at version {version} now"),
+            Self::Serving { models, address, unix } => {
+                let tcp = address.iter().map(|address| format!("http://{address}"));
+                let places: Vec<String> = tcp.chain(unix.iter().map(|path| format!("unix:{path}"))).collect();
+                let models = if models.is_empty() {
+                    "no model yet".to_owned()
+                } else {
+                    models.join(", ")
+                };
+                format!("serving {models} at {}", places.join(" and "))
+            }
             Self::Stopped { reason } => format!("stopped: {reason}"),
         }
     }

@@ -14,7 +14,9 @@ use crate::event::{AgentEvent, Reporter};
 use crate::exit::ExitKind;
 use crate::join::{self, JoinCommandError};
 use crate::platform::now_s;
+use crate::predict::{self, PredictError};
 use crate::run::{self, RunError, RunOptions};
+use crate::serve::{self, ServingError};
 use crate::status::{Status, StatusError};
 use crate::{doctor, memory};
 
@@ -33,6 +35,10 @@ enum CommandError {
     Run(#[from] RunError),
     #[error(transparent)]
     Status(#[from] StatusError),
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    #[error(transparent)]
+    Serving(#[from] ServingError),
 }
 
 impl CommandError {
@@ -44,6 +50,8 @@ impl CommandError {
             Self::Join(e) => e.exit_kind(),
             Self::Run(e) => e.exit_kind(),
             Self::Status(_) => ExitKind::Failure,
+            Self::Predict(e) => e.exit_kind(),
+            Self::Serving(e) => e.exit_kind(),
         }
     }
 }
@@ -54,7 +62,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitKind::of_command_line(&error).into(),
     };
-    if matches!(cli.command, Command::Run(_)) {
+    if matches!(cli.command, Command::Run(_) | Command::Serve(_)) {
         memory::restart_with(memory::AGENT);
     }
     match execute(&cli) {
@@ -90,6 +98,16 @@ fn execute(cli: &Cli) -> Result<ExitKind, CommandError> {
             print_result(cli.json, &Status::read(&config.state())?);
             Ok(ExitKind::Ok)
         }
+        Command::Predict(args) => {
+            let prediction = predict::predict(args)?;
+            let text = match cli.json {
+                true => prediction.json()?.to_string(),
+                false => prediction.to_string(),
+            };
+            print_line(text.trim_end());
+            Ok(ExitKind::Ok)
+        }
+        Command::Serve(args) => Ok(serve::run(&config.serve, reporter, args.exit_with_parent)?),
         Command::Config {
             command: ConfigCommand::Show,
         } => {
@@ -122,11 +140,13 @@ fn run_options(args: &RunArgs, cli: &Cli, config: &AgentConfig, reporter: Report
         backend: config.backend(),
         device_class: config.device.class.clone(),
         tags: config.device.tags.clone(),
+        models: config.models.clone(),
         reporter,
         show_progress: !cli.json && !cli.quiet && std::io::stderr().is_terminal(),
         once: args.once,
         exit_on_revoked: args.exit_on_revoked,
         exit_with_parent: args.exit_with_parent,
+        serve: config.serve.clone(),
     })
 }
 

@@ -4,7 +4,8 @@ mod driver;
 mod masks;
 pub(crate) mod membership;
 pub(crate) mod requests;
-mod signals;
+pub(crate) mod serving;
+pub(crate) mod signals;
 mod tasks;
 
 pub use driver::identity_of;
@@ -23,10 +24,12 @@ use aimass_protocol::Checked as _;
 use aimass_protocol::check::Violation;
 
 use crate::capabilities;
+use crate::config::{ModelsConfig, ServeConfig};
 use crate::data::{DataRegistry, RegistryError};
 use crate::event::Reporter;
 use crate::exit::ExitKind;
 use crate::platform::NoRandomness;
+use crate::serve::{Serving, ServingError};
 use crate::state::{FolderLock, StateError, StateFolder};
 
 /// How `run` works.
@@ -46,6 +49,8 @@ pub struct RunOptions {
     pub device_class: String,
     /// Tags that jobs may ask for.
     pub tags: Vec<String>,
+    /// Models that this device serves.
+    pub models: ModelsConfig,
     /// Where events go.
     pub reporter: Reporter,
     /// Whether to draw training's progress on the terminal.
@@ -56,6 +61,8 @@ pub struct RunOptions {
     pub exit_on_revoked: bool,
     /// Stop when standard input ends.
     pub exit_with_parent: bool,
+    /// What is served meanwhile; nothing where it names no models.
+    pub serve: ServeConfig,
 }
 
 /// Why `run` ended with an error.
@@ -89,6 +96,9 @@ pub enum RunError {
     /// No randomness.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+    /// What is served.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
     /// The operating system.
     #[error("can't start: {0}")]
     System(#[from] io::Error),
@@ -100,6 +110,7 @@ impl RunError {
         match self {
             Self::Data(RegistryError::File(_)) => ExitKind::BadData,
             Self::Data(_) | Self::Device(_) | Self::Identity(IdentityError::NotJoined { .. }) => ExitKind::Usage,
+            Self::Serving(e) => e.exit_kind(),
             Self::Revoked { .. } | Self::Renew(_) => ExitKind::Refused,
             Self::Identity(_) | Self::State(_) | Self::Connect(_) | Self::Randomness(_) | Self::System(_) => ExitKind::Failure,
         }
@@ -123,6 +134,10 @@ pub fn run(options: RunOptions) -> Result<ExitKind, RunError> {
     options.data.check()?;
     let lock = open_state(&options.state)?;
     let (identity, _) = IdentityFolder::open(&options.state.identity_dir())?;
+    // It answers while the agent trains, and ends after it.
+    let serving = (!options.serve.models.is_empty())
+        .then(|| Serving::start(&options.serve, false, options.reporter))
+        .transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
@@ -134,6 +149,7 @@ pub fn run(options: RunOptions) -> Result<ExitKind, RunError> {
         driver.run(&mut signals).await
     });
     runtime.shutdown_timeout(LAST_WORK);
+    drop(serving);
     drop(lock);
     result
 }

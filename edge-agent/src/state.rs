@@ -155,6 +155,17 @@ impl StateFolder {
         self.work_dir().join("models")
     }
 
+    /// Makes the folder of models alone: for a folder that holds nothing else.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub(crate) fn prepare_models(&self) -> Result<(), StateError> {
+        let dir = self.models_dir();
+        disk::call("making a folder")
+            .and_then(|()| fs::create_dir_all(&dir))
+            .map_err(|e| naming(&dir, &e))
+    }
+
     fn contributions_dir(&self) -> PathBuf {
         self.work_dir().join("contribution")
     }

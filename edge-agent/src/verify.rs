@@ -7,7 +7,7 @@ use aimass_protocol::codec::decode;
 use aimass_protocol::descriptor::Descriptor;
 use aimass_protocol::job::{JobFile, JobFileError, SignedJob};
 use aimass_protocol::message::agent::{SignedDescriptor, Task};
-use aimass_protocol::{Digest, JobId, PublicKeyBytes, TenantId};
+use aimass_protocol::{Digest, JobId, PublicKeyBytes, SignatureBytes, TenantId};
 
 /// A job whose owner this device trusts.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,23 +105,36 @@ pub enum DescriptorError {
 /// # Errors
 /// [`TaskError`].
 pub fn verify_task(task: &Task, tenant: &TenantId, bundle: &TrustBundle) -> Result<VerifiedJob, TaskError> {
-    let found = job_id(&task.signed_job);
-    if found != task.job {
-        return Err(TaskError::Id { named: task.job, found });
+    verify_job(task.job, (&task.signed_job, task.owner, task.signature), tenant, bundle)
+}
+
+/// The same of a job by its signed bytes, their owner and the signature.
+///
+/// # Errors
+/// [`TaskError`].
+pub fn verify_job(
+    job: JobId,
+    (signed_job, owner_key, signature): (&[u8], PublicKeyBytes, SignatureBytes),
+    tenant: &TenantId,
+    bundle: &TrustBundle,
+) -> Result<VerifiedJob, TaskError> {
+    let found = job_id(signed_job);
+    if found != job {
+        return Err(TaskError::Id { named: job, found });
     }
     let owner = bundle
         .owners
         .iter()
-        .find(|o| o.tenant == *tenant && o.public_key == task.owner)
+        .find(|o| o.tenant == *tenant && o.public_key == owner_key)
         .ok_or_else(|| TaskError::OwnerUnknown {
-            owner: task.owner,
+            owner: owner_key,
             tenant: tenant.clone(),
             version: bundle.version,
         })?;
-    PublicKey::from_bytes(task.owner.as_bytes())
-        .and_then(|key| key.verify(Context::Job, &task.signed_job, task.signature.as_bytes()))
+    PublicKey::from_bytes(owner_key.as_bytes())
+        .and_then(|key| key.verify(Context::Job, signed_job, signature.as_bytes()))
         .map_err(|_| TaskError::Signature { owner: owner.name.clone() })?;
-    let signed: SignedJob = decode(&task.signed_job).map_err(|e| TaskError::Malformed { reason: e.to_string() })?;
+    let signed: SignedJob = decode(signed_job).map_err(|e| TaskError::Malformed { reason: e.to_string() })?;
     if signed.tenant != *tenant {
         return Err(TaskError::Tenant {
             expected: tenant.clone(),

@@ -1,6 +1,7 @@
 //! What is done with the data: training or counting, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
 mod counting;
+mod measuring;
 mod training;
 
 use std::fs;
@@ -8,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aimass_analytics::release::Device;
 use aimass_analytics::{Shape, WidthError};
 use aimass_compression::mask::{self, Sign};
 use aimass_compression::{ClientUpdate, ContributionError, Evaluation, FixedCodec, FixedParams, PlanError, SumPlan};
@@ -32,6 +34,7 @@ use tracing::{info, warn};
 
 use crate::state::{self, EncodedRecord, EvaluationRecord, StateError, StateFolder, TrainedRecord};
 
+pub(crate) use measuring::self_test;
 pub use training::Wish;
 
 /// How much training a killed process loses at most, but for the step that it was in; more where saving is slow.
@@ -54,6 +57,17 @@ pub struct TrainOrder {
     pub contribution: ContributionId,
     /// Training stops at the first step after this, and what was done counts.
     pub finish_by: Option<Timestamp>,
+    /// What this device is, for a release.
+    pub bench: Bench,
+}
+
+/// A device as a release measures it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bench {
+    /// What variants ask of it.
+    pub device: Device,
+    /// Files larger than this are refused.
+    pub max_file_bytes: u64,
 }
 
 /// Why there is no contribution.
@@ -132,7 +146,7 @@ pub enum WorkError {
     State(#[from] StateError),
 }
 
-/// Does what a task asks for: [`train`], or where the job counts, counts. That takes one pass over the data, which starts anew after an interruption;
+/// Does what a task asks for: [`train`]; or where the job counts, counts; or measures a variant of a release. Those take one pass over the data, which starts anew after an interruption;
 /// `control` hears of every batch.
 ///
 /// # Errors
@@ -143,9 +157,10 @@ pub fn work_on(
     backend: &BackendConfig,
     control: &mut dyn FnMut(Progress) -> Wish,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
-    match &order.file.analyze {
-        Some(analyze) => counting::count(folder, order, analyze, control),
-        None => train(folder, order, backend, control),
+    match (&order.file.analyze, &order.file.release) {
+        (Some(analyze), _) => counting::count(folder, order, analyze, control),
+        (None, Some(release)) => measuring::measure(folder, order, release, control),
+        (None, None) => train(folder, order, backend, control),
     }
 }
 
@@ -202,6 +217,7 @@ pub fn train(
         steps: update.steps,
         train_loss: update.train_loss,
         tally: None,
+        release: None,
         evaluation,
         round: order.round,
         round_mode: order.file.round.mode,
@@ -253,9 +269,14 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
     let trained = state.load_trained(id)?.ok_or(WorkError::Missing { id })?;
     let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
     let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
-    let (mut packed, plan, clipped) = match (&trained.tally, descriptor.codec.codec) {
-        (None, CodecName::Fixed) => pack_update(state, id, &trained, descriptor, staleness)?,
-        (Some(shape), CodecName::Exact) => pack_counted(state, id, &trained, shape, descriptor.members)?,
+    let (mut packed, plan, clipped) = match (&trained.tally, &trained.release, descriptor.codec.codec) {
+        (None, None, CodecName::Fixed) => pack_update(state, id, &trained, descriptor, staleness)?,
+        (Some(shape), _, CodecName::Exact) => pack_counted(state, id, &trained, shape, descriptor.members)?,
+        (None, Some(shape), CodecName::Exact) => {
+            let codec = shape.codec(descriptor.members)?;
+            let packed = shape.encode(&codec, &state.load_counted(id, &trained)?)?;
+            (packed, codec.plan().clone(), false)
+        }
         _ => return Err(WorkError::OtherCodec),
     };
     if let Some(masks) = masks {

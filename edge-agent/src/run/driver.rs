@@ -3,6 +3,7 @@
 mod answers;
 mod network;
 mod notes;
+mod releases;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,10 +11,11 @@ use std::io::Write as _;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use aimass_analytics::release::{Device, fit};
 use aimass_crypto::sign::SigningKey;
 use aimass_federation::RequestKind;
 use aimass_federation::agent::{Config, Effect, Event, Hands, Identity, Masks, Session, Snapshot, Stage, Warning};
-use aimass_learning::Progress;
+use aimass_learning::{BackendChoice, Progress};
 use aimass_net::identity::{Enrolment, IdentityError, IdentityFolder};
 use aimass_net::{ClientEndpoint, Connection};
 use aimass_protocol::descriptor::Descriptor;
@@ -25,16 +27,17 @@ use rand_core::Rng as _;
 use tokio::sync::mpsc;
 
 use self::notes::Notes;
+use self::releases::Following;
 use super::signals::Signals;
 use super::tasks::{Answer, Message, Requests, Training};
-use super::{MaskStep, RunError, RunOptions, requests};
+use super::{MaskStep, RunError, RunOptions, requests, serving};
 use crate::capabilities;
 use crate::event::AgentEvent;
 use crate::exit::ExitKind;
 use crate::platform::{now, system_rng};
 use crate::state::{StateError, StateFolder};
 use crate::verify::{VerifiedJob, verify_task};
-use crate::work::{self, TrainOrder, Wish};
+use crate::work::{self, Bench, TrainOrder, Wish};
 
 /// Longest sleep, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -62,6 +65,7 @@ pub(super) struct Driver {
     training: Training,
     network: network::Network,
     upkeep: upkeep::Upkeep,
+    following: Following,
     /// Jobs that tasks brought, verified.
     jobs: BTreeMap<JobId, VerifiedJob>,
     /// A task whose owner may be in a newer bundle.
@@ -106,6 +110,7 @@ impl Driver {
             training: Training::new(),
             network: network::Network::default(),
             upkeep: upkeep::Upkeep::default(),
+            following: Following::start(&options),
             jobs: at_hand.into_iter().map(|job| (job.id, job)).collect(),
             task_in_doubt: None,
             end: None,
@@ -206,6 +211,7 @@ impl Driver {
         match effect {
             Effect::Connect => self.begin_connect()?,
             Effect::CheckIn(mut check_in) => {
+                self.follow_releases()?;
                 // Longer lists are refused; of the others the server may offer one again, which is declined again.
                 check_in.declined.truncate(MAX_DECLINED);
                 self.ask(RequestKind::CheckIn, |c| async move {
@@ -214,9 +220,21 @@ impl Driver {
             }
             Effect::Fetch { job, base, base_bytes } => {
                 self.announce_mode(job);
-                state.retain_models(&[base])?;
+                let files = self.files_of(job);
+                let keep: Vec<Digest> = std::iter::once(base).chain(files.iter().map(|(digest, _)| *digest)).collect();
+                state.retain_models(&keep)?;
                 self.ask(RequestKind::Fetch, move |c| async move {
-                    let bytes = requests::fetch(&c, &state, base, base_bytes).await?;
+                    let mut bytes = requests::fetch(&c, &state, base, base_bytes).await?;
+                    for (digest, size_bytes) in files {
+                        match requests::fetch(&c, &state, digest, size_bytes).await {
+                            Ok(more) => bytes += more,
+                            // That it can't be had is what is measured of it.
+                            Err(error) if serving::is_refusal(&error) => {
+                                tracing::warn!(%digest, "a file of the release can't be fetched: {error}");
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
                     Ok(Answer::Fetched { base, bytes })
                 });
             }
@@ -336,6 +354,7 @@ impl Driver {
             data: data.to_owned(),
             contribution: ContributionId::from_bytes(id),
             finish_by,
+            bench: self.bench(),
         };
         let (number, wanted, turn) = self.training.begin();
         let (state, sender, show) = (self.options.state.clone(), self.sender.clone(), self.options.show_progress);
@@ -343,7 +362,7 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             // A thread that panicked has let go of its training as well.
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut meter = Meter::new(show, order.file.analyze.is_some());
+            let mut meter = Meter::new(show, !order.file.trains());
             let result = work::work_on(&state, &order, &backend, &mut |progress| {
                 if let Some(percent) = meter.step(progress) {
                     let _ = sender.send(Message::Progressed { number, percent });
@@ -364,6 +383,34 @@ impl Driver {
             });
         });
         None
+    }
+
+    /// What a release asks of this device.
+    fn bench(&self) -> Bench {
+        let of = capabilities::of_this_device(&self.options.device_class, &self.options.tags);
+        Bench {
+            device: Device {
+                class: of.device_class,
+                memory_bytes: of.memory_bytes,
+                cores: of.cores,
+                gpu: self.options.backend.backend != BackendChoice::Cpu,
+            },
+            max_file_bytes: u64::from(self.options.models.max_mib) << 20,
+        }
+    }
+
+    /// The files that a release's task needs besides its base: those that this device may use.
+    fn files_of(&self, job: JobId) -> Vec<(Digest, u64)> {
+        let Some(release) = self.jobs.get(&job).and_then(|job| job.file.release.as_ref()) else {
+            return Vec::new();
+        };
+        let bench = self.bench();
+        let variant = fit(release, &bench.device).map(|at| (release.variants[at].digest, release.variants[at].size_bytes));
+        let champion = release.champion.as_ref().map(|champion| (champion.digest, champion.size_bytes));
+        let mut files: Vec<_> = variant.into_iter().chain(champion).collect();
+        files.retain(|(_, size_bytes)| *size_bytes <= bench.max_file_bytes);
+        files.dedup();
+        files
     }
 
     fn begin_encoding(&mut self, contribution: ContributionId, descriptor: Descriptor, masks: Option<Masks>) {

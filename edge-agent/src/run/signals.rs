@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use crate::exit::ExitKind;
 
 /// Why it stops, for people, and how the program ends then.
-pub(super) type Stop = (&'static str, ExitKind);
+pub(crate) type Stop = (&'static str, ExitKind);
 
 /// Ctrl-c, SIGTERM, and the end of standard input where that is asked for.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -20,7 +20,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Begins to listen. Must be called within a runtime.
-    pub(super) fn listen(with_parent: bool) -> io::Result<Self> {
+    pub(crate) fn listen(with_parent: bool) -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
             terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
@@ -31,7 +31,7 @@ impl Signals {
     }
 
     /// Waits for the first of them.
-    pub(super) async fn stop(&mut self) -> Stop {
+    pub(crate) async fn stop(&mut self) -> Stop {
         let parent = async {
             match &mut self.parent {
                 Some(end) => {

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use super::masks::MaskAnswer;
 use super::membership::MembershipUpdate;
 use super::requests::Uploaded;
+use super::serving::Followed;
 use crate::state::{EncodedRecord, TrainedRecord};
 use crate::work::{TrainOrder, Wish, WorkError};
 
@@ -47,6 +48,11 @@ pub(super) enum Message {
     },
     /// News of the certificate or of the trust bundle.
     Membership(MembershipUpdate),
+    /// What is served is what the server says, or why it is not.
+    Followed {
+        connection: u64,
+        followed: Result<Followed, NetError>,
+    },
 }
 
 /// Why there is no connection.

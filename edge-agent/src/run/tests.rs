@@ -93,11 +93,13 @@ fn device_for(job_file: &str, finish_within_ms: Option<u64>, owner_is_trusted: b
         backend: BackendConfig::cpu(),
         device_class: String::new(),
         tags: Vec::new(),
+        models: crate::config::ModelsConfig::default(),
         reporter: Reporter::new(false),
         show_progress: false,
         once: true,
         exit_on_revoked: true,
         exit_with_parent: false,
+        serve: crate::config::ServeConfig::default(),
     };
     Device {
         _dir: dir,

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
 use aimass_analytics::Shape;
+use aimass_analytics::release::ReleaseShape;
 use aimass_net::disk;
 use aimass_net::identity::durable;
 use aimass_protocol::job::RoundMode;
@@ -37,6 +38,9 @@ pub struct TrainedRecord {
     /// What was counted, of an analytics job; `None` where something was trained.
     #[serde(default)]
     pub tally: Option<Shape>,
+    /// What was measured, of a release; `None` where something was trained or counted.
+    #[serde(default)]
+    pub release: Option<ReleaseShape>,
     /// How good the base is on the rows that were held back; `None` where the job asks for no evaluation on devices.
     #[serde(default)]
     pub evaluation: Option<EvaluationRecord>,
@@ -52,9 +56,9 @@ pub struct TrainedRecord {
 impl TrainedRecord {
     /// The file that it vouches for.
     fn values_file(&self) -> &'static str {
-        match self.tally {
-            None => "delta.f32",
-            Some(_) => "tally.u64",
+        match (&self.tally, &self.release) {
+            (None, None) => "delta.f32",
+            _ => "tally.u64",
         }
     }
 }

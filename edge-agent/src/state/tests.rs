@@ -24,6 +24,7 @@ fn record() -> TrainedRecord {
         steps: 2,
         train_loss: 0.5,
         tally: None,
+        release: None,
         evaluation: Some(EvaluationRecord {
             loss: 0.1,
             correct: 3,

@@ -59,6 +59,7 @@ pub(super) fn count(
         steps: 0,
         train_loss: 0.0,
         tally: Some(tally.shape()),
+        release: None,
         evaluation: None,
         round: order.round,
         round_mode: order.file.round.mode,

@@ -12,6 +12,7 @@ use crate::state::FolderLock;
 mod counting;
 mod disk;
 mod held_back;
+mod measuring;
 
 struct Device {
     _dir: tempfile::TempDir,
@@ -43,6 +44,15 @@ fn device(contribution: u8, shift: f32) -> Device {
         data,
         contribution: ContributionId::from_bytes([contribution; 16]),
         finish_by: None,
+        bench: Bench {
+            device: aimass_analytics::release::Device {
+                class: String::new(),
+                memory_bytes: 1 << 30,
+                cores: 2,
+                gpu: false,
+            },
+            max_file_bytes: 1 << 30,
+        },
     };
     Device {
         _dir: dir,

@@ -43,15 +43,15 @@ impl Driver {
                     _ if !self.training.is_current(number) => Ok(self.options.state.discard(order.contribution)?),
                     Ok((record, took)) => {
                         let (job_hex, seconds) = (job.to_hex(), took.as_secs_f64());
-                        self.notes.tell(&match record.tally {
-                            Some(_) => AgentEvent::Counted {
+                        self.notes.tell(&match record.tally.is_some() || record.release.is_some() {
+                            true => AgentEvent::Counted {
                                 job: job_hex,
                                 round: record.round,
                                 rows: record.examples,
                                 numbers: record.n_weights,
                                 seconds,
                             },
-                            None => AgentEvent::Trained {
+                            false => AgentEvent::Trained {
                                 job: job_hex,
                                 round: record.round,
                                 examples: record.examples,
@@ -90,6 +90,10 @@ impl Driver {
                 result,
             } => self.on_encoded(contribution, cohort, result).await,
             Message::Membership(update) => self.on_membership(update).await,
+            Message::Followed { connection, followed } => {
+                self.on_followed(connection, followed);
+                Ok(())
+            }
         }
     }
 

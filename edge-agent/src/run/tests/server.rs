@@ -20,8 +20,8 @@ use aimass_protocol::log::{BaseProof, LogEntry, LogEvent};
 use aimass_protocol::manifest::Manifest;
 use aimass_protocol::message::Refusal;
 use aimass_protocol::message::agent::{
-    AgentRequest, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, SignedDescriptor,
-    Task, UploadReply,
+    AgentRequest, BundleReply, CheckIn, CheckInReply, ComeBack, FetchReply, OutcomeReply, ProgressReply, ReadyReply, ServeReply,
+    SignedDescriptor, Task, UploadReply,
 };
 use aimass_protocol::{CohortId, ContributionId, Digest, ErrorCode, SignatureBytes, TenantId};
 use serde_bytes::ByteBuf;
@@ -217,6 +217,7 @@ async fn answer(connection: &Connection, script: &Script, mut writer: FrameWrite
             let wanted = !std::mem::take(&mut script.faults().unwanted);
             reply(&mut writer, Ok(ProgressReply { wanted })).await
         }
+        AgentRequest::Serve(_) => reply(&mut writer, Ok(ServeReply { release: None })).await,
         AgentRequest::Bundle(_) => {
             script.seen().bundle_queries += 1;
             reply(&mut writer, Ok(BundleReply { bundle: None })).await
