@@ -3,13 +3,16 @@
 mod analytics;
 mod bad_input;
 mod by_hand;
+mod compress;
 mod demo;
 mod evaluation;
 mod fleet;
 mod identity;
 mod log;
+mod release;
 mod rounds;
 mod secure;
+mod serving;
 mod sim;
 mod support;
 mod survive;

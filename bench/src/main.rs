@@ -11,6 +11,7 @@ mod relay;
 mod report;
 mod round;
 mod secagg;
+mod serve;
 mod stragglers;
 mod train;
 
@@ -55,6 +56,8 @@ enum Command {
     Relay(relay::RelayArgs),
     /// Secure aggregation of all parties in one process: seconds, processor seconds, bytes.
     Secagg(secagg::SecaggArgs),
+    /// Serving: requests a second, latency, memory, and swaps under load.
+    Serve(serve::ServeArgs),
     /// 16 agents of three speeds: virtual minutes to an accuracy, synchronous and asynchronous.
     Stragglers(stragglers::StragglersArgs),
     /// A process that `train` measures.
@@ -76,6 +79,7 @@ fn main() -> Result<()> {
         Command::Kills(args) => kills::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::Secagg(args) => secagg::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Stragglers(args) => stragglers::run(&args),
         Command::TrainSteps(args) => train::run_steps(&args),
     }

@@ -2,6 +2,7 @@
 
 mod authority;
 mod log;
+mod release;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +14,9 @@ pub(crate) use self::authority::{
     AuthorityArgs, AuthorityCommand, AuthorityRunArgs, OwnerArgs, OwnerCommand, TokenArgs, TokenCommand, TokenRole,
 };
 pub(crate) use self::log::{LogArgs, LogCommand, LogKeyArgs, LogProofCommand, LogVerifyArgs};
+pub(crate) use self::release::{RegistryArgs, RegistryCommand, ReleaseArgs, ReleaseCommand};
 use crate::commands::compare::CompareArgs;
+use crate::commands::compress::CompressArgs;
 use crate::commands::model::ModelArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::train::TrainArgs;
@@ -47,10 +50,16 @@ pub(crate) enum Command {
     Model(ModelArgs),
     /// Train a job's model in one place, on local data: what federated runs are compared with.
     Train(TrainArgs),
+    /// Make a trained model smaller: distil, prune, quantize; measured before and after.
+    Compress(Box<CompressArgs>),
     /// Simulate a job over a fleet of clients, in virtual time.
     Sim(Box<SimArgs>),
     /// Show simulated runs side by side.
     Compare(CompareArgs),
+    /// Release variants of a model: measured on canaries, promoted in stages, rolled back when a rule does not hold.
+    Release(ReleaseArgs),
+    /// The registry of models: versions, variants, aliases.
+    Registry(RegistryArgs),
     /// List, accept and revoke agents.
     Agents(AgentsArgs),
     /// Export, verify and prove the log of models and rounds.

@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod authority;
 pub(crate) mod compare;
+pub(crate) mod compress;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod example;
@@ -10,6 +11,8 @@ pub(crate) mod job;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod owner;
+pub(crate) mod registry;
+pub(crate) mod release;
 pub(crate) mod secagg;
 pub(crate) mod serve;
 pub(crate) mod sim;

@@ -11,6 +11,7 @@ mod config;
 mod demo;
 pub mod example;
 pub mod fleet;
+mod local_data;
 mod logging;
 mod model_file;
 mod model_log;
@@ -52,8 +53,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(token) => commands::token::run(&token, &out),
         Command::Owner(owner) => commands::owner::run(&owner, &out),
         Command::Job(job) => commands::job::run(&job, &out),
+        Command::Release(args) => commands::release::run(&args, &out),
+        Command::Registry(args) => commands::registry::run(&args, &out),
         Command::Model(model) => commands::model::run(&model, &out),
         Command::Train(train) => commands::train::run(&train, &out),
+        Command::Compress(compress) => commands::compress::run(&compress, &out),
         Command::Sim(sim) => commands::sim::run(&sim, &out),
         Command::Compare(compare) => commands::compare::run(&compare, &out),
         Command::Agents(agents) => commands::agents::run(&agents, &out),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aimass_onnx::{MAX_MODEL_BYTES, Model, ReadError, external};
+use aimass_shrink::sparse::{self, SparseError};
 use bytes::Bytes;
 
 use crate::bounded_file::{self, FileError};
@@ -17,11 +18,13 @@ pub(crate) enum ModelFileError {
     Outside { path: PathBuf },
     #[error(transparent)]
     Model(#[from] ReadError),
+    #[error(transparent)]
+    Sparse(#[from] SparseError),
 }
 
-/// The model as it is trained and run here: one file of at most [`MAX_MODEL_BYTES`], see [`Model::prepared`].
+/// The model as it is trained and run here: one file of at most [`MAX_MODEL_BYTES`], see [`Model::prepared`]; sparse weights are expanded.
 pub(crate) fn read(path: &Path) -> Result<Model, ModelFileError> {
-    Ok(Model::from_shared(one_file(path)?)?.prepared()?)
+    Ok(sparse::expand(&Model::from_shared(one_file(path)?)?.prepared()?)?)
 }
 
 fn one_file(path: &Path) -> Result<Bytes, ModelFileError> {

@@ -146,7 +146,7 @@ impl Run {
             recorded: (recorded, models),
             began,
         } = given;
-        if job.analyze.is_some() {
+        if !job.trains() {
             return Err(field(
                 "job.kind",
                 "the job counts, and nothing of it is trained",

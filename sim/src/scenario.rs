@@ -244,6 +244,7 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
             target_accuracy: None,
         }),
         analyze: None,
+        release: None,
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
             let view: Value = api.get(&format!("/v1/jobs/{job}"))?;
             let (model, default) = if report::is_of(&view) {
                 (report::pull(&api, job, *round)?.1, Path::new("report.json"))
+            } else if view["kind"].as_str() == Some("release") {
+                (report::pull_release(&api, job, *round)?, Path::new("report.json"))
             } else {
                 (pull(&api, job, *round)?, Path::new("model.onnx"))
             };
@@ -87,6 +89,14 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         |field: &str, problem: String, fix: &str| bad(format!("{}: {}", path.display(), source.error_at(field, problem, fix.to_owned())));
     check_graph(&file).map_err(|e| at("round.max", e.problem, e.fix))?;
 
+    if file.release.is_some() {
+        return Err(at(
+            "job.kind",
+            "this is a release".to_owned(),
+            "use `aimass release` instead of `aimass job`",
+        )
+        .into());
+    }
     if let Some(analyze) = &file.analyze {
         return Ok(CheckedJob {
             model: Report::empty(analyze, file.aggregation.mode).to_bytes(),

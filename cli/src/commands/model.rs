@@ -1,6 +1,7 @@
 //! `aimass model`: model files.
 
 mod check;
+pub(crate) mod measure;
 mod new;
 mod run;
 
@@ -22,6 +23,8 @@ enum ModelCommand {
     Check(check::CheckArgs),
     /// Compute a model's outputs for given inputs.
     Run(run::RunArgs),
+    /// Measure latency and memory, as devices run it.
+    Measure(measure::MeasureArgs),
     /// Make a model from nothing, with seeded first weights: the same options and seed give the same bytes.
     New(new::NewArgs),
 }
@@ -30,6 +33,7 @@ pub(crate) fn run(args: &ModelArgs, out: &Output) -> Result<ExitKind> {
     match &args.command {
         ModelCommand::Check(check) => check::run(check, out),
         ModelCommand::Run(args) => run::run(args, out),
+        ModelCommand::Measure(args) => measure::run(args, out),
         ModelCommand::New(new) => new::run(new, out),
     }
 }

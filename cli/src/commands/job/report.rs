@@ -29,6 +29,14 @@ pub(super) fn pull(api: &Api, job: &str, round: Option<u32>) -> Result<(Report, 
     Ok((report, bytes))
 }
 
+/// The report of a stage of a release, as it is in the log; the latest when `round` is `None`.
+pub(super) fn pull_release(api: &Api, job: &str, round: Option<u32>) -> Result<Vec<u8>> {
+    let query = round.map(|r| format!("?round={r}")).unwrap_or_default();
+    let bytes = api.get_bytes(&format!("/v1/jobs/{job}/model{query}"), MAX_REPORT_BYTES)?;
+    aimass_analytics::release::ReleaseReport::parse(&bytes).context("the aggregator sent what is no report")?;
+    Ok(bytes)
+}
+
 /// For people: who was counted, a table of the numbers, a line for each feature that is classes.
 pub(super) fn text(report: &Report) -> String {
     let sum = match report.mode {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use aimass_crypto::hash::{Sha256, sha256};
 use aimass_edge_agent::exit::ExitKind;
 use aimass_learning::checkpoint::Identity;
-use aimass_learning::data::{Joined, Limits, Source, Subset, Wanted, open, split, split_stratified};
+use aimass_learning::data::{Joined, Source, Subset, Wanted, split, split_stratified};
 use aimass_learning::inspect::doubts;
 use aimass_learning::training::check_data;
-use aimass_learning::{DataError, Evaluator, Loss, Metric, TrainConfig, TrainError, Values};
+use aimass_learning::{Evaluator, Loss, Metric, TrainConfig, TrainError, Values};
 use aimass_onnx::{Model, ParamLayout, lora};
 use aimass_protocol::job::{JobFile, JobSource};
 use aimass_protocol::limits::MAX_JOB_FILE_BYTES;
@@ -19,9 +19,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use super::TrainArgs;
-use crate::bounded_file;
 use crate::model_file;
 use crate::output::Failure;
+use crate::{bounded_file, local_data};
 
 /// Everything read and checked.
 pub(super) struct Setup {
@@ -59,7 +59,7 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
     let text = bounded_file::read_text(&args.job, MAX_JOB_FILE_BYTES).map_err(|e| bad(format!("the job file: {e}")))?;
     let (mut file, places) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{job}: {e}")))?;
     let at = |field: &str, problem: String, fix: &str| bad(format!("{job}: {}", places.error_at(field, problem, fix.to_owned())));
-    if file.analyze.is_some() {
+    if !file.trains() {
         let fix = "submit it to a fleet with `aimass job submit`, or write kind = \"train\"";
         return Err(at("job.kind", "the job counts, and nothing of it is trained".to_owned(), fix).into());
     }
@@ -126,33 +126,13 @@ fn recipe_digest(config: &TrainConfig, layout: &ParamLayout, file: &JobFile) -> 
 
 fn data_digest(data: &dyn Source) -> Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    data.fingerprint(&mut |bytes| hash.update(bytes)).map_err(|e| of_data(&e))?;
+    data.fingerprint(&mut |bytes| hash.update(bytes))
+        .map_err(|e| local_data::refused(&e))?;
     Ok(hash.finish())
 }
 
-fn of_data(error: &DataError) -> Failure {
-    let kind = match error {
-        DataError::Io { source, .. } if source.kind() != std::io::ErrorKind::NotFound => ExitKind::Failure,
-        _ => ExitKind::BadData,
-    };
-    Failure::new(kind, error.to_string())
-}
-
 fn read_data(args: &TrainArgs, file: &JobFile, folder: &Path, wanted: &Wanted) -> Result<Data> {
-    let limits = Limits::default();
-    let read = |path: &Path, labels: Option<&PathBuf>| -> Result<Box<dyn Source>> {
-        let wanted = Wanted {
-            labels: labels.cloned(),
-            ..wanted.clone()
-        };
-        Ok(open(path, &wanted, &limits).map_err(|e| of_data(&e))?)
-    };
-    if !args.labels.is_empty() && args.labels.len() != args.data.len() {
-        let text = format!("{} --labels for {} --data; give one for each", args.labels.len(), args.data.len());
-        return Err(Failure::new(ExitKind::Usage, text).into());
-    }
-    let sources = args.data.iter().enumerate().map(|(i, path)| read(path, args.labels.get(i)));
-    let all = Arc::new(Joined::new(sources.collect::<Result<_>>()?));
+    let all = Arc::new(local_data::all(&args.data, &args.labels, wanted)?);
     let mut data = Data {
         files: args.data.clone(),
         all: all.clone(),
@@ -172,9 +152,9 @@ fn read_data(args: &TrainArgs, file: &JobFile, folder: &Path, wanted: &Wanted) -
         data.held_back = Subset::new(all.clone(), held_back);
         data.train = Subset::new(all, rest);
     } else if let Some(path) = &args.validation {
-        data.validation = Some(read(path, args.validation_labels.as_ref())?);
+        data.validation = Some(local_data::one(path, args.validation_labels.as_ref(), wanted)?);
     } else if let Some(name) = file.evaluate.as_ref().and_then(|section| section.data.as_ref()) {
-        data.validation = Some(read(&folder.join(name), None)?);
+        data.validation = Some(local_data::one(&folder.join(name), None, wanted)?);
     }
     Ok(data)
 }
@@ -254,7 +234,7 @@ impl Setup {
             TrainError::Config { .. } => ("train", "correct the setting"),
             TrainError::Graph { .. } => ("model.path", "use a model whose graph can be trained, see `aimass model check`"),
             TrainError::Data { .. } => ("data", "correct the data, or `data.inputs` and `data.target`"),
-            TrainError::Source(error) => return of_data(error),
+            TrainError::Source(error) => return local_data::refused(error),
             _ => return Failure::new(ExitKind::Failure, error.to_string()),
         };
         let error = self.places.error_at(field, error.to_string(), fix);
@@ -264,7 +244,7 @@ impl Setup {
     /// The same for the data that is measured on.
     pub(super) fn refused_validation(&self, error: &TrainError) -> Failure {
         if let TrainError::Source(error) = error {
-            return of_data(error);
+            return local_data::refused(error);
         }
         bad(format!("the data to measure on: {error}"))
     }

@@ -1,0 +1,90 @@
+//! Why a model was not made smaller.
+
+use aimass_inference::{InferError, LoadError, RunError};
+use aimass_learning::{DataError, TrainError};
+use aimass_onnx::{LayoutError, ReadError};
+use aimass_shrink::channels::ChannelError;
+use aimass_shrink::fold::FoldError;
+use aimass_shrink::prune::PruneError;
+use aimass_shrink::quantize::QuantizeError;
+use aimass_shrink::sparse::SparseError;
+
+/// Why a model was not made smaller. Nothing has been written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompressError {
+    /// Data is needed and there is none.
+    #[error("{what} needs data to train or to look at; name --data")]
+    NoData {
+        /// Which step.
+        what: &'static str,
+    },
+    /// Calibration data whose values the model can't take.
+    #[error("calibration: {0}")]
+    Calibration(#[source] TrainError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Data that can't be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Which weights train.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Pruning.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
+    /// Channels.
+    #[error(transparent)]
+    Channels(#[from] ChannelError),
+    /// Folding.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// Quantization.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// Sparse storage.
+    #[error(transparent)]
+    Sparse(#[from] SparseError),
+    /// What came out is no model.
+    #[error("what came out is no model: {0}")]
+    Read(#[from] ReadError),
+    /// tract can't run it.
+    #[error("devices could not run the model: {0}")]
+    Load(#[from] LoadError),
+    /// tract could not run it on the data.
+    #[error("devices could not run the model on this data: {0}")]
+    Run(#[from] RunError),
+    /// tract can't run it.
+    #[error("devices could not run the model: {0}")]
+    Infer(#[from] InferError),
+    /// tract computes something else than the trainer.
+    #[error(
+        "the trainer and tract do not compute the same with the smaller model: {found:.5} of a row's largest output apart, {allowed:.5} are allowed \
+         (over {rows} rows); nothing is written; keep the nodes in question as they are (--keep), or report it with the model"
+    )]
+    Parity {
+        /// What was found.
+        found: f64,
+        /// What is allowed.
+        allowed: f64,
+        /// Rows compared.
+        rows: usize,
+    },
+    /// An output that is not finite.
+    #[error("row {row}: the smaller model's output is not finite; train it again with a lower rate, or prune less")]
+    NonFinite {
+        /// Row, counted from 0.
+        row: usize,
+    },
+}
+
+impl CompressError {
+    /// Whether the model, the data or the options are to blame.
+    pub fn is_input(&self) -> bool {
+        !matches!(
+            self,
+            Self::Parity { .. } | Self::Train(TrainError::Diverged { .. } | TrainError::Device { .. })
+        )
+    }
+}

@@ -1,0 +1,21 @@
+//! From a trained model to a small one: distil, prune channels, prune weights, quantize, pack; each step fine-tunes where there is data, and
+//! what comes out is compared with what went in before anybody is given it.
+//!
+//! The rewrites of graphs are `shrink/`'s, training is `learning/`'s, and what is measured is measured with tract, as devices run it.
+
+mod distil;
+mod error;
+mod measure;
+mod options;
+mod pipeline;
+mod quantize;
+mod served;
+#[cfg(test)]
+mod tests;
+mod tune;
+
+pub use error::CompressError;
+pub use measure::{Agreement, Measured, Score, Tolerance, agreement, score};
+pub use options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
+pub use pipeline::{Compressed, Data, Event, Step, compress};
+pub use quantize::calibrate;

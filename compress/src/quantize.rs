@@ -1,0 +1,114 @@
+//! Integers for floats: ranges from rows, rounding in training, and the graph that comes of it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use aimass_learning::data::{Source, Subset};
+use aimass_learning::{Head, Watch, outputs};
+use aimass_onnx::{Model, TrainableRules};
+use aimass_shrink::prune::Masks;
+use aimass_shrink::quantize::{self, Observed, blocks, dynamic};
+
+use crate::CompressError;
+use crate::options::{Quantize, Tune};
+use crate::pipeline::Event;
+use crate::tune::Tuning;
+
+/// Rows that are computed at once.
+const BATCH: usize = 32;
+
+/// What is seen of a model's activations on rows of data: histograms, which add up over devices.
+///
+/// # Errors
+/// [`CompressError::Calibration`] for rows that the model can't take, [`CompressError::Quantize`] for values that are not finite.
+pub fn calibrate(model: &Model, options: &quantize::Options, data: &dyn Source, heads: &[Head]) -> Result<Observed, CompressError> {
+    let (_, names) = quantize::observe(model, options)?;
+    let mut observed = Observed::new(&names);
+    let watch = Watch {
+        heads: heads.to_vec(),
+        batch: BATCH,
+        ..Watch::new(names.clone())
+    };
+    let mut wrong = None;
+    let seen = outputs(model, data, &watch, &mut |arrays| {
+        let added = names.iter().zip(arrays).try_for_each(|(name, array)| match array.as_floats() {
+            Some(values) => observed.add(name, values),
+            None => Ok(()),
+        });
+        match added {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                wrong = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    seen.map_err(CompressError::Calibration)?;
+    match wrong {
+        Some(error) => Err(error.into()),
+        None => Ok(observed),
+    }
+}
+
+/// Rows spread evenly over the data.
+pub(crate) fn spread(len: usize, rows: usize) -> Vec<usize> {
+    let n = rows.min(len);
+    (0..n).map(|i| i * len / n.max(1)).collect()
+}
+
+/// What the quantization of a model needs besides the model.
+pub(crate) struct Means<'a> {
+    pub(crate) data: Option<&'a Arc<dyn Source>>,
+    pub(crate) heads: &'a [Head],
+    pub(crate) rules: &'a TrainableRules,
+    pub(crate) tune: Option<&'a Tune>,
+    pub(crate) masks: Option<&'a Masks>,
+}
+
+/// The quantized model.
+pub(crate) fn quantize(model: &Model, how: &Quantize, means: &Means<'_>, show: &mut dyn FnMut(Event<'_>)) -> Result<Model, CompressError> {
+    let but = |exclude: &[String]| quantize::Options {
+        exclude: exclude.to_vec(),
+        ..quantize::Options::default()
+    };
+    match how {
+        Quantize::Weights { exclude } => Ok(quantize::int8_weights(model, &but(exclude))?),
+        Quantize::Dynamic { exclude } => Ok(dynamic::quantize(model, &but(exclude))?),
+        Quantize::Blocks { block, exclude } => Ok(blocks::quantize(
+            model,
+            &blocks::Options {
+                block_size: *block,
+                exclude: exclude.clone(),
+            },
+        )?),
+        Quantize::Static {
+            method,
+            activations,
+            aware,
+            rows,
+            exclude,
+        } => {
+            let options = quantize::Options {
+                method: *method,
+                activations: *activations,
+                ..but(exclude)
+            };
+            let data = means.data.ok_or(CompressError::NoData {
+                what: "static quantization",
+            })?;
+            show(Event::Began {
+                what: "looking at ranges",
+                steps: 0,
+            });
+            let rows = Subset::new(Arc::clone(data), spread(data.len(), *rows));
+            let rows: &dyn Source = rows.as_ref().map_or(&**data, |rows| rows);
+            let observed = calibrate(model, &options, rows, means.heads)?;
+            let Some(tune) = means.tune.filter(|_| *aware) else {
+                return Ok(quantize::int8(model, &observed, &options)?);
+            };
+            let fake = quantize::fake(model, &observed, &options)?;
+            let tuned = Tuning::new(&fake, means.rules, &**data, tune).run("training with rounding", means.masks, show)?;
+            Ok(quantize::freeze(&tuned)?)
+        }
+    }
+}
