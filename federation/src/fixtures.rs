@@ -112,6 +112,7 @@ pub(crate) fn job_file(name: &str) -> JobFile {
             on_devices: None,
             target_accuracy: Some(0.9),
         }),
+        compress: None,
         analyze: None,
         release: None,
     }

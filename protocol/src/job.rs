@@ -2,6 +2,7 @@
 
 mod about;
 mod analyze;
+mod compress;
 mod file;
 mod moment;
 mod reader;
@@ -16,6 +17,7 @@ mod train;
 mod training;
 
 pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
+pub use compress::{ActivationsName, CalibrationName, CompressSection, QuantizeSection, StoreName};
 pub use file::*;
 pub use release::{ChampionSection, FitsSection, GateSection, MeasuredSection, ReleaseSection, Stage, VariantSection};
 pub use requirement::{Requirement, RequirementError};

@@ -243,6 +243,7 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
             on_devices: None,
             target_accuracy: None,
         }),
+        compress: None,
         analyze: None,
         release: None,
     }

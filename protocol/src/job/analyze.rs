@@ -115,6 +115,7 @@ pub(super) const OTHERS: &[(&str, &str)] = &[
     ("strategy", "the sums are the result, no step is taken with them"),
     ("update", "its numbers are whole, and their width follows from [analyze]"),
     ("evaluate", "there is no model to evaluate"),
+    ("compress", "there is no model to make smaller"),
     ("release", "it counts rows and measures no model"),
     ("gate", "it counts rows and measures no model"),
 ];
@@ -150,6 +151,7 @@ pub(super) fn job<'a, 't: 'a>(job: JobSection, section: impl Fn(&str) -> Section
         aggregation,
         update: analyze.codec(),
         evaluate: None,
+        compress: None,
         analyze: Some(analyze),
         release: None,
     })

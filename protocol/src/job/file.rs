@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analyze::AnalyzeSection;
+use super::compress::CompressSection;
 use super::release::{ReleaseSection, Stage};
 use super::requirement::Requirement;
 use super::source::JobSource;
@@ -14,7 +15,7 @@ use crate::descriptor::{CodecParams, MaskSuite, Profile};
 
 /// A checked job file.
 ///
-/// An analytics job has `analyze` and none of `[model]`, `[train]`, `[strategy]`, `[update]` and `[evaluate]`: it starts from no file, predicts nothing,
+/// An analytics job has `analyze` and none of `[model]`, `[train]`, `[strategy]`, `[update]`, `[evaluate]` and `[compress]`: it starts from no file, predicts nothing,
 /// trains for no epoch, and its numbers are whole ([`CodecName::Exact`](crate::descriptor::CodecName::Exact)). A release has `release`, and of those sections
 /// `[evaluate]` alone: which of its rows an agent measures on.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,8 @@ pub struct JobFile {
     pub update: CodecParams,
     /// `[evaluate]`
     pub evaluate: Option<EvaluateSection>,
+    /// `[compress]`: of training jobs alone.
+    pub compress: Option<CompressSection>,
     /// `[analyze]`: there exactly where the kind is [`JobKind::Analytics`].
     pub analyze: Option<AnalyzeSection>,
     /// `[release]` and `[gate]`: there exactly where the kind is [`JobKind::Release`].

@@ -108,6 +108,10 @@ pub(super) const OTHERS: &[(&str, &str)] = &[
     ("train", "nothing is trained"),
     ("strategy", "the sums are the result, no step is taken with them"),
     ("update", "its numbers are whole, and their width follows from [release]"),
+    (
+        "compress",
+        "its variants are made before it: by a job that ends with [compress], or by `aimass compress`",
+    ),
     ("analyze", "it measures variants and counts nothing else"),
 ];
 
@@ -148,6 +152,7 @@ pub(super) fn job<'a, 't: 'a>(job: JobSection, section: impl Fn(&str) -> Section
         aggregation,
         update: release.codec(),
         evaluate: Some(evaluate),
+        compress: None,
         analyze: None,
         release: Some(release),
     })

@@ -98,6 +98,24 @@ const SECTIONS: &[SectionRule] = &[
         later: &["every"],
     },
     SectionRule {
+        name: "compress",
+        keys: &[
+            "channels",
+            "prune",
+            "quantize",
+            "activations",
+            "calibration",
+            "calibration_rows",
+            "block",
+            "keep",
+            "store",
+            "epochs",
+            "lr",
+            "max_drop",
+        ],
+        later: &["teacher"],
+    },
+    SectionRule {
         name: "analyze",
         keys: &["max_rows", "bits", "columns"],
         later: &[],
@@ -192,7 +210,7 @@ const TABLES: &[SectionRule] = &[
     },
 ];
 
-const LATER_SECTIONS: &[&str] = &["privacy", "compress"];
+const LATER_SECTIONS: &[&str] = &["privacy"];
 
 /// Every key that a job file may have: `section.key`, and `section.key.key` of a table in a section or of each table of a list.
 pub fn job_file_keys() -> impl Iterator<Item = String> {

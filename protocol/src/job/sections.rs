@@ -11,7 +11,7 @@ use super::file::{
 use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
-use super::{about, analyze, release, training};
+use super::{about, analyze, compress, release, training};
 use crate::check::is_label;
 use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use crate::limits::{
@@ -86,7 +86,7 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
                 let fix = "remove it, or write kind = \"release\" in [job]";
                 return Err(source.error_at(name, "is of releases, and this job trains", fix));
             }
-            training_job(job, section, has("evaluate"))?
+            training_job(job, section, has)?
         }
         JobKind::Release => {
             if let Some((name, why)) = release::OTHERS.iter().find(|(name, _)| has(name)) {
@@ -109,7 +109,7 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
 fn training_job<'a, 't: 'a>(
     job: JobSection,
     section: impl Fn(&str) -> Section<'a, 't>,
-    has_evaluation: bool,
+    has: impl Fn(&str) -> bool,
 ) -> Result<JobFile, JobFileError> {
     let model = model(&section("model"))?;
     let data = data(&section("data"))?;
@@ -118,7 +118,10 @@ fn training_job<'a, 't: 'a>(
     let strategy = strategy(&section("strategy"), round.mode)?;
     let aggregation = aggregation(&section("aggregation"), &round)?;
     let update = update(&section("update"))?;
-    let evaluate = has_evaluation.then(|| evaluate(&section("evaluate"))).transpose()?;
+    let evaluate = has("evaluate").then(|| evaluate(&section("evaluate"))).transpose()?;
+    let compress = has("compress")
+        .then(|| compress::read(&section("compress"), evaluate.as_ref()))
+        .transpose()?;
     Ok(JobFile {
         job,
         model,
@@ -129,6 +132,7 @@ fn training_job<'a, 't: 'a>(
         aggregation,
         update,
         evaluate,
+        compress,
         analyze: None,
         release: None,
     })

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod analytics;
+mod compress;
 mod release;
 
 const EXAMPLE: &str = include_str!("../../testdata/job.example.toml");
@@ -81,6 +82,7 @@ fn small() -> JobFile {
             weight_cap: 4096,
         },
         evaluate: None,
+        compress: None,
         analyze: None,
         release: None,
     }
@@ -96,7 +98,7 @@ fn the_example_parses_to_the_same() {
     assert_eq!(JobFile::parse(EXAMPLE), Ok(small()));
 }
 
-/// The example's commented keys show the defaults, but for `[evaluate]`, which is not there by default.
+/// The example's commented keys show the defaults, but for `[evaluate]` and `[compress]`, which are not there by default.
 #[test]
 fn the_example_with_every_key_in_force_parses_to_the_same() {
     let in_force = uncommented(EXAMPLE);
@@ -105,6 +107,21 @@ fn the_example_with_every_key_in_force_parses_to_the_same() {
         data: Some("test.csv".into()),
         on_devices: Some(0.2),
         target_accuracy: Some(0.95),
+    });
+    expected.compress = Some(CompressSection {
+        channels: Some(0.25),
+        prune: Some(0.8),
+        quantize: Some(QuantizeSection::Static {
+            aware: false,
+            activations: ActivationsName::U8,
+            calibration: CalibrationName::Percentile,
+            rows: 512,
+        }),
+        keep: vec![],
+        store: StoreName::Compact,
+        epochs: 1,
+        lr: Some(0.01),
+        max_drop: Some(1.0),
     });
     assert_eq!(JobFile::parse(&in_force), Ok(expected));
 }
@@ -136,7 +153,7 @@ fn uncommented(text: &str) -> String {
 }
 
 /// Keys beside `[train]` that the example explains and does not put in force: nothing stands for their absence, or they belong to another choice.
-const WITHOUT_A_DEFAULT: &[&str] = &["job.require", "job.deadline", "round.max_staleness"];
+const WITHOUT_A_DEFAULT: &[&str] = &["job.require", "job.deadline", "round.max_staleness", "compress.block"];
 
 /// As a key of a section, or as one that belongs to another choice than the example's.
 #[test]
@@ -315,7 +332,6 @@ const WRONG: &[(&str, &str)] = &[
     ("[train]", "[[train]]"),
     // later
     ("[train]", "[privacy]\nmechanism = \"central\"\n[train]"),
-    ("[train]", "[compress]\n[train]"),
     ("target = \"label\"", "target = \"label\"\nsteps = []"),
     ("lr = 0.1", "lr = 0.1\nproximal = 0.1"),
     ("lr = 0.1", "lr = 0.1\noptimizer = \"adagrad\""),
