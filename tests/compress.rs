@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use aimass_cli::example::{self, ExampleOptions};
 use serde_json::Value;
 
-use crate::support::{aimass, json, refused, said};
+use crate::support::{Deployment, aimass, json, refused, said, wait};
 
 const DATA: [&str; 10] = [
     "--job",
@@ -216,4 +217,111 @@ fn what_can_not_work_is_refused_by_name_and_nothing_is_written() {
     refused(&without, 2, &["name --data"]);
     assert!(said(&without).lines().count() < 6, "{}", said(&without));
     assert!(!digits.path().join("out.onnx").exists());
+}
+
+/// Starts a deployment whose job ends with this section.
+fn with_section(rounds: u32, section: &str) -> (Deployment, String) {
+    let deployment = Deployment::start(2, rounds);
+    let text = std::fs::read_to_string(&deployment.example.job).expect("the job file");
+    std::fs::write(&deployment.example.job, format!("{text}\n[compress]\n{section}\n")).expect("written");
+    let id = deployment.submit();
+    (deployment, id)
+}
+
+/// The job's last step, once it is over.
+fn last_step(deployment: &Deployment, id: &str) -> Value {
+    wait("the last step", Duration::from_secs(120), || {
+        let state = deployment.job(id)["compressed"]["state"].clone();
+        state == "done" || state == "failed"
+    });
+    deployment.job(id)["compressed"].clone()
+}
+
+fn pulled(deployment: &Deployment, id: &str) -> Vec<u8> {
+    let args = [
+        "--json",
+        "job",
+        "pull",
+        id,
+        "--compressed",
+        "-o",
+        "small.onnx",
+        "--server-dir",
+        "server",
+    ];
+    json(&aimass(deployment.dir.path(), &args));
+    std::fs::read(deployment.dir.path().join("small.onnx")).expect("written")
+}
+
+#[test]
+fn a_job_ends_with_a_smaller_model_that_is_measured_on_rows_it_was_not_tuned_on() {
+    let (mut deployment, id) = with_section(4, "quantize = \"static\"\nmax_drop = 5.0");
+    let watched = aimass(deployment.dir.path(), &["--json", "job", "watch", &id, "--server-dir", "server"]);
+    let end = json(&watched);
+    assert_eq!(
+        (end["state"].as_str(), end["compressed"]["state"].as_str()),
+        (Some("finished"), Some("done")),
+        "{end}"
+    );
+    let (step, view) = (last_step(&deployment, &id), deployment.job(&id));
+    assert_eq!((step["round"].as_u64(), &step["parent"]), (Some(4), &view["model"]), "{step}");
+    let bytes = |when: &str| step["model"][when]["bytes"].as_u64().expect("a size");
+    assert!(bytes("after") * 2 < bytes("before"), "{step}");
+    assert!(step["model"]["rows"].as_u64().is_some_and(|rows| rows > 10), "{step}");
+    assert!(
+        step["model"]["parity"]["max"].as_f64().is_some() && step["model"]["points_lost"].as_f64().is_some_and(|lost| lost <= 5.0),
+        "{step}"
+    );
+
+    let small = pulled(&deployment, &id);
+    assert_eq!(small.len() as u64, bytes("after"));
+    let measured = json(&aimass(
+        deployment.dir.path(),
+        &["--json", "model", "measure", "small.onnx", "--batch", "1", "--runs", "3"],
+    ));
+    assert!(measured["costs"][0]["median_us"].as_f64().is_some_and(|us| us > 0.0), "{measured}");
+    let shown = said(&aimass(deployment.dir.path(), &["job", "show", &id, "--server-dir", "server"]));
+    assert!(
+        shown.contains("small  ") && shown.contains("rows that it was not tuned on"),
+        "{shown}"
+    );
+    deployment.cluster.stop();
+}
+
+#[test]
+fn a_server_that_is_killed_at_the_end_of_the_job_still_makes_the_same_smaller_model() {
+    let section = "prune = 0.6\nquantize = \"aware\"\nepochs = 20";
+    let run = |kill: bool| {
+        let (mut deployment, id) = with_section(2, section);
+        deployment.wait_round(&id, 2);
+        if kill {
+            deployment.cluster.kill_and_restart_server().expect("it comes up again");
+        }
+        assert_eq!(last_step(&deployment, &id)["state"], "done");
+        let small = pulled(&deployment, &id);
+        deployment.cluster.stop();
+        small
+    };
+    assert_eq!(run(false), run(true), "same seed, same bytes, whatever happened on the way");
+}
+
+#[test]
+fn a_smaller_model_that_lost_too_much_is_not_kept_and_the_last_rounds_stays() {
+    let (mut deployment, id) = with_section(4, "prune = 0.99\nepochs = 0\nmax_drop = 0.5");
+    let step = last_step(&deployment, &id);
+    assert_eq!(step["state"], "failed", "{step}");
+    assert!(
+        step["reason"].as_str().is_some_and(|reason| reason.contains("max_drop = 0.5")),
+        "{step}"
+    );
+    assert_eq!(deployment.job(&id)["state"], "finished");
+    let pull = |more: &[&str]| {
+        aimass(
+            deployment.dir.path(),
+            &[&["job", "pull", &id, "--server-dir", "server"], more].concat(),
+        )
+    };
+    refused(&pull(&["--compressed"]), 1, &["no smaller model", "max_drop = 0.5"]);
+    assert!(pull(&["-o", "last.onnx"]).status.success());
+    deployment.cluster.stop();
 }

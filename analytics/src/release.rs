@@ -1,7 +1,7 @@
 //! Releases: variants of a model that agents measure on their own devices and rows, as bounded whole numbers; what their sum over a stage says; and
 //! whether that is good enough to go on.
 //!
-//! An agent's way: [`fit`] picks a variant for its [`Device`], [`self_test`] says what to feed it and compares, a [`Measured`] holds what was found,
+//! An agent's way: [`fit`] picks a variant for its [`Device`], [`inputs`] says what to feed it and [`compare`] what to make of the outputs, a [`Measured`] holds what was found,
 //! [`ReleaseShape::encode`] packs it. The server's: the same shape's codec, an accumulator, and [`ReleaseReport::of_sum`], which holds the sum against the
 //! gate. While an agent serves, [`Pressure`] says when another size has to do.
 

@@ -212,7 +212,10 @@ pub(crate) enum JobCommand {
         /// Round whose model or report is wanted; default: the latest.
         #[arg(long)]
         round: Option<u32>,
-        /// The file to write; default: model.onnx, or report.json.
+        /// The smaller model that a job with [compress] ends with, instead of a round's.
+        #[arg(long, conflicts_with = "round")]
+        compressed: bool,
+        /// The file to write; default: model.onnx, report.json, or compressed.onnx.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
         #[command(flatten)]

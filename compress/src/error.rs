@@ -2,7 +2,9 @@
 
 use aimass_inference::{InferError, LoadError, RunError};
 use aimass_learning::{DataError, TrainError};
+use aimass_onnx::lora::LoraError;
 use aimass_onnx::{LayoutError, ReadError};
+use aimass_recipe::RecipeError;
 use aimass_shrink::channels::ChannelError;
 use aimass_shrink::fold::FoldError;
 use aimass_shrink::prune::PruneError;
@@ -19,6 +21,31 @@ pub enum CompressError {
         /// Which step.
         what: &'static str,
     },
+    /// A job that asks for nothing.
+    #[error("the job has no [compress] section")]
+    Unasked,
+    /// Too few rows to look at some and measure on others.
+    #[error("evaluate.data has {found} rows, and at least 2 are needed: one half is looked at, the other is measured on")]
+    FewRows {
+        /// How many there are.
+        found: usize,
+    },
+    /// More was lost than is allowed.
+    #[error(
+        "{lost:.2} points are lost, more than max_drop = {allowed}: train longer (epochs), prune less, or leave layers as they are (keep)"
+    )]
+    Drop {
+        /// Points.
+        lost: f64,
+        /// Points.
+        allowed: f64,
+    },
+    /// The job and the model do not go together.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Adapters that can't be merged.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// Calibration data whose values the model can't take.
     #[error("calibration: {0}")]
     Calibration(#[source] TrainError),
@@ -84,7 +111,7 @@ impl CompressError {
     pub fn is_input(&self) -> bool {
         !matches!(
             self,
-            Self::Parity { .. } | Self::Train(TrainError::Diverged { .. } | TrainError::Device { .. })
+            Self::Parity { .. } | Self::Drop { .. } | Self::Train(TrainError::Diverged { .. } | TrainError::Device { .. })
         )
     }
 }

@@ -5,6 +5,7 @@
 
 mod distil;
 mod error;
+mod job;
 mod measure;
 mod options;
 mod pipeline;
@@ -15,6 +16,7 @@ mod tests;
 mod tune;
 
 pub use error::CompressError;
+pub use job::{FEWEST_ROWS, compress_job};
 pub use measure::{Agreement, Measured, Score, Tolerance, agreement, score};
 pub use options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 pub use pipeline::{Compressed, Data, Event, Step, compress};

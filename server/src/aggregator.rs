@@ -7,6 +7,7 @@
 //! | `registry`, `live` | which agents are known, accepted, connected |
 //! | `log` | the log of models: its tree, checkpoints and proofs |
 //! | `submit`, `job` | checks of a submitted job |
+//! | `compressing` | the last model of a job made smaller |
 //! | `trust`, `authority_link` | the server's own identity; renewal, bundle and revocations with the authority |
 //! | `api` | the operator's HTTP API |
 //!
@@ -16,6 +17,7 @@
 mod api;
 mod authority_link;
 mod catalog;
+mod compressing;
 mod config;
 mod counters;
 mod driver;

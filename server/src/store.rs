@@ -4,6 +4,7 @@
 //! and updates never go in here: they are files (see [`crate::blobs`]).
 
 mod aggregator;
+mod compression;
 mod database;
 mod key;
 mod log;
@@ -14,6 +15,7 @@ mod registry;
 mod tests;
 
 pub use aggregator::AggregatorStore;
+pub use compression::{CompressedRecord, CompressionRecord, MeasuredRecord, ParityRecord, StepRecord};
 pub use database::{Batch, Database, Format, StoreError, Table};
 pub use key::Key;
 pub use log::{ForgottenRecord, LogRecord, LogWrite, LoggedRecord, SurvivorRecord};

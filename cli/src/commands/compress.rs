@@ -80,7 +80,7 @@ pub(super) struct Steps {
     pub(super) calibration_rows: u32,
     /// Weights a block of --quantize 4bit.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = block)]
-    pub(super) block: usize,
+    pub(super) block: u32,
     /// Glob over names of weights (and, for --quantize, of nodes) that stay as they are.
     #[arg(long, value_name = "GLOB")]
     pub(super) keep: Vec<String>,
@@ -129,7 +129,7 @@ pub(super) struct TuneArgs {
     pub(super) lr: Option<f32>,
     /// Examples a step; default: the job's, or 32.
     #[arg(long, value_name = "N")]
-    pub(super) batch: Option<usize>,
+    pub(super) batch: Option<u32>,
     /// Seed of the order of rows; default: the job's.
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
@@ -190,7 +190,7 @@ fn points(text: &str) -> Result<f64, String> {
     points.ok_or_else(|| "use a number of points, 0 or more, for instance 0.5".to_owned())
 }
 
-fn block(text: &str) -> Result<usize, String> {
+fn block(text: &str) -> Result<u32, String> {
     let block = text.parse().ok().filter(|b| [16, 32, 64, 128].contains(b));
     block.ok_or_else(|| "use 16, 32, 64 or 128".to_owned())
 }

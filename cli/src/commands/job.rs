@@ -1,5 +1,6 @@
 //! `aimass job`: submit, watch, stop, pull.
 
+mod compressed;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -43,10 +44,18 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
             out.result(&reply, || format!("job {job} is stopped; its finished rounds and models stay"));
             Ok(ExitKind::Ok)
         }
-        JobCommand::Pull { job, round, output, dir } => {
+        JobCommand::Pull {
+            job,
+            round,
+            compressed: small,
+            output,
+            dir,
+        } => {
             let api = Api::find(Service::Aggregator, &dir.server_dir)?;
             let view: Value = api.get(&format!("/v1/jobs/{job}"))?;
-            let (model, default) = if report::is_of(&view) {
+            let (model, default) = if *small {
+                (compressed::pull(&api, &view)?, Path::new("compressed.onnx"))
+            } else if report::is_of(&view) {
                 (report::pull(&api, job, *round)?.1, Path::new("report.json"))
             } else if view["kind"].as_str() == Some("release") {
                 (report::pull_release(&api, job, *round)?, Path::new("report.json"))
@@ -291,6 +300,7 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         }
         let history = view["history"].as_array().map_or(&[][..], Vec::as_slice);
         lines.extend(history.iter().map(round_line));
+        lines.extend(compressed::line(&view));
         lines.extend(report.as_ref().map(report::text));
         lines.join("\n")
     });
@@ -325,7 +335,7 @@ pub(crate) fn round_line(round: &Value) -> String {
     )
 }
 
-/// Follows a job until it ends; `each` gets every finished round once, `idle` every answer. Returns the last view.
+/// Follows a job until it has ended, its last step included; `each` gets every finished round once, `idle` every answer. Returns the last view.
 pub(crate) fn follow(
     api: &Api,
     job: &str,
@@ -340,7 +350,7 @@ pub(crate) fn follow(
             each(round)?;
         }
         idle(&view)?;
-        if view["state"].as_str() != Some("running") {
+        if view["state"].as_str() != Some("running") && !compressed::is_waiting(&view) {
             return Ok(view);
         }
     }
@@ -358,8 +368,14 @@ fn watch(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
     )?;
     let state = end["state"].as_str().unwrap_or("unknown");
     out.result(
-        &json!({ "job": end["job"], "state": state, "reason": end["reason"], "model": end["model"] }),
-        || format!("job {job} {state}"),
+        &json!({ "job": end["job"], "state": state, "reason": end["reason"], "model": end["model"], "compressed": end["compressed"] }),
+        || {
+            compressed::line(&end)
+                .into_iter()
+                .chain([format!("job {job} {state}")])
+                .collect::<Vec<_>>()
+                .join("\n")
+        },
     );
     Ok(if state == "failed" { ExitKind::Failure } else { ExitKind::Ok })
 }

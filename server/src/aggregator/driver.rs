@@ -169,6 +169,7 @@ impl Driver {
                 cohort,
                 result,
             } => self.published(job, round, cohort, result).await,
+            Command::Compressed(record) => self.compressed(*record),
             Command::Shutdown(_) => {}
         }
     }

@@ -99,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) changes: watch::Receiver<u64>,
     /// Held while a job is checked and stored.
     pub(crate) submitting: tokio::sync::Mutex<()>,
+    /// One turn: models are made smaller one after the other.
+    pub(crate) compressing: tokio::sync::Semaphore,
 }
 
 /// Runs the aggregator until `shutdown` resolves; then it takes no more connections, finishes what is being published and ends within
@@ -172,6 +174,7 @@ pub async fn run(
         commands: commands.clone(),
         changes,
         submitting: tokio::sync::Mutex::default(),
+        compressing: tokio::sync::Semaphore::new(1),
     });
 
     // A release is registered whose record was written by a server that was killed then.

@@ -159,6 +159,7 @@ pub(crate) async fn submit(
         rounds: Vec::new(),
         recent: Vec::new(),
         open: None,
+        compression: None,
     };
     shared
         .commands
@@ -287,10 +288,16 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<Vec<Command>, StoreE
             None => shared.store.open_round(job.id)?,
             Some(_) => None,
         };
+        let compression = shared.store.compression(job.id)?;
         open_cohorts.extend(open.as_ref().map(|(open, _)| open.terms.cohort));
         commands.push(Command::AddJob {
             job: Box::new((job, record)),
-            restored: RestoredJob { rounds, recent, open },
+            restored: RestoredJob {
+                rounds,
+                recent,
+                open,
+                compression,
+            },
         });
     }
     if let Err(error) = shared.journal.retain(&open_cohorts) {

@@ -7,8 +7,8 @@ use aimass_federation::coordinator::OpenRound;
 use aimass_protocol::{AgentId, ContributionId, JobId, TenantId};
 
 use super::{
-    AgentRecord, Batch, Database, ForgottenRecord, Format, IncludedRecord, JobRecord, JournalRecord, Key, LogRecord, LogWrite,
-    LoggedRecord, ModelRecord, RegistryChange, RoundRecord, StoreError, SurvivorRecord, Table, VersionRecord,
+    AgentRecord, Batch, CompressionRecord, Database, ForgottenRecord, Format, IncludedRecord, JobRecord, JournalRecord, Key, LogRecord,
+    LogWrite, LoggedRecord, ModelRecord, RegistryChange, RoundRecord, StoreError, SurvivorRecord, Table, VersionRecord,
 };
 
 const FORMAT: Format = Format {
@@ -28,6 +28,7 @@ pub struct AggregatorStore {
     contributions: Table<IncludedRecord>,
     open_rounds: Table<OpenRound>,
     journal: Table<JournalRecord>,
+    compressions: Table<CompressionRecord>,
     pub(super) models: Table<ModelRecord>,
     pub(super) versions: Table<VersionRecord>,
     pub(super) log: Table<LogRecord>,
@@ -50,6 +51,7 @@ impl AggregatorStore {
             contributions: database.table("contributions")?,
             open_rounds: database.table("open_rounds")?,
             journal: database.table("journal")?,
+            compressions: database.table("compressions")?,
             models: database.table("models")?,
             versions: database.table("versions")?,
             log: database.table("log")?,
@@ -123,6 +125,22 @@ impl AggregatorStore {
     /// [`StoreError`].
     pub fn rounds(&self, job: JobId) -> Result<Vec<RoundRecord>, StoreError> {
         self.rounds.scan(&self.job_key(job))
+    }
+
+    /// The last step of a job, if it was begun.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn compression(&self, job: JobId) -> Result<Option<CompressionRecord>, StoreError> {
+        Ok(self.compressions.scan(&self.job_key(job))?.into_iter().next())
+    }
+
+    /// Writes the last step of a job; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_compression(&self, record: &CompressionRecord) -> Result<(), StoreError> {
+        self.compressions.put(&self.job_key(record.job), record)
     }
 
     /// Writes a finished round with the contributions in its sum, what follows from it in the registry and its entry in the log, all or nothing, and forgets

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod compression;
 mod log;
 
 fn open(dir: &Path) -> AggregatorStore {

@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use aimass_compress::{Channels, Data, Distil, Options, Prune, Quantize, Storage, Tune};
-use aimass_crypto::hash::sha256;
+use aimass_compress::{Data, Distil, Options};
 use aimass_edge_agent::exit::ExitKind;
-use aimass_learning::{Schedule, TrainConfig};
 use aimass_onnx::Model;
-use aimass_protocol::job::JobFile;
+use aimass_protocol::job::{ActivationsName, CalibrationName, CompressSection, JobFile, QuantizeSection, StoreName};
 use aimass_protocol::limits::MAX_JOB_FILE_BYTES;
-use aimass_recipe::{Recipe, Setting, train_config};
-use aimass_shrink::prune::Sparsity;
-use aimass_shrink::quantize::{Activations, Method};
+use aimass_recipe::Recipe;
 use anyhow::Result;
 
 use super::{ActivationKind, Calibration, CompressArgs, QuantizeKind, StoreKind};
@@ -66,10 +62,7 @@ pub(super) fn load(args: &CompressArgs) -> Result<Setup> {
         data.trainable = aimass_recipe::rules(&model, &file)?;
     }
     let rows = data.train.as_ref().map_or(0, |data| data.len());
-    let tune = (rows > 0 && args.tune.epochs > 0).then(|| Tune {
-        config: config(args, &file, rows),
-    });
-    let options = options(args, tune)?;
+    let options = options(args, file, rows)?;
     if options.is_empty() {
         let text = "nothing is asked for: name --teacher, --channels, --prune, --quantize or --store";
         return Err(Failure::new(ExitKind::Usage, text).into());
@@ -113,82 +106,65 @@ fn job(args: &CompressArgs) -> Result<JobFile> {
     Ok(file)
 }
 
-fn config(args: &CompressArgs, file: &JobFile, rows: usize) -> TrainConfig {
-    let seed = args.tune.seed.unwrap_or(file.job.seed);
-    let text = format!("aimass/compress/{seed}");
-    let mut config = train_config(file, Setting::Central, rows, sha256(text.as_bytes()));
-    config.epochs = args.tune.epochs;
-    config.optimizer.lr = args.tune.lr.unwrap_or(config.optimizer.lr / 10.0);
-    config.optimizer.schedule = Schedule::Constant;
-    config.batch = args.tune.batch.unwrap_or(config.batch);
-    config
+/// The options as the section of a job has them.
+fn section(args: &CompressArgs) -> Result<CompressSection> {
+    let steps = &args.steps;
+    let has_data = !args.data.data.is_empty();
+    let quantize = match steps.quantize {
+        None => None,
+        Some(QuantizeKind::Static | QuantizeKind::Aware) if !has_data => {
+            let text = "--quantize static needs rows to look at: name --data";
+            return Err(Failure::new(ExitKind::Usage, text).into());
+        }
+        Some(kind @ (QuantizeKind::Static | QuantizeKind::Aware)) => Some(QuantizeSection::Static {
+            aware: kind == QuantizeKind::Aware,
+            activations: match steps.activations {
+                ActivationKind::U8 => ActivationsName::U8,
+                ActivationKind::I8 => ActivationsName::I8,
+            },
+            calibration: match steps.calibration {
+                Calibration::Minmax => CalibrationName::MinMax,
+                Calibration::Percentile => CalibrationName::Percentile,
+                Calibration::Mse => CalibrationName::Mse,
+                Calibration::Entropy => CalibrationName::Entropy,
+            },
+            rows: steps.calibration_rows,
+        }),
+        Some(QuantizeKind::Dynamic) => Some(QuantizeSection::Dynamic),
+        Some(QuantizeKind::FourBit) => Some(QuantizeSection::FourBit { block: steps.block }),
+    };
+    Ok(CompressSection {
+        channels: steps.channels,
+        prune: steps.prune,
+        quantize,
+        keep: steps.keep.clone(),
+        store: match steps.store {
+            Some(StoreKind::Dense) => StoreName::Dense,
+            Some(StoreKind::Standard) => StoreName::Standard,
+            Some(StoreKind::Compact) => StoreName::Compact,
+            None => StoreName::default_for(steps.prune),
+        },
+        epochs: args.tune.epochs,
+        lr: args.tune.lr,
+        max_drop: args.max_drop,
+    })
 }
 
-fn options(args: &CompressArgs, tune: Option<Tune>) -> Result<Options> {
-    let steps = &args.steps;
-    let exclude = || steps.keep.clone();
-    let needs_data = |what: &str| Failure::new(ExitKind::Usage, format!("{what} needs rows to look at: name --data"));
-    let has_data = !args.data.data.is_empty();
+fn options(args: &CompressArgs, mut file: JobFile, rows: usize) -> Result<Options> {
+    let (steps, tune) = (&args.steps, &args.tune);
+    file.job.seed = tune.seed.unwrap_or(file.job.seed);
+    file.train.batch = tune.batch.unwrap_or(file.train.batch);
     let distil = (!steps.teacher.is_empty()).then(|| -> Result<Distil> {
         Ok(Distil {
             teachers: steps.teacher.iter().map(|path| read_model(path)).collect::<Result<_>>()?,
             temperature: steps.temperature,
             alpha: steps.alpha,
-            epochs: args.tune.epochs,
+            epochs: tune.epochs,
         })
     });
-    let share = |option: &str, share: Option<f64>| -> Result<Option<Sparsity>> {
-        let share = share.map(Sparsity::new).transpose();
-        Ok(share.map_err(|e| Failure::new(ExitKind::Usage, format!("{option}: {e}")))?)
-    };
-    let quantize = match steps.quantize {
-        None => None,
-        Some(QuantizeKind::Static | QuantizeKind::Aware) if !has_data => return Err(needs_data("--quantize static").into()),
-        Some(kind @ (QuantizeKind::Static | QuantizeKind::Aware)) => Some(Quantize::Static {
-            method: method(steps.calibration),
-            activations: match steps.activations {
-                ActivationKind::U8 => Activations::U8,
-                ActivationKind::I8 => Activations::I8,
-            },
-            aware: kind == QuantizeKind::Aware,
-            rows: usize::try_from(steps.calibration_rows).unwrap_or(usize::MAX),
-            exclude: exclude(),
-        }),
-        Some(QuantizeKind::Weights) => Some(Quantize::Weights { exclude: exclude() }),
-        Some(QuantizeKind::Dynamic) => Some(Quantize::Dynamic { exclude: exclude() }),
-        Some(QuantizeKind::FourBit) => Some(Quantize::Blocks {
-            block: steps.block,
-            exclude: exclude(),
-        }),
-    };
-    let store = match steps.store {
-        Some(StoreKind::Dense) => Storage::Dense,
-        Some(StoreKind::Standard) => Storage::Standard,
-        Some(StoreKind::Compact) => Storage::Compact,
-        None if steps.prune.is_some() => Storage::Compact,
-        None => Storage::Dense,
-    };
+    let options = Options::of(&section(args)?, &file, rows).map_err(|e| Failure::new(ExitKind::Usage, e.to_string()))?;
     Ok(Options {
         distil: distil.transpose()?,
-        channels: share("--channels", steps.channels)?.map(|fraction| Channels {
-            fraction,
-            exclude: exclude(),
-        }),
-        prune: share("--prune", steps.prune)?.map(|sparsity| Prune {
-            sparsity,
-            exclude: exclude(),
-        }),
-        quantize,
-        store,
-        tune,
+        ..options
     })
-}
-
-fn method(calibration: Calibration) -> Method {
-    match calibration {
-        Calibration::Minmax => Method::MinMax,
-        Calibration::Percentile => Method::Percentile(99.99),
-        Calibration::Mse => Method::Mse,
-        Calibration::Entropy => Method::Entropy,
-    }
 }

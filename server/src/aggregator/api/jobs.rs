@@ -19,7 +19,7 @@ use crate::aggregator::job::JobError;
 use crate::aggregator::registry::MIN_PREFIX_DIGITS;
 use crate::aggregator::submit::{SubmitError, snapshots, submit as submit_job};
 use crate::loopback::{ApiError, ApiJson, ApiQuery};
-use crate::store::RoundRecord;
+use crate::store::{CompressionRecord, RoundRecord};
 
 /// Longest wait of a watch.
 const MAX_WAIT_MS: u64 = 25_000;
@@ -92,7 +92,8 @@ fn longest_wait() -> u64 {
     MAX_WAIT_MS
 }
 
-/// `GET /v1/jobs/{id}/watch?after=N&wait_ms=M`: answers once a round after N is finished or the job has ended, at the latest after M.
+/// `GET /v1/jobs/{id}/watch?after=N&wait_ms=M`: answers once a round after N is finished or the job has ended (with its last step, if
+/// it has one), at the latest after M.
 pub(super) async fn watch(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -105,7 +106,8 @@ pub(super) async fn watch(
         // Marked before looking: a change in between wakes us again.
         changes.borrow_and_update();
         let snapshot = one(&api, job).await?;
-        let news = snapshot.record.end.is_some() || snapshot.rounds.last().is_some_and(|round| round.round > query.after);
+        let over = snapshot.record.end.is_some() && !snapshot.compression.as_ref().is_some_and(CompressionRecord::is_pending);
+        let news = over || snapshot.rounds.last().is_some_and(|round| round.round > query.after);
         if news || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
             return Ok(Json(view(&snapshot, query.after)));
         }
@@ -208,7 +210,26 @@ fn view(job: &JobSnapshot, after: u32) -> Value {
         "submitted_at_ms": job.record.submitted_at_ms,
         "ended_at_ms": job.record.ended_at_ms,
         "model": job.view.base,
+        "compressed": job.compression.as_ref().map(compression_view),
         "history": history,
+    })
+}
+
+/// The last step: `waiting`, `done` with the model, or `failed` with the reason.
+fn compression_view(record: &CompressionRecord) -> Value {
+    let state = match (&record.made, &record.failure) {
+        (Some(_), _) => "done",
+        (None, Some(_)) => "failed",
+        (None, None) => "waiting",
+    };
+    json!({
+        "state": state,
+        "reason": record.failure,
+        "round": record.round,
+        "parent": record.parent,
+        "recipe": record.recipe,
+        "model": record.made,
+        "ended_at_ms": record.ended_at_ms,
     })
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::publish::PublishFailure;
 use super::{Job, JobRecord, RoundRecord};
-use crate::store::JournalRecord;
+use crate::store::{CompressionRecord, JournalRecord};
 
 /// An agent's question.
 #[derive(Debug)]
@@ -124,6 +124,8 @@ pub(crate) struct RestoredJob {
     pub(crate) recent: Vec<RoundOutcome>,
     /// The round that was open, and its journal.
     pub(crate) open: Option<(OpenRound, Vec<JournalRecord>)>,
+    /// Its last step, if that was begun.
+    pub(crate) compression: Option<CompressionRecord>,
 }
 
 /// What happens.
@@ -213,6 +215,8 @@ pub(crate) enum Command {
         /// The stored record, or why there is none.
         result: Result<Box<RoundRecord>, PublishFailure>,
     },
+    /// The last step of a job is over, one way or the other.
+    Compressed(Box<CompressionRecord>),
     /// Finish what is being published, then end. The sender is dropped at the end.
     Shutdown(oneshot::Sender<()>),
 }
@@ -247,6 +251,8 @@ pub(crate) struct JobSnapshot {
     pub(crate) view: JobView,
     /// Its finished rounds.
     pub(crate) rounds: Arc<Vec<RoundRecord>>,
+    /// Its last step: there once it has finished, where it asks for one.
+    pub(crate) compression: Option<CompressionRecord>,
     /// What a full round takes in the journal; 0 once it has ended.
     pub(crate) journal_bytes: u64,
 }

@@ -12,17 +12,22 @@ use aimass_protocol::{Digest, JobId, Timestamp};
 use tokio::sync::oneshot;
 
 use super::command::StopError;
-use crate::store::{AgentRecord, AgentState};
+use crate::aggregator::compressing;
+use crate::store::{AgentRecord, AgentState, CompressionRecord};
 
-use super::{Driver, Job, JobRecord, JobSnapshot, Restored, RestoredJob, RoundRecord, now};
+use super::{Command, Driver, Job, JobRecord, JobSnapshot, Restored, RestoredJob, RoundRecord, now};
 
 /// A job with what became of it.
 pub(super) struct JobEntry {
     pub(super) job: Arc<Job>,
     pub(super) record: JobRecord,
     pub(super) rounds: Arc<Vec<RoundRecord>>,
+    /// Its last step: there once it has finished, where it asks for one.
+    compression: Option<CompressionRecord>,
     /// When the running round began, for its duration.
     pub(super) round_began: Timestamp,
+    /// Whether that was begun since the server started.
+    compressing: bool,
     /// Operators who wait for the job to be stopped.
     stopping: Vec<oneshot::Sender<Result<(), StopError>>>,
     /// Why it ends although nobody stopped it.
@@ -86,12 +91,17 @@ impl Driver {
             job: Arc::new(job),
             record,
             rounds: Arc::new(restored.rounds),
+            compression: restored.compression,
             round_began: now(),
+            compressing: false,
             stopping: Vec::new(),
             gave_up: None,
         };
-        self.jobs.insert(spec.id, entry);
+        let id = spec.id;
+        self.jobs.insert(id, entry);
         self.event(Event::AddJob(Box::new(spec))).await;
+        // A server that was killed after the job's end begins anew.
+        self.compress(id);
         self.notify();
     }
 
@@ -154,6 +164,38 @@ impl Driver {
         }
         self.shared.traffic.take(job);
         self.shared.log.forget(job);
+        self.compress(job);
+        self.notify();
+    }
+
+    /// Has the last model of a job that has finished made smaller, if that is asked for and not done; at most once in the life of a server.
+    fn compress(&mut self, job: JobId) {
+        let Some(entry) = self.jobs.get_mut(&job).filter(|entry| !entry.compressing) else {
+            return;
+        };
+        let record = match entry.compression.clone() {
+            None => compressing::begun(&entry.job, &entry.record, &entry.rounds),
+            Some(record) => Some(record).filter(CompressionRecord::is_pending),
+        };
+        let Some(record) = record else { return };
+        entry.compression = Some(record.clone());
+        entry.compressing = true;
+        let (shared, commands, job) = (Arc::clone(&self.shared), self.commands.clone(), Arc::clone(&entry.job));
+        tokio::spawn(async move {
+            match compressing::run(&shared, &job, record).await {
+                // The driver is gone only when the service ends.
+                Ok(record) => drop(commands.send(Command::Compressed(Box::new(record)))),
+                Err(error) => {
+                    tracing::error!(job = %job.id, %error, "the last model could not be made smaller now: the next start of the server tries again")
+                }
+            }
+        });
+    }
+
+    pub(super) fn compressed(&mut self, record: CompressionRecord) {
+        if let Some(entry) = self.jobs.get_mut(&record.job) {
+            entry.compression = Some(record);
+        }
         self.notify();
     }
 
@@ -168,6 +210,7 @@ impl Driver {
                     initial_model: entry.job.model,
                     view: self.coordinator.job(entry.job.id)?,
                     rounds: Arc::clone(&entry.rounds),
+                    compression: entry.compression.clone(),
                     journal_bytes: if entry.record.end.is_none() { entry.job.journal_bytes() } else { 0 },
                 })
             })

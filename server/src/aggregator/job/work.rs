@@ -4,6 +4,7 @@ use std::fmt;
 
 use aimass_analytics::release::{ReleaseReport, ReleaseShape, canonical_release_bytes};
 use aimass_analytics::{Report, Shape, canonical_bytes};
+use aimass_compress::FEWEST_ROWS;
 use aimass_compression::{FixedCodec, FixedParams, PlanError, SlotCodec, SumPlan};
 use aimass_crypto::hash::sha256;
 use aimass_learning::data::{Limits, Source, open_bytes};
@@ -225,6 +226,12 @@ impl Job {
             TrainError::Data { .. } => self.at("data.inputs", e.to_string(), "name the columns that the model takes"),
             _ => self.at("model.path", e.to_string(), "use a model whose graph can be trained"),
         })?;
+        if let Some(rows) = evaluation.as_ref().filter(|_| self.file.compress.is_some()).map(|data| data.len())
+            && rows < FEWEST_ROWS
+        {
+            let problem = format!("{rows} rows can't be split into one half to look at and one to measure on, as [compress] needs");
+            return Err(self.at("evaluate.data", problem, "give at least 2").into());
+        }
         let layout_digest = Digest::from_bytes(sha256(&layout.canonical_bytes()));
         let mut training = Training {
             layout,

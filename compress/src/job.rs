@@ -1,0 +1,144 @@
+//! What a job file asks for: the one place where `[compress]` and `[train]` become [`Options`] and [`Data`].
+
+use std::sync::Arc;
+
+use aimass_crypto::hash::sha256;
+use aimass_learning::Schedule;
+use aimass_learning::data::{Source, Subset, split};
+use aimass_onnx::{Model, lora};
+use aimass_protocol::job::{ActivationsName, CalibrationName, CompressSection, JobFile, QuantizeSection, StoreName};
+use aimass_recipe::{Recipe, Setting, train_config};
+use aimass_shrink::prune::Sparsity;
+use aimass_shrink::quantize::{Activations, Method};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+
+use crate::CompressError;
+use crate::options::{Channels, Options, Prune, Quantize, Storage, Tune};
+use crate::pipeline::{Compressed, Data, Event, compress};
+
+/// Fewest rows of a job's data: one to look at and one to measure on.
+pub const FEWEST_ROWS: usize = 2;
+
+impl Options {
+    /// What `section` asks for, with the loss, optimizer, batch and seed of `file`, and `rows` to train on. Without rows nothing is trained.
+    ///
+    /// # Errors
+    /// [`CompressError::Prune`] for a share that is none; a checked job file has no such.
+    pub fn of(section: &CompressSection, file: &JobFile, rows: usize) -> Result<Self, CompressError> {
+        let share = |share: Option<f64>| share.map(Sparsity::new).transpose();
+        let exclude = || section.keep.clone();
+        Ok(Self {
+            distil: None,
+            channels: share(section.channels)?.map(|fraction| Channels {
+                fraction,
+                exclude: exclude(),
+            }),
+            prune: share(section.prune)?.map(|sparsity| Prune {
+                sparsity,
+                exclude: exclude(),
+            }),
+            quantize: section.quantize.map(|how| quantize(how, exclude())),
+            store: match section.store {
+                StoreName::Dense => Storage::Dense,
+                StoreName::Standard => Storage::Standard,
+                StoreName::Compact => Storage::Compact,
+            },
+            tune: (rows > 0 && section.epochs > 0).then(|| tune(section, file, rows)),
+        })
+    }
+}
+
+fn quantize(how: QuantizeSection, exclude: Vec<String>) -> Quantize {
+    match how {
+        QuantizeSection::Static {
+            aware,
+            activations,
+            calibration,
+            rows,
+        } => Quantize::Static {
+            method: match calibration {
+                CalibrationName::MinMax => Method::MinMax,
+                CalibrationName::Percentile => Method::Percentile(99.99),
+                CalibrationName::Mse => Method::Mse,
+                CalibrationName::Entropy => Method::Entropy,
+            },
+            activations: match activations {
+                ActivationsName::U8 => Activations::U8,
+                ActivationsName::I8 => Activations::I8,
+            },
+            aware,
+            rows: usize::try_from(rows).unwrap_or(usize::MAX),
+            exclude,
+        },
+        QuantizeSection::Dynamic => Quantize::Dynamic { exclude },
+        QuantizeSection::FourBit { block } => Quantize::Blocks {
+            block: usize::try_from(block).unwrap_or(usize::MAX),
+            exclude,
+        },
+    }
+}
+
+/// A tenth of the job's rate where nothing is said: what was learnt is only touched up.
+fn tune(section: &CompressSection, file: &JobFile, rows: usize) -> Tune {
+    let text = format!("aimass/compress/{}", file.job.seed);
+    let mut config = train_config(file, Setting::Central, rows, sha256(text.as_bytes()));
+    config.epochs = section.epochs;
+    config.optimizer.lr = section.lr.unwrap_or(config.optimizer.lr / 10.0);
+    config.optimizer.schedule = Schedule::Constant;
+    Tune { config }
+}
+
+/// Does to `model`, the last of a job, what the job's `[compress]` asks for. Adapters are merged into the weights first. `open` reads the job's public data
+/// (`[evaluate] data`), if it has some: a half of its rows, by the job's seed, is looked at and trained on, and the other half is measured on.
+///
+/// # Errors
+/// [`CompressError`]; [`CompressError::Unasked`] for a job without the section, [`CompressError::Drop`] where more than `max_drop` was lost.
+pub fn compress_job(
+    model: &Model,
+    file: &JobFile,
+    open: impl FnOnce(&Recipe) -> Result<Option<Arc<dyn Source>>, CompressError>,
+    show: &mut dyn FnMut(Event<'_>),
+) -> Result<Compressed, CompressError> {
+    let section = file.compress.as_ref().ok_or(CompressError::Unasked)?;
+    let (model, file) = merged(model, file)?;
+    let recipe = Recipe::of(&model, &file)?;
+    let data = match open(&recipe)? {
+        None => Data::none(),
+        Some(rows) => halves(rows, &recipe, &model, &file)?,
+    };
+    let options = Options::of(section, &file, data.train.as_ref().map_or(0, |rows| rows.len()))?;
+    let done = compress(&model, &data, &options, show)?;
+    match (section.max_drop, done.drop_points()) {
+        (Some(allowed), Some(lost)) if lost > allowed => Err(CompressError::Drop { lost, allowed }),
+        _ => Ok(done),
+    }
+}
+
+/// Without adapters: what trains in between are weights.
+fn merged(model: &Model, file: &JobFile) -> Result<(Model, JobFile), CompressError> {
+    let mut file = file.clone();
+    file.train.lora = None;
+    let model = if lora::is_adapted(model) {
+        lora::merge(model)?
+    } else {
+        model.clone()
+    };
+    Ok((model, file))
+}
+
+fn halves(rows: Arc<dyn Source>, recipe: &Recipe, model: &Model, file: &JobFile) -> Result<Data, CompressError> {
+    if rows.len() < FEWEST_ROWS {
+        return Err(CompressError::FewRows { found: rows.len() });
+    }
+    let text = format!("aimass/compress/halves/{}", file.job.seed);
+    let (train, test) = split(rows.len(), 0.5, &mut ChaCha20Rng::from_seed(sha256(text.as_bytes())));
+    let subset = |of: Vec<usize>| Subset::new(Arc::clone(&rows), of).map(|subset| Arc::new(subset) as Arc<dyn Source>);
+    Ok(Data {
+        train: subset(train),
+        test: subset(test),
+        heads: recipe.heads.clone(),
+        metrics: Vec::new(),
+        trainable: aimass_recipe::rules(model, file)?,
+    })
+}

@@ -1,0 +1,176 @@
+//! The last step of a job that asks for it: its last model is made smaller, one at a time and off the reactor.
+//!
+//! Whether it is to be done follows from the job's end and its record, so that a server that was killed meanwhile begins anew and makes the same bytes.
+//! Whatever becomes of it, the models of the rounds stay as they are.
+
+use std::sync::Arc;
+
+use aimass_compress::{CompressError, Compressed, Measured, compress_job};
+use aimass_federation::coordinator::JobEnd;
+use aimass_learning::data::{Limits, Source, open_bytes};
+use aimass_onnx::Model;
+use axum::body::Bytes;
+
+use super::driver::now;
+use super::job::Job;
+use super::service::Shared;
+use crate::blobs::BlobError;
+use crate::store::{CompressedRecord, CompressionRecord, JobRecord, MeasuredRecord, ParityRecord, RoundRecord, StepRecord, StoreError};
+
+/// How often a server may end while it is at one model, before that model is given up: it may be what ends the server.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// Why nothing is known yet of a smaller model: the next start of the server tries again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Postponed {
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the server is ending")]
+    Ending,
+}
+
+/// The record of a job that has just finished; `None` where nothing is asked for, or the job ended otherwise.
+pub(crate) fn begun(job: &Job, record: &JobRecord, rounds: &[RoundRecord]) -> Option<CompressionRecord> {
+    let section = job.file.compress.as_ref()?;
+    matches!(record.end, Some(JobEnd::Finished { .. })).then(|| CompressionRecord {
+        job: job.id,
+        round: rounds.last().map_or(0, |round| round.round),
+        parent: rounds.last().map_or(job.model, |round| round.model),
+        recipe: section.to_string(),
+        attempts: 0,
+        made: None,
+        failure: None,
+        ended_at_ms: None,
+    })
+}
+
+/// Makes the smaller model when it is its turn, and stores it and its record.
+///
+/// # Errors
+/// [`Postponed`]; what can't ever become a model is no error: the record says why.
+pub(crate) async fn run(shared: &Shared, job: &Arc<Job>, mut record: CompressionRecord) -> Result<CompressionRecord, Postponed> {
+    // Nobody closes it.
+    let _turn = shared.compressing.acquire().await;
+    let made = if record.attempts >= MAX_ATTEMPTS {
+        Err(format!(
+            "the server ended {MAX_ATTEMPTS} times while it was at it: give it more memory, or ask for less in [compress]"
+        ))
+    } else {
+        record.attempts += 1;
+        put(shared, &record).await?;
+        tracing::info!(job = %job.id, recipe = %record.recipe, attempt = record.attempts, "making the last model smaller");
+        make(shared, job, &record).await?
+    };
+    match made {
+        Ok(done) => {
+            let stored = shared.blobs.put(done.model.bytes()).await?;
+            record.made = Some(of(&done, stored.digest()));
+        }
+        Err(reason) => record.failure = Some(reason),
+    }
+    record.ended_at_ms = Some(now().as_ms());
+    put(shared, &record).await?;
+    match (&record.made, &record.failure) {
+        (Some(made), _) => {
+            let (before, after) = (made.before.bytes, made.after.bytes);
+            tracing::info!(job = %job.id, model = %made.digest, before, after, points_lost = made.points_lost, "the smaller model is stored");
+        }
+        (None, reason) => {
+            let reason = reason.as_deref().unwrap_or_default();
+            tracing::error!(job = %job.id, reason, "there is no smaller model; that of the last round stays");
+        }
+    }
+    Ok(record)
+}
+
+async fn put(shared: &Shared, record: &CompressionRecord) -> Result<(), Postponed> {
+    let (store, record) = (shared.store.clone(), record.clone());
+    let stored = tokio::task::spawn_blocking(move || store.put_compression(&record)).await;
+    Ok(stored.map_err(|_| Postponed::Ending)??)
+}
+
+/// The smaller model, or why there will never be one.
+async fn make(shared: &Shared, job: &Arc<Job>, record: &CompressionRecord) -> Result<Result<Compressed, String>, Postponed> {
+    let missing = |e: BlobError| match e {
+        BlobError::NotFound { .. } => Ok(e.to_string()),
+        other => Err(Postponed::Blob(other)),
+    };
+    let model = match shared.blobs.read(record.parent).await {
+        Ok(model) => model,
+        Err(e) => return missing(e).map(Err),
+    };
+    let evaluation = match job.signed.evaluation {
+        None => None,
+        Some(digest) => match shared.blobs.read(digest).await {
+            Ok(bytes) => Some(bytes),
+            Err(e) => return missing(e).map(Err),
+        },
+    };
+    let job = Arc::clone(job);
+    let done = tokio::task::spawn_blocking(move || work(&job, model, evaluation)).await;
+    match done {
+        Ok(done) => Ok(done.map_err(|e| e.to_string())),
+        Err(cut) if cut.is_panic() => Ok(Err("the work ended by a fault of the program: report it with the model".to_owned())),
+        Err(_) => Err(Postponed::Ending),
+    }
+}
+
+/// Minutes for a large model with training, so off the reactor.
+fn work(job: &Job, model: Bytes, evaluation: Option<Bytes>) -> Result<Compressed, CompressError> {
+    let model = Model::from_shared(model)?;
+    let named = job.file.evaluate.as_ref().and_then(|section| section.data.as_deref());
+    let mut show = |event: aimass_compress::Event<'_>| {
+        if let aimass_compress::Event::Ended(step) = event {
+            tracing::info!(job = %job.id, step = step.name, note = %step.note, bytes = step.after.bytes, seconds = step.seconds, "a step has ended");
+        }
+    };
+    compress_job(
+        &model,
+        &job.file,
+        |recipe| {
+            let data = evaluation
+                .zip(named)
+                .map(|(bytes, name)| open_bytes(name, &bytes, &recipe.wanted, &Limits::default()));
+            Ok(data.transpose()?.map(|data| Arc::from(data) as Arc<dyn Source>))
+        },
+        &mut show,
+    )
+}
+
+fn of(done: &Compressed, digest: aimass_protocol::Digest) -> CompressedRecord {
+    CompressedRecord {
+        digest,
+        before: measured(&done.before),
+        after: measured(&done.after),
+        rows: done.after.score.map_or(0, |score| score.examples),
+        points_lost: done.drop_points(),
+        parity: done.agreement.map(|found| ParityRecord {
+            max: found.max,
+            max_allowed: found.tolerance.max,
+            mean: found.mean,
+            mean_allowed: found.tolerance.mean,
+            rows: found.rows as u64,
+        }),
+        steps: done
+            .steps
+            .iter()
+            .map(|step| StepRecord {
+                name: step.name.to_owned(),
+                note: step.note.clone(),
+                after: measured(&step.after),
+                seconds: step.seconds,
+            })
+            .collect(),
+    }
+}
+
+fn measured(found: &Measured) -> MeasuredRecord {
+    MeasuredRecord {
+        bytes: found.bytes,
+        accuracy: found.score.and_then(|score| score.accuracy),
+        explained: found.score.and_then(|score| score.explained),
+        loss: found.score.map(|score| score.loss),
+    }
+}
