@@ -71,6 +71,7 @@ fn quantize(how: QuantizeSection, exclude: Vec<String>) -> Quantize {
             rows: usize::try_from(rows).unwrap_or(usize::MAX),
             exclude,
         },
+        QuantizeSection::Weights => Quantize::Weights { exclude },
         QuantizeSection::Dynamic => Quantize::Dynamic { exclude },
         QuantizeSection::FourBit { block } => Quantize::Blocks {
             block: usize::try_from(block).unwrap_or(usize::MAX),

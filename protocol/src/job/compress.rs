@@ -49,6 +49,8 @@ pub enum QuantizeSection {
         /// Rows that are looked at, at least 1.
         rows: u32,
     },
+    /// Weights of 8 bits, a scale an output channel; activations stay floats.
+    Weights,
     /// 8 bits, activations by their own range while they are computed.
     Dynamic,
     /// Weights of 4 bits.
@@ -107,6 +109,7 @@ const STORES: &[(&str, StoreName)] = &[
 /// The values of `compress.quantize`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    Weights,
     Static,
     Aware,
     Dynamic,
@@ -114,6 +117,7 @@ enum Kind {
 }
 
 const KINDS: &[(&str, Kind)] = &[
+    ("weights", Kind::Weights),
     ("static", Kind::Static),
     ("aware", Kind::Aware),
     ("dynamic", Kind::Dynamic),
@@ -151,6 +155,7 @@ impl fmt::Display for CompressSection {
                     "quantize = {kind:?}, activations = {activations:?}, calibration = {calibration:?}, calibration_rows = {rows}"
                 ));
             }
+            Some(QuantizeSection::Weights) => parts.push("quantize = \"weights\"".to_owned()),
             Some(QuantizeSection::Dynamic) => parts.push("quantize = \"dynamic\"".to_owned()),
             Some(QuantizeSection::FourBit { block }) => parts.push(format!("quantize = \"4bit\", block = {block}")),
         }
@@ -257,9 +262,10 @@ fn quantize(section: &Section<'_, '_>, has_data: bool) -> Result<Option<Quantize
         Some(kind @ (Kind::Static | Kind::Aware)) => Some(QuantizeSection::Static {
             aware: kind == Kind::Aware,
             activations: section.choice("activations", ACTIVATIONS, &[], Some(ActivationsName::U8))?,
-            calibration: section.choice("calibration", CALIBRATIONS, &[], Some(CalibrationName::Percentile))?,
+            calibration: section.choice("calibration", CALIBRATIONS, &[], Some(CalibrationName::MinMax))?,
             rows: section.integer32("calibration_rows", 1, u32::MAX, Some(DEFAULT_ROWS), "512")?,
         }),
+        Some(Kind::Weights) => Some(QuantizeSection::Weights),
         Some(Kind::Dynamic) => Some(QuantizeSection::Dynamic),
         Some(Kind::FourBit) => {
             let block = section.integer32("block", 1, u32::MAX, Some(DEFAULT_BLOCK), "64")?;

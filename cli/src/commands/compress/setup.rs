@@ -130,6 +130,7 @@ fn section(args: &CompressArgs) -> Result<CompressSection> {
             },
             rows: steps.calibration_rows,
         }),
+        Some(QuantizeKind::Weights) => Some(QuantizeSection::Weights),
         Some(QuantizeKind::Dynamic) => Some(QuantizeSection::Dynamic),
         Some(QuantizeKind::FourBit) => Some(QuantizeSection::FourBit { block: steps.block }),
     };
