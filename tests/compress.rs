@@ -255,7 +255,7 @@ fn pulled(deployment: &Deployment, id: &str) -> Vec<u8> {
 
 #[test]
 fn a_job_ends_with_a_smaller_model_that_is_measured_on_rows_it_was_not_tuned_on() {
-    let (mut deployment, id) = with_section(4, "quantize = \"static\"\nmax_drop = 5.0");
+    let (deployment, id) = with_section(4, "quantize = \"static\"\nmax_drop = 5.0");
     let watched = aimass(deployment.dir.path(), &["--json", "job", "watch", &id, "--server-dir", "server"]);
     let end = json(&watched);
     assert_eq!(
@@ -307,7 +307,7 @@ fn a_server_that_is_killed_at_the_end_of_the_job_still_makes_the_same_smaller_mo
 
 #[test]
 fn a_smaller_model_that_lost_too_much_is_not_kept_and_the_last_rounds_stays() {
-    let (mut deployment, id) = with_section(4, "prune = 0.99\nepochs = 0\nmax_drop = 0.5");
+    let (deployment, id) = with_section(4, "prune = 0.99\nepochs = 0\nmax_drop = 0.5");
     let step = last_step(&deployment, &id);
     assert_eq!(step["state"], "failed", "{step}");
     assert!(

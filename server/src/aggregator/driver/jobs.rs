@@ -186,7 +186,7 @@ impl Driver {
                 // The driver is gone only when the service ends.
                 Ok(record) => drop(commands.send(Command::Compressed(Box::new(record)))),
                 Err(error) => {
-                    tracing::error!(job = %job.id, %error, "the last model could not be made smaller now: the next start of the server tries again")
+                    tracing::error!(job = %job.id, %error, "the last model could not be made smaller now: the next start of the server tries again");
                 }
             }
         });
