@@ -73,7 +73,8 @@ if test.endswith(".npz"):
 else:
     x = np.frombuffer(open(test, "rb").read(), np.uint8, offset=16).astype(np.float32) / 255
     y = np.frombuffer(open(test.replace("images-idx3", "labels-idx1"), "rb").read(), np.uint8, offset=8)
-x = x.reshape([len(y)] + [d for d in shape[1:]])
+if all(isinstance(d, int) for d in shape[1:]):
+    x = x.reshape([len(y)] + shape[1:])
 out = np.concatenate([session.run(None, {name: x[i:i + 64]})[0] for i in range(0, len(x), 64)])
 found = {"accuracy": float((out.argmax(1) == y).mean())} if classify else {"loss": float(((out - y) ** 2).mean())}
 for batch in (1, 32):
