@@ -114,7 +114,7 @@ fn the_example_with_every_key_in_force_parses_to_the_same() {
         quantize: Some(QuantizeSection::Static {
             aware: false,
             activations: ActivationsName::U8,
-            calibration: CalibrationName::Percentile,
+            calibration: CalibrationName::MinMax,
             rows: 512,
         }),
         keep: vec![],

@@ -19,7 +19,7 @@ fn should_fill_in_what_is_not_said() {
     let quantize = QuantizeSection::Static {
         aware: false,
         activations: ActivationsName::U8,
-        calibration: CalibrationName::Percentile,
+        calibration: CalibrationName::MinMax,
         rows: 512,
     };
     assert_eq!(
@@ -147,7 +147,7 @@ fn should_refuse_what_can_not_be_with_key_and_fix() {
             "prune = 0.5\nsparsity = 0.5",
             "compress.sparsity",
             "unknown key",
-            "move it to [update]",
+            "[compress] has channels",
         ),
         (
             "",
