@@ -8,6 +8,8 @@ use aimass_onnx::proto::{AttributeProto, DataType, GraphProto, ModelProto, NodeP
 
 pub(crate) use ints::{IntType, Ints, pack};
 
+pub(crate) use crate::wiring::{Names, shown};
+
 /// Microsoft's operator set, of onnxruntime's own operators.
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 
@@ -68,52 +70,11 @@ pub(crate) fn integers(name: &str, shape: &[usize], kind: IntType, values: &[i32
     }
 }
 
-/// A name from a file, short enough for a message.
-pub(crate) fn shown(name: &str) -> String {
-    const MOST_CHARS: usize = 80;
-    match name.char_indices().nth(MOST_CHARS) {
-        Some((end, _)) => format!("{}...", &name[..end]),
-        None => name.to_owned(),
-    }
-}
-
-/// Names of a graph, so that new ones can be found.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Names(BTreeSet<String>);
-
-impl Names {
-    pub(crate) fn of(graph: &GraphProto) -> Self {
-        let mut names = BTreeSet::new();
-        collect(graph, &mut names);
-        Self(names)
-    }
-
-    /// `wanted`, or with a number after it where that is taken.
-    pub(crate) fn fresh(&mut self, wanted: &str) -> String {
-        let numbered = (2u64..).map(|i| format!("{wanted}_{i}"));
-        let mut candidates = std::iter::once(wanted.to_owned()).chain(numbered);
-        let free = candidates.find(|name| !self.0.contains(name)).unwrap_or_default();
-        self.0.insert(free.clone());
-        free
-    }
-}
-
 /// A node that gives a value which the graph has already, under a name of its own.
 pub(crate) fn giving(op: &str, inputs: &[&str], output: &str, names: &mut Names) -> NodeProto {
     NodeProto {
         name: names.fresh(&format!("{output}/{op}")),
         ..node(op, inputs, output)
-    }
-}
-
-/// Names of values and nodes, those of inner graphs included.
-fn collect(graph: &GraphProto, names: &mut BTreeSet<String>) {
-    names.extend(graph.input.iter().chain(&graph.output).map(|value| value.name.clone()));
-    names.extend(graph.initializer.iter().map(|tensor| tensor.name.clone()));
-    for node in &graph.node {
-        names.extend(node.input.iter().chain(&node.output).cloned());
-        names.insert(node.name.clone());
-        inner_graphs(node).for_each(|inner| collect(inner, names));
     }
 }
 

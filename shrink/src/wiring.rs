@@ -14,6 +14,7 @@ pub(crate) fn shown(name: &str) -> String {
 }
 
 /// The names that a graph has, and new ones.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
     taken: BTreeSet<String>,
     fresh: BTreeSet<String>,
