@@ -1,6 +1,6 @@
 //! Why a model was not made smaller.
 
-use aimass_inference::{InferError, LoadError, RunError};
+use aimass_inference::{InferError, LoadError, ParityError, RunError};
 use aimass_learning::{DataError, TrainError};
 use aimass_onnx::lora::LoraError;
 use aimass_onnx::{LayoutError, ReadError};
@@ -98,12 +98,29 @@ pub enum CompressError {
         /// Rows compared.
         rows: usize,
     },
+    /// They can't be compared.
+    #[error("the trainer and tract can't be compared: {0}")]
+    Compare(#[source] ParityError),
     /// An output that is not finite.
     #[error("row {row}: the smaller model's output is not finite; train it again with a lower rate, or prune less")]
     NonFinite {
         /// Row, counted from 0.
         row: usize,
     },
+}
+
+impl From<ParityError> for CompressError {
+    fn from(error: ParityError) -> Self {
+        match error {
+            ParityError::Read(error) => Self::Read(error),
+            ParityError::Sparse(error) => Self::Sparse(error),
+            ParityError::Load(error) => Self::Load(error),
+            ParityError::Run(error) => Self::Run(error),
+            ParityError::Train(error) => Self::Train(error),
+            ParityError::NonFinite { row } => Self::NonFinite { row },
+            other => Self::Compare(other),
+        }
+    }
 }
 
 impl CompressError {

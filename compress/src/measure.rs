@@ -1,17 +1,15 @@
-//! What a model is worth as devices run it, and whether that is what was trained.
+//! What a model is worth as devices run it.
 
+use aimass_inference::Both;
 use aimass_learning::data::Source;
 use aimass_learning::{Array, Head, Loss, Metric, Scorer};
 use aimass_onnx::Model;
 use serde::Serialize;
 
-use crate::served::Served;
 use crate::{CompressError, Data};
 
 /// Rows that are computed at once.
 const BATCH: usize = 64;
-/// Rows on which the trainer and tract are compared at most.
-const COMPARED: usize = 1024;
 
 /// How good a model is on data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -59,15 +57,15 @@ impl Measured {
 /// # Errors
 /// As [`Measured::of`].
 pub fn score(model: &Model, data: &dyn Source, heads: &[Head], metrics: &[Metric]) -> Result<Score, CompressError> {
-    let served = Served::load(model)?;
+    let both = Both::load(model)?;
     let names: Vec<&str> = model.outputs().iter().map(|output| output.name.as_str()).collect();
     let mut scorer = Scorer::new(heads, metrics)?;
     let mut spread = Spread::default();
     let rows: Vec<usize> = (0..data.len()).collect();
     for rows in rows.chunks(BATCH) {
         let batch = data.batch(rows)?;
-        let inputs = served.engine.conform(batch.inputs, batch.flat)?;
-        let outputs = served.run(&inputs)?;
+        let inputs = both.engine().conform(batch.inputs, batch.flat)?;
+        let outputs = both.serve(&inputs)?;
         let of_heads = heads.iter().map(|head| {
             let at = head.output.as_ref().and_then(|output| names.iter().position(|name| name == output));
             outputs[at.unwrap_or(0)].clone()
@@ -118,98 +116,5 @@ impl Spread {
     fn variance(&self) -> Option<f64> {
         let variance = self.squares / self.n - (self.sum / self.n).powi(2);
         Some(variance).filter(|v| v.is_finite() && *v > 0.0)
-    }
-}
-
-/// How far the trainer and tract may lie apart on the same rows.
-///
-/// Of floats only the order of sums differs. Where activations are rounded to 8 bits, a difference in the last bit of a float can move a value
-/// by one step, a share of 1/255 of its range, and what follows with it; so what is bounded there is the mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Tolerance {
-    /// Of the largest difference in a row, relative to the row's largest magnitude.
-    pub max: f64,
-    /// Of the mean difference, relative to the mean of the rows' largest magnitudes.
-    pub mean: f64,
-}
-
-impl Tolerance {
-    /// Of a model that computes with floats.
-    pub const FLOATS: Self = Self { max: 1e-3, mean: 1e-4 };
-    /// Of a model whose activations are rounded.
-    pub const ROUNDED: Self = Self { max: 0.25, mean: 0.01 };
-
-    /// Of this model.
-    pub fn of(model: &Model) -> Self {
-        const ROUNDS: [&str; 6] = [
-            "QuantizeLinear",
-            "DynamicQuantizeLinear",
-            "QLinearConv",
-            "QLinearMatMul",
-            "ConvInteger",
-            "MatMulInteger",
-        ];
-        if model.graph().node.iter().any(|node| ROUNDS.contains(&node.op_type.as_str())) {
-            Self::ROUNDED
-        } else {
-            Self::FLOATS
-        }
-    }
-}
-
-/// How far the trainer and tract lie apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Agreement {
-    /// See [`Tolerance::max`].
-    pub max: f64,
-    /// See [`Tolerance::mean`].
-    pub mean: f64,
-    /// Rows compared.
-    pub rows: usize,
-    /// What is allowed.
-    pub tolerance: Tolerance,
-}
-
-/// Compares what the trainer computes with what tract computes, on up to 1,024 rows.
-///
-/// # Errors
-/// [`CompressError::Parity`] beyond the tolerance; [`CompressError::NonFinite`].
-pub fn agreement(model: &Model, data: &dyn Source, tolerance: Tolerance) -> Result<Agreement, CompressError> {
-    let mut served = Served::load(model)?;
-    let (mut max, mut apart, mut magnitude, mut n) = (0.0_f64, 0.0_f64, 0.0_f64, 0_usize);
-    let rows: Vec<usize> = (0..data.len().min(COMPARED)).collect();
-    for chunk in rows.chunks(BATCH) {
-        let batch = data.batch(chunk)?;
-        let inputs = served.engine.conform(batch.inputs, batch.flat)?;
-        let theirs = served.run(&inputs)?;
-        let ours = served.engine.run_all(inputs)?;
-        for (ours, theirs) in ours.iter().zip(&theirs) {
-            let (Some(ours), Some(theirs)) = (ours.as_floats(), theirs.as_floats()) else {
-                continue;
-            };
-            let width = (ours.len() / chunk.len()).max(1);
-            for (i, (ours, theirs)) in ours.chunks(width).zip(theirs.chunks(width)).enumerate() {
-                if ours.iter().chain(theirs).any(|v| !v.is_finite()) {
-                    return Err(CompressError::NonFinite { row: chunk[0] + i });
-                }
-                let differences = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs()));
-                let largest = ours.iter().map(|v| f64::from(v.abs())).fold(1e-6, f64::max);
-                max = max.max(differences.clone().fold(0.0, f64::max) / largest);
-                apart += differences.sum::<f64>() / width as f64;
-                magnitude += largest;
-                n += 1;
-            }
-        }
-    }
-    let found = Agreement {
-        max,
-        mean: apart / magnitude.max(1e-6),
-        rows: rows.len(),
-        tolerance,
-    };
-    let beyond = [(found.max, tolerance.max), (found.mean, tolerance.mean)];
-    match beyond.into_iter().find(|(found, allowed)| found > allowed) {
-        Some((found, allowed)) => Err(CompressError::Parity { found, allowed, rows: n }),
-        None => Ok(found),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aimass_inference::{Parity, ParityError, parity};
 use aimass_learning::data::Source;
 use aimass_learning::{Head, Metric};
 use aimass_onnx::{Globs, Model, TrainableRules};
@@ -13,10 +14,13 @@ use serde::Serialize;
 
 use crate::CompressError;
 use crate::distil::distilled;
-use crate::measure::{Agreement, Measured, Tolerance, agreement};
+use crate::measure::Measured;
 use crate::options::{Channels, Options, Prune, Storage};
 use crate::quantize::{Means, quantize};
 use crate::tune::Tuning;
+
+/// Rows on which the trainer and tract are compared at most.
+const COMPARED: usize = 1024;
 
 /// What a model is trained, calibrated and measured on.
 #[derive(Clone)]
@@ -97,8 +101,8 @@ pub struct Compressed {
     pub after: Measured,
     /// What was done.
     pub steps: Vec<Step>,
-    /// How far the trainer and tract lie apart; `None` without data.
-    pub agreement: Option<Agreement>,
+    /// How far the trainer and tract lie apart, on data or on made-up values; `None` for a model that the trainer does not take, and no data.
+    pub parity: Option<Parity>,
 }
 
 impl Compressed {
@@ -131,19 +135,31 @@ pub fn compress(model: &Model, data: &Data, options: &Options, show: &mut dyn Fn
     };
     work.all()?;
     let (model, steps) = (work.model, work.steps);
-    let plain = sparse::expand(&model)?;
-    let agreement = match data.measured_on() {
-        Some(on) => Some(agreement(&plain, on, Tolerance::of(&plain))?),
-        None => None,
-    };
+    let parity = compared(&model, data.measured_on())?;
     let after = steps.last().map_or(before, |step| step.after);
     Ok(Compressed {
         model,
         before,
         after,
         steps,
-        agreement,
+        parity,
     })
+}
+
+fn compared(model: &Model, data: Option<&dyn Source>) -> Result<Option<Parity>, CompressError> {
+    let parity = match parity(model, data, COMPARED) {
+        // What needs no data needs no trainer either.
+        Err(ParityError::Train(_)) if data.is_none() => return Ok(None),
+        found => found?,
+    };
+    match parity.excess() {
+        None => Ok(Some(parity)),
+        Some((found, allowed)) => Err(CompressError::Parity {
+            found,
+            allowed,
+            rows: parity.rows,
+        }),
+    }
 }
 
 /// A model on its way.

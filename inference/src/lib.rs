@@ -18,7 +18,7 @@ use tract_onnx::prelude::{
 };
 
 pub use arrays::{check, run};
-pub use parity::{Parity, ParityError, parity};
+pub use parity::{Both, Parity, ParityError, Tolerance, parity};
 pub use servable::{Axis, LoadError, LoadOptions, MemoryBudget, OverBudget, Port, Reservation, RunError, Servable, read_file};
 pub use tensor::{Data, Datatype, MAX_RANK, Tensor, TensorError, count};
 

@@ -1,41 +1,112 @@
 //! Train/serve parity: what was trained and what is served must compute the same.
 
-use aimass_learning::TrainError;
-use aimass_onnx::Model;
+use aimass_learning::data::Source;
+use aimass_learning::{Array, Engine, TrainError};
+use aimass_onnx::{Model, ReadError};
+use aimass_shrink::sparse::{self, SparseError};
 use serde::Serialize;
 
-use super::{InferError, TractModel};
+use crate::servable::{LoadError, LoadOptions, RunError, Servable};
+use crate::tensor::Tensor;
 
-/// Rows a batch of the comparison.
+/// Rows that are computed at once.
 const BATCH: usize = 64;
+/// Made-up batches of a comparison without data.
+const PATTERNS: usize = 8;
 
-/// How far the trainer's and tract's outputs lie apart, over all rows and outputs.
+/// How far the trainer and tract may lie apart on the same rows.
+///
+/// Of floats only the order of sums differs. Where activations are rounded to 8 bits, a difference in the last bit of a float can move a value
+/// by one step, a share of 1/255 of its range, and what follows with it; so what is bounded there is the mean.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tolerance {
+    /// Of the largest difference in a row, relative to the row's largest magnitude.
+    pub max: f64,
+    /// Of the mean difference, relative to the mean of the rows' largest magnitudes.
+    pub mean: f64,
+}
+
+impl Tolerance {
+    /// Of a model that computes with floats.
+    pub const FLOATS: Self = Self { max: 1e-3, mean: 1e-4 };
+    /// Of a model whose activations are rounded.
+    pub const ROUNDED: Self = Self { max: 0.25, mean: 0.01 };
+
+    /// Of this model.
+    pub fn of(model: &Model) -> Self {
+        const ROUNDS: [&str; 6] = [
+            "QuantizeLinear",
+            "DynamicQuantizeLinear",
+            "QLinearConv",
+            "QLinearMatMul",
+            "ConvInteger",
+            "MatMulInteger",
+        ];
+        if model.graph().node.iter().any(|node| ROUNDS.contains(&node.op_type.as_str())) {
+            Self::ROUNDED
+        } else {
+            Self::FLOATS
+        }
+    }
+}
+
+/// How far the trainer and tract lie apart, over all rows and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Parity {
+    /// See [`Tolerance::max`].
+    pub max: f64,
+    /// See [`Tolerance::mean`].
+    pub mean: f64,
     /// Largest absolute difference, in units of the output.
-    pub max_abs: f32,
-    /// Largest difference as a share of the row's largest magnitude.
-    pub max_rel: f32,
+    pub max_abs: f64,
     /// Rows compared.
     pub rows: usize,
+    /// What is allowed.
+    pub tolerance: Tolerance,
+}
+
+impl Parity {
+    /// Whether they compute the same, as far as is asked for.
+    pub fn holds(&self) -> bool {
+        self.excess().is_none()
+    }
+
+    /// What was found and what is allowed, of the measure that is beyond what is allowed.
+    pub fn excess(&self) -> Option<(f64, f64)> {
+        let beyond = [(self.max, self.tolerance.max), (self.mean, self.tolerance.mean)];
+        beyond.into_iter().find(|(found, allowed)| found > allowed)
+    }
 }
 
 /// Why the two could not be compared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParityError {
-    /// tract's side.
+    /// Not an ONNX model.
     #[error(transparent)]
-    Infer(#[from] InferError),
-    /// The trainer's side.
+    Read(#[from] ReadError),
+    /// Sparse weights that can't be expanded.
+    #[error(transparent)]
+    Sparse(#[from] SparseError),
+    /// tract does not take the model.
+    #[error("devices could not run the model: {0}")]
+    Load(#[from] LoadError),
+    /// tract could not run it on these rows.
+    #[error("devices could not run the model on these rows: {0}")]
+    Run(#[from] RunError),
+    /// The trainer does not take the model, or these rows.
     #[error(transparent)]
     Train(#[from] TrainError),
     /// The outputs have different shapes.
-    #[error("the trainer gives {trainer} outputs a row, tract {tract}: the model computes something else in one of them")]
+    #[error(
+        "the output {output} has {trainer} values by the trainer and {tract} by tract: the model computes something else in one of them"
+    )]
     Shape {
-        /// Outputs a row by the trainer.
+        /// Which output, counted from 0.
+        output: usize,
+        /// Values by the trainer.
         trainer: usize,
-        /// Outputs a row by tract.
+        /// Values by tract.
         tract: usize,
     },
     /// One of the two computes NaN or infinity.
@@ -46,70 +117,249 @@ pub enum ParityError {
     },
 }
 
-/// Compares the trainer's prediction with tract's on the same rows.
-///
-/// # Shapes
-/// `features`: `[rows, n_features]` row-major.
-/// # Errors
-/// [`ParityError`].
-pub fn parity(model_bytes: &[u8], features: &[f32], n_features: usize) -> Result<Parity, ParityError> {
-    let model = Model::from_bytes(model_bytes).map_err(InferError::from)?;
-    let rows = features.len().checked_div(n_features).unwrap_or(0);
-    let (trainer, n_trainer) = aimass_learning::predict(&model, features, n_features)?;
-    let (served, n_served) = TractModel::load(model_bytes, BATCH)?.run(features, rows)?;
-    if n_trainer != n_served || trainer.len() != served.len() {
-        return Err(ParityError::Shape {
-            trainer: n_trainer,
-            tract: n_served,
-        });
-    }
-    compare(&trainer, &served, n_trainer)
+/// A model in tract and in the trainer.
+pub struct Both {
+    servable: Servable,
+    engine: Engine,
+    tolerance: Tolerance,
 }
 
-/// Both `[rows, n]` row-major.
-pub(super) fn compare(a: &[f32], b: &[f32], n: usize) -> Result<Parity, ParityError> {
-    let mut parity = Parity {
-        max_abs: 0.0,
-        max_rel: 0.0,
-        rows: 0,
-    };
-    for (row, (a, b)) in a.chunks(n.max(1)).zip(b.chunks(n.max(1))).enumerate() {
-        if a.iter().chain(b).any(|v| !v.is_finite()) {
-            return Err(ParityError::NonFinite { row });
-        }
-        let largest = a.iter().chain(b).map(|v| v.abs()).fold(0.0, f32::max);
-        let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        parity.max_abs = parity.max_abs.max(apart);
-        if largest > 0.0 {
-            parity.max_rel = parity.max_rel.max(apart / largest);
-        }
-        parity.rows += 1;
+impl std::fmt::Debug for Both {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Both").field("servable", &self.servable).finish_non_exhaustive()
     }
-    Ok(parity)
+}
+
+impl Both {
+    /// Reads the model twice. Sparse weights may be in it.
+    ///
+    /// # Errors
+    /// [`ParityError`] for a model that one of the two does not take.
+    pub fn load(model: &Model) -> Result<Self, ParityError> {
+        Self::of(model, model)
+    }
+
+    /// `trained` in the trainer and `served` in tract.
+    pub(crate) fn of(trained: &Model, served: &Model) -> Result<Self, ParityError> {
+        let options = LoadOptions {
+            // The last batch of a data set has another size than the others.
+            max_plans: 2,
+            ..LoadOptions::default()
+        };
+        let trained = sparse::expand(trained)?;
+        Ok(Self {
+            servable: Servable::load(served.as_bytes(), &options)?,
+            tolerance: Tolerance::of(&trained),
+            engine: Engine::new(&trained)?,
+        })
+    }
+
+    /// The trainer's reading, which gives rows of data the shapes that the model takes.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// tract's outputs in the file's order, for inputs that [`Engine::conform`] has seen.
+    ///
+    /// # Errors
+    /// [`ParityError::Train`] for values of a type that the model does not take, [`ParityError::Run`].
+    pub fn serve(&self, inputs: &[Array]) -> Result<Vec<Array>, ParityError> {
+        let names = self.engine.inputs();
+        let fed = self.servable.inputs().iter().map(|port| {
+            let at = names.iter().position(|name| *name == port.name);
+            // An input that no output depends on may be anything.
+            let Some(array) = at.and_then(|at| inputs.get(at)) else {
+                let shape = self.servable.first_shapes().first().cloned().unwrap_or_default();
+                return Ok(Tensor::zeros(port.datatype, shape).map_err(|e| no_tensor(&port.name, &e))?);
+            };
+            Tensor::from_array(array, port.datatype).map_err(|e| no_tensor(&port.name, &e).into())
+        });
+        let fed: Vec<Tensor> = fed.collect::<Result<_, ParityError>>()?;
+        let outputs = self.servable.run(&fed)?;
+        outputs
+            .iter()
+            .zip(self.servable.outputs())
+            .map(|(tensor, port)| {
+                tensor
+                    .to_array()
+                    .ok_or_else(|| no_tensor(&port.name, &"it does not fill its shape").into())
+            })
+            .collect()
+    }
+
+    /// Compares the two on the first `rows` rows of `data`.
+    ///
+    /// # Errors
+    /// [`ParityError`]. A difference beyond the tolerance is no error: see [`Parity::holds`].
+    pub fn on_data(&mut self, data: &dyn Source, rows: usize) -> Result<Parity, ParityError> {
+        let mut sums = Sums::default();
+        let rows: Vec<usize> = (0..data.len().min(rows)).collect();
+        for chunk in rows.chunks(BATCH) {
+            let batch = data.batch(chunk).map_err(TrainError::from)?;
+            let inputs = self.engine.conform(batch.inputs, batch.flat)?;
+            self.compare(inputs, chunk.len(), &mut sums)?;
+        }
+        Ok(sums.parity(self.tolerance))
+    }
+
+    /// Compares the two on features of a model with one input.
+    ///
+    /// # Shapes
+    /// `features`: `[rows, n]` row-major.
+    /// # Errors
+    /// As [`Self::on_data`].
+    pub fn on_features(&mut self, features: &[f32], rows: usize) -> Result<Parity, ParityError> {
+        let width = features.len().checked_div(rows).unwrap_or(0);
+        let mut sums = Sums::default();
+        for chunk in features.chunks((width * BATCH).max(1)) {
+            let n = chunk.len() / width.max(1);
+            let array = Array::floats(vec![n, width], chunk.to_vec()).ok_or_else(|| TrainError::Data {
+                reason: format!("{} features do not make {rows} rows", features.len()),
+            })?;
+            let inputs = self.engine.conform(vec![array], true)?;
+            self.compare(inputs, n, &mut sums)?;
+        }
+        Ok(sums.parity(self.tolerance))
+    }
+
+    /// Compares the two on values that are made up: where there is no data.
+    ///
+    /// # Errors
+    /// As [`Self::on_data`].
+    pub fn on_patterns(&mut self) -> Result<Parity, ParityError> {
+        let mut sums = Sums::default();
+        for seed in 0..PATTERNS {
+            let tensors = self.servable.pattern(seed).unwrap_or_default();
+            let ports: Vec<&str> = self.servable.inputs().iter().map(|port| port.name.as_str()).collect();
+            let inputs = self.engine.inputs().into_iter().map(|name| {
+                let at = ports.iter().position(|port| *port == name);
+                let tensor = at.and_then(|at| tensors.get(at)).and_then(Tensor::to_array);
+                tensor.ok_or_else(|| no_tensor(name, &"it can't be made up"))
+            });
+            let inputs: Vec<Array> = inputs.collect::<Result<_, TrainError>>()?;
+            let rows = inputs.first().and_then(|array| array.shape().first().copied()).unwrap_or(1);
+            self.compare(inputs, rows.max(1), &mut sums)?;
+        }
+        Ok(sums.parity(self.tolerance))
+    }
+
+    fn compare(&mut self, inputs: Vec<Array>, rows: usize, sums: &mut Sums) -> Result<(), ParityError> {
+        let theirs = self.serve(&inputs)?;
+        let ours = self.engine.run_all(inputs)?;
+        for (output, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            let (Some(ours), Some(theirs)) = (ours.as_floats(), theirs.as_floats()) else {
+                continue;
+            };
+            if ours.len() != theirs.len() {
+                return Err(ParityError::Shape {
+                    output,
+                    trainer: ours.len(),
+                    tract: theirs.len(),
+                });
+            }
+            sums.add(ours, theirs, rows)?;
+        }
+        sums.rows += rows;
+        Ok(())
+    }
+}
+
+/// Compares the trainer with tract on up to `rows` rows of `data`; without data on values that are made up.
+///
+/// # Errors
+/// [`ParityError`]. A difference beyond the tolerance is no error: see [`Parity::holds`].
+pub fn parity(model: &Model, data: Option<&dyn Source>, rows: usize) -> Result<Parity, ParityError> {
+    let mut both = Both::load(model)?;
+    match data {
+        Some(data) => both.on_data(data, rows),
+        None => both.on_patterns(),
+    }
+}
+
+/// Differences so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    max: f64,
+    max_abs: f64,
+    /// Sum of the mean differences of rows.
+    apart: f64,
+    /// Sum of the largest magnitudes of rows.
+    magnitude: f64,
+    /// Rows that all of this is of.
+    rows: usize,
+}
+
+impl Sums {
+    /// Values of one output for `rows` rows by the trainer and by tract.
+    fn add(&mut self, ours: &[f32], theirs: &[f32], rows: usize) -> Result<(), ParityError> {
+        let width = (ours.len() / rows).max(1);
+        for (row, (ours, theirs)) in ours.chunks(width).zip(theirs.chunks(width)).enumerate() {
+            if ours.iter().chain(theirs).any(|v| !v.is_finite()) {
+                return Err(ParityError::NonFinite { row: self.rows + row });
+            }
+            let differences = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs()));
+            let largest = ours.iter().map(|v| f64::from(v.abs())).fold(1e-6, f64::max);
+            let apart = differences.clone().fold(0.0, f64::max);
+            self.max_abs = self.max_abs.max(apart);
+            self.max = self.max.max(apart / largest);
+            self.apart += differences.sum::<f64>() / width as f64;
+            self.magnitude += largest;
+        }
+        Ok(())
+    }
+
+    fn parity(&self, tolerance: Tolerance) -> Parity {
+        Parity {
+            max: self.max,
+            mean: self.apart / self.magnitude.max(1e-6),
+            max_abs: self.max_abs,
+            rows: self.rows,
+            tolerance,
+        }
+    }
+}
+
+fn no_tensor(name: &str, reason: &dyn std::fmt::Display) -> TrainError {
+    TrainError::Data {
+        reason: format!("`{name}`: {reason}; feed what the model takes"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use aimass_onnx::build::mlp;
+
     use super::*;
 
-    #[test]
-    fn a_difference_is_found_and_put_in_relation_to_its_row() {
-        let parity = compare(&[1.0, -4.0, 0.0, 0.5], &[1.0, -3.0, 0.0, 0.5], 2).expect("finite");
-        assert_eq!(
-            parity,
-            Parity {
-                max_abs: 1.0,
-                max_rel: 0.25,
-                rows: 2
-            }
-        );
+    fn sums(ours: &[f32], theirs: &[f32], rows: usize) -> Result<Parity, ParityError> {
+        let mut sums = Sums::default();
+        sums.add(ours, theirs, rows)?;
+        sums.rows += rows;
+        Ok(sums.parity(Tolerance::FLOATS))
     }
 
     #[test]
-    fn nan_is_no_parity() {
-        assert!(matches!(
-            compare(&[0.0, f32::NAN], &[0.0, f32::NAN], 1),
-            Err(ParityError::NonFinite { row: 1 })
-        ));
+    fn should_put_a_difference_in_relation_to_its_row() {
+        let parity = sums(&[1.0, -4.0, 0.0, 0.5], &[1.0, -3.0, 0.0, 0.5], 2).expect("finite");
+        assert_eq!((parity.max_abs, parity.max, parity.rows), (1.0, 0.25, 2));
+        assert_eq!(parity.mean, 0.5 / 4.5);
+        assert_eq!(parity.excess(), Some((0.25, 1e-3)));
+        assert!(sums(&[1.0, 2.0], &[1.0, 2.0], 1).expect("finite").holds());
+    }
+
+    #[test]
+    fn should_find_no_parity_in_nan() {
+        let found = sums(&[0.0, f32::NAN], &[0.0, f32::NAN], 2);
+        assert!(matches!(found, Err(ParityError::NonFinite { row: 1 })), "{found:?}");
+    }
+
+    #[test]
+    fn should_compare_without_data() {
+        let model = mlp(&[6, 5, 3], 1);
+        let found = parity(&model, None, 0).expect("both run it");
+        assert!(found.holds() && found.rows == PATTERNS, "{found:?}");
+        let mut both = Both::load(&model).expect("both run it");
+        let of_features = both.on_features(&[0.5; 6 * 70], 70).expect("rows");
+        assert!(of_features.holds() && of_features.rows == 70, "{of_features:?}");
     }
 }

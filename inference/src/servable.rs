@@ -289,6 +289,12 @@ impl Servable {
         self.independent_rows
     }
 
+    /// Made-up inputs of the first run's shapes: the same seed gives the same.
+    pub fn pattern(&self, seed: usize) -> Option<Vec<Tensor>> {
+        let ports = self.inputs.iter().zip(&self.first_shapes);
+        ports.map(|(port, shape)| patterned(port.datatype, shape.clone(), seed)).collect()
+    }
+
     /// The shapes of the first run, input by input.
     pub fn first_shapes(&self) -> &[Vec<usize>] {
         &self.first_shapes

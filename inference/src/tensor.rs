@@ -1,5 +1,6 @@
 //! Tensors that go into a served model and come out of it: a shape, and as many values of one type.
 
+mod arrays;
 mod data;
 mod pieces;
 #[cfg(test)]

@@ -14,21 +14,17 @@ fn features(rows: usize, n: usize) -> Vec<f32> {
 fn tract_and_the_trainer_agree() {
     let model = mlp(&[64, 32, 10], 7);
     // More rows than a batch and no multiple of it.
-    let parity = parity(model.as_bytes(), &features(150, 64), 64).expect("both run an MLP");
+    let mut both = Both::load(&model).expect("both run an MLP");
+    let parity = both.on_features(&features(150, 64), 150).expect("rows");
     assert_eq!(parity.rows, 150);
-    assert!(parity.max_rel <= 1e-5, "{parity:?}");
+    assert!(parity.holds() && parity.max <= 1e-5, "{parity:?}");
 }
 
 #[test]
 fn two_models_that_differ_are_told_apart() {
-    let rows = features(3, 64);
-    let (trained, n) = aimass_learning::predict(&mlp(&[64, 32, 10], 7), &rows, 64).expect("predicts");
-    let (served, _) = TractModel::load(mlp(&[64, 32, 10], 8).as_bytes(), 3)
-        .expect("loads")
-        .run(&rows, 3)
-        .expect("runs");
-    let parity = parity::compare(&trained, &served, n).expect("finite");
-    assert!(parity.max_rel > 0.1, "{parity:?}");
+    let mut both = Both::of(&mlp(&[64, 32, 10], 7), &mlp(&[64, 32, 10], 8)).expect("both run an MLP");
+    let parity = both.on_features(&features(3, 64), 3).expect("rows");
+    assert!(!parity.holds() && parity.max > 0.1, "{parity:?}");
 }
 
 #[test]

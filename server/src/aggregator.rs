@@ -29,6 +29,7 @@ mod log;
 mod memory;
 mod models;
 mod net;
+mod parity;
 mod registry;
 mod retention;
 mod service;

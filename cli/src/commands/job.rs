@@ -300,6 +300,7 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         }
         let history = view["history"].as_array().map_or(&[][..], Vec::as_slice);
         lines.extend(history.iter().map(round_line));
+        lines.extend(parity_line(history));
         lines.extend(compressed::line(&view));
         lines.extend(report.as_ref().map(report::text));
         lines.join("\n")
@@ -333,6 +334,27 @@ pub(crate) fn round_line(round: &Value) -> String {
         bytes(round["bytes_down"].as_u64().unwrap_or_default()),
         round["seconds"].as_f64().unwrap_or_default(),
     )
+}
+
+/// Whether devices compute what was trained, by the last round that says so: a line.
+fn parity_line(rounds: &[Value]) -> Option<String> {
+    let known = |round: &&Value| !round["parity"].is_null() || !round["not_served"].is_null();
+    let last = rounds.iter().rev().find(known)?;
+    let (round, parity) = (last["round"].as_u64().unwrap_or_default(), &last["parity"]);
+    let number = |key: &str| parity[key].as_f64().unwrap_or_default();
+    let found = format!(
+        "trainer and tract differ by {:.1e} of a row's largest output at most, {:.1e} in the mean",
+        number("max"),
+        number("mean")
+    );
+    let allowed = format!("allowed {:.0e} and {:.0e}", number("max_allowed"), number("mean_allowed"));
+    Some(match last["not_served"].as_str() {
+        Some(reason) => format!("parity devices can't serve the model of round {round}: {reason}"),
+        None if number("max") <= number("max_allowed") && number("mean") <= number("mean_allowed") => {
+            format!("parity {found} ({} rows, round {round}; {allowed})", parity["rows"])
+        }
+        None => format!("parity broken in round {round}: {found} ({allowed}); its model must not be released"),
+    })
 }
 
 /// Follows a job until it has ended, its last step included; `each` gets every finished round once, `idle` every answer. Returns the last view.

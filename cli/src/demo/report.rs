@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::Path;
 
 use aimass_crypto::hash::sha256;
-use aimass_inference::parity;
+use aimass_inference::Both;
 use aimass_learning::Dataset;
+use aimass_onnx::Model;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -135,7 +136,7 @@ pub(crate) fn finish(run: Finished<'_>) -> Result<Summary> {
     let title = format!("optical digits, {} agents, seed {}", run.args.agents, run.args.seed);
     plot::accuracy_over_rounds(&run.folder.join("accuracy.svg"), &title, &run.metrics.points)?;
     let test = Dataset::read_csv(run.test, &[], "label")?;
-    let parity = parity(run.model, test.features(), test.n_features())?;
+    let parity = Both::load(&Model::from_bytes(run.model)?)?.on_data(&test, test.len())?;
     let last = run.metrics.points.last().context("no round was evaluated")?;
     let summary = Summary {
         test_accuracy: last.accuracy,
@@ -145,8 +146,8 @@ pub(crate) fn finish(run: Finished<'_>) -> Result<Summary> {
         bytes_up: run.metrics.bytes_up,
         bytes_down: run.metrics.bytes_down,
         model_sha256: hex::encode(sha256(run.model)),
-        parity_max_abs: f64::from(parity.max_abs),
-        parity_rows: test.len(),
+        parity_max_abs: parity.max_abs,
+        parity_rows: parity.rows,
         peak_server_bytes: run.usage.server_bytes,
         peak_agent_bytes: run.usage.agent_bytes,
         agents: run.args.agents,

@@ -146,13 +146,7 @@ fn of(done: &Compressed, digest: aimass_protocol::Digest) -> CompressedRecord {
         after: measured(&done.after),
         rows: done.after.score.map_or(0, |score| score.examples),
         points_lost: done.drop_points(),
-        parity: done.agreement.map(|found| ParityRecord {
-            max: found.max,
-            max_allowed: found.tolerance.max,
-            mean: found.mean,
-            mean_allowed: found.tolerance.mean,
-            rows: found.rows as u64,
-        }),
+        parity: done.parity.map(ParityRecord::from),
         steps: done
             .steps
             .iter()

@@ -164,6 +164,13 @@ impl Job {
         Ok(())
     }
 
+    /// Why a release's variant must not go out.
+    pub(crate) fn refuse_variant(&self, at: usize, problem: &str) -> JobError {
+        let field = format!("release.variants[{at}].path");
+        let fix = "make it again with `aimass compress`, or leave out what devices can't compute: it must not go out";
+        self.at(&field, problem, fix).into()
+    }
+
     fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Work, JobError> {
         let work = match (&self.file.analyze, &self.file.release) {
             (Some(analyze), _) => Work::Analytics(self.prepare_analytics(analyze, model, evaluation)?),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use aimass_crypto::sign::{Context, PublicKey};
 use aimass_federation::coordinator::{JobEnd, RoundOutcome};
+use aimass_onnx::Model;
+use aimass_protocol::job::ReleaseSection;
 use aimass_protocol::limits::MAX_SIGNED_JOB_BYTES;
 use aimass_protocol::log::LogEvent;
 use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes, TenantId};
@@ -16,6 +18,7 @@ use super::counters::Counter;
 use super::driver::{Command, JobSnapshot, RestoredJob, now};
 use super::job::{Job, JobError};
 use super::log::Survivors;
+use super::parity;
 use super::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{JobRecord, StoreError};
@@ -137,6 +140,7 @@ pub(crate) async fn submit(
     }
     if let Some(release) = &job.file.release {
         shared.catalog.check_champion(release)?;
+        check_variants(shared, &job, release, &known).await?;
     }
     let record = JobRecord {
         job: job.id,
@@ -170,6 +174,34 @@ pub(crate) async fn submit(
         .map_err(|_| SubmitError::ShuttingDown)?;
     shared.counters.count(Counter::JobsSubmitted);
     Ok(id)
+}
+
+/// Whether devices compute with each variant what was trained: by comparing, and by what is on record of the rounds that made it.
+async fn check_variants(shared: &Shared, job: &Job, release: &ReleaseSection, known: &[JobSnapshot]) -> Result<(), SubmitError> {
+    for (at, variant) in release.variants.iter().enumerate() {
+        let recorded = known
+            .iter()
+            .flat_map(|snapshot| snapshot.rounds.iter().rev().find(|round| round.model == variant.digest));
+        let mut broken = recorded.filter(|round| round.not_served.is_some() || round.parity.is_some_and(|found| !found.holds()));
+        let problem = match broken.next() {
+            Some(round) => Err(format!(
+                "round {} of job {} made it, and trainer and tract did not agree on it there",
+                round.round, round.job
+            )),
+            None => {
+                let bytes = shared.blobs.read(variant.digest).await.map_err(JobError::Blob)?;
+                let compared = tokio::task::spawn_blocking(move || match Model::from_shared(bytes) {
+                    Ok(model) => parity::of_variant(&model),
+                    Err(error) => Err(error.to_string()),
+                });
+                compared.await?
+            }
+        };
+        if let Err(problem) = problem {
+            return Err(SubmitError::Job(job.refuse_variant(at, &problem)));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a release the next version of its model, unless it is one: a server that was killed in between does so when it starts.

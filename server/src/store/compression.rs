@@ -82,6 +82,13 @@ pub struct ParityRecord {
     pub rows: u64,
 }
 
+impl ParityRecord {
+    /// Whether the two compute the same, as far as is asked for.
+    pub fn holds(&self) -> bool {
+        self.max <= self.max_allowed && self.mean <= self.mean_allowed
+    }
+}
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

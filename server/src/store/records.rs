@@ -5,6 +5,8 @@ use aimass_protocol::message::agent::Capabilities;
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, PublicKeyBytes, SignatureBytes};
 use serde::{Deserialize, Serialize};
 
+use super::ParityRecord;
+
 /// Whether an agent may take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,6 +96,12 @@ pub struct RoundRecord {
     /// Rows that the agents held back.
     #[serde(default)]
     pub device_examples: Option<u64>,
+    /// How far the trainer and tract lie apart with the model that it made; none of a report.
+    #[serde(default)]
+    pub parity: Option<ParityRecord>,
+    /// Why that is not known: devices can't serve the model.
+    #[serde(default)]
+    pub not_served: Option<String>,
     /// Why the job ends with this round although others were to follow: the release was rolled back.
     #[serde(default)]
     pub gave_up: Option<String>,

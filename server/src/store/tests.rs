@@ -60,6 +60,14 @@ fn round(n: u32) -> RoundRecord {
         device_accuracy: Some(0.25),
         device_loss: Some(1.5),
         device_examples: Some(12),
+        parity: Some(ParityRecord {
+            max: 1e-6,
+            max_allowed: 1e-3,
+            mean: 1e-7,
+            mean_allowed: 1e-4,
+            rows: 16,
+        }),
+        not_served: None,
         gave_up: None,
         bytes_up: 10,
         bytes_down: 20,
@@ -72,13 +80,14 @@ fn round(n: u32) -> RoundRecord {
 fn a_round_of_an_earlier_version_has_no_evaluation_on_devices() {
     let mut written = serde_json::to_value(round(1)).expect("JSON");
     let fields = written.as_object_mut().expect("an object");
-    fields.retain(|name, _| !name.starts_with("device_") && name != "gave_up");
+    fields.retain(|name, _| !name.starts_with("device_") && !["gave_up", "parity", "not_served"].contains(&name.as_str()));
     assert_eq!(fields.len(), 15);
     let expected = RoundRecord {
         device_accuracy: None,
         device_loss: None,
         device_examples: None,
         gave_up: None,
+        parity: None,
         ..round(1)
     };
     assert_eq!(serde_json::from_value::<RoundRecord>(written).expect("is read"), expected);

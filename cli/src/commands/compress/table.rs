@@ -59,7 +59,7 @@ pub(super) fn summary(done: &Compressed, output: &Path, seconds: f64, costs: Opt
         "cost_after": costs_json(costs.map(|costs| &costs.after)),
         "times_smaller": done.before.bytes as f64 / done.after.bytes.max(1) as f64,
         "points_lost": done.drop_points(),
-        "parity": done.agreement,
+        "parity": done.parity,
         "steps": done.steps,
         "seconds": seconds,
     })
@@ -105,10 +105,10 @@ pub(super) fn text(done: &Compressed, output: &Path, measured_on: &str, costs: O
     }
     let mut text = table(&["", "BEFORE", "AFTER", ""], &rows);
     text.push_str(&format!("\n\nmeasured with tract on {measured_on}"));
-    if let Some(agreement) = done.agreement {
+    if let Some(parity) = done.parity {
         text.push_str(&format!(
             "\nparity: the trainer and tract differ by {:.1e} of a row's largest output at most, {:.1e} in the mean ({} rows; allowed {:.0e} and {:.0e})",
-            agreement.max, agreement.mean, agreement.rows, agreement.tolerance.max, agreement.tolerance.mean
+            parity.max, parity.mean, parity.rows, parity.tolerance.max, parity.tolerance.mean
         ));
     }
     text.push_str(&format!("\nwritten: {}", output.display()));

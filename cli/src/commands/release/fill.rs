@@ -5,8 +5,8 @@ use std::path::Path;
 use aimass_analytics::release::{compare, inputs};
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
-use aimass_inference::{ParityError, TractModel, parity};
-use aimass_onnx::MAX_MODEL_BYTES;
+use aimass_inference::{Both, Parity, ParityError, TractModel};
+use aimass_onnx::{MAX_MODEL_BYTES, Model};
 use aimass_protocol::limits::MAX_RELEASE_VARIANTS;
 use anyhow::Result;
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub(super) struct Checked {
     digest: String,
     size_bytes: usize,
     /// How far trainer and tract lie apart, as a share of a row's largest output; none where the trainer can't run it.
-    parity: Option<f32>,
+    parity: Option<f64>,
     tolerance: f32,
 }
 
@@ -168,17 +168,17 @@ fn fill_variant(variant: &mut Table, file: &[u8], test: &Test) -> Result<Checked
             variant.insert("outputs".to_owned(), Value::Array(values.collect()));
         }
     }
-    let parity = match parity(file, &features, model.row_len()) {
-        Ok(parity) if parity.max_rel > test.tolerance => {
+    let parity = match compared(file, &features, test.rows) {
+        Ok(parity) if parity.max > f64::from(test.tolerance) => {
             return Err((
                 "path",
                 format!(
                     "trainer and tract differ by {} of a row's largest output, and release.tolerance is {}: it must not go out",
-                    parity.max_rel, test.tolerance
+                    parity.max, test.tolerance
                 ),
             ));
         }
-        Ok(parity) => Some(parity.max_rel),
+        Ok(parity) => Some(parity.max),
         // Quantized graphs are not trained.
         Err(ParityError::Train(_)) => None,
         Err(error) => return Err(("path", format!("trainer and tract can't be compared: {error}"))),
@@ -190,6 +190,10 @@ fn fill_variant(variant: &mut Table, file: &[u8], test: &Test) -> Result<Checked
         parity,
         tolerance: test.tolerance,
     })
+}
+
+fn compared(file: &[u8], features: &[f32], rows: usize) -> Result<Parity, ParityError> {
+    Both::load(&Model::from_bytes(file)?)?.on_features(features, rows)
 }
 
 /// The first file of the champion that the registry has of the model, if it has one.

@@ -245,6 +245,8 @@ fn round_view(round: &RoundRecord) -> Value {
         "device_accuracy": round.device_accuracy,
         "device_loss": round.device_loss,
         "device_examples": round.device_examples,
+        "parity": round.parity,
+        "not_served": round.not_served,
         "bytes_up": round.bytes_up,
         "bytes_down": round.bytes_down,
         "seconds": round.seconds,

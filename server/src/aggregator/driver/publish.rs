@@ -20,6 +20,7 @@ use super::{Command, Driver, masks, now};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::job::{Codec, Job, Training, Work};
 use crate::aggregator::log::Survivors;
+use crate::aggregator::parity::{self, Compared};
 use crate::aggregator::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{RoundRecord, StoreError};
@@ -131,6 +132,8 @@ struct Made {
     device_accuracy: Option<f64>,
     device_loss: Option<f32>,
     device_examples: Option<u64>,
+    /// Of a model.
+    compared: Compared,
     /// Of a release.
     report: Option<Box<ReleaseReport>>,
 }
@@ -268,6 +271,8 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         device_accuracy: made.device_accuracy,
         device_loss: made.device_loss,
         device_examples: made.device_examples,
+        parity: made.compared.parity,
+        not_served: made.compared.reason,
         gave_up: made.report.as_deref().and_then(why_it_ends),
         bytes_up: traffic.up,
         bytes_down: traffic.down,
@@ -314,6 +319,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
             if let Some(report) = &made.report {
                 announce(&record, report);
             }
+            warn_of_parity(&record);
             Ok(record)
         }
         Err(error) => {
@@ -329,6 +335,19 @@ fn why_it_ends(report: &ReleaseReport) -> Option<String> {
     let broken: Vec<String> = report.broken.iter().map(Broken::to_string).collect();
     (report.decision == Decision::RolledBack)
         .then(|| format!("rolled back in stage {} of {}: {}", report.round, report.rounds, broken.join("; ")))
+}
+
+/// A model that devices compute otherwise than the trainer is no reason to stop training, and must not be released.
+fn warn_of_parity(record: &RoundRecord) {
+    let (job, round) = (record.job, record.round);
+    match (&record.parity, &record.not_served) {
+        (Some(found), _) if !found.holds() => tracing::warn!(
+            %job, round, max = found.max, max_allowed = found.max_allowed, mean = found.mean, mean_allowed = found.mean_allowed,
+            "devices would compute something else than was trained: this round's model is not to be released"
+        ),
+        (None, Some(reason)) => tracing::warn!(%job, round, %reason, "devices can't serve this round's model"),
+        _ => {}
+    }
 }
 
 fn announce(record: &RoundRecord, report: &ReleaseReport) {
@@ -372,7 +391,11 @@ fn make_model(base: Bytes, job: &Job, training: &Training, codec: &FixedCodec, a
     let decoded = accumulator.decode(codec)?;
     let weights = strategy::apply(&model.weights(&training.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
     let model = model.with_weights(&training.layout, &weights)?;
-    let measured = training.measure(&model)?;
+    let (measured, compared) = std::thread::scope(|scope| {
+        let compared = scope.spawn(|| parity::of_round(&model, training.held_out()));
+        (training.measure(&model), compared.join().unwrap_or_default())
+    });
+    let measured = measured?;
     let on_devices = decoded.evaluation;
     Ok(Made {
         model: model.bytes(),
@@ -384,6 +407,7 @@ fn make_model(base: Bytes, job: &Job, training: &Training, codec: &FixedCodec, a
         device_accuracy: on_devices.filter(|_| training.has_accuracy()).map(|found| found.accuracy()),
         device_loss: on_devices.map(|found| found.loss),
         device_examples: on_devices.map(|found| found.examples),
+        compared,
         report: None,
     })
 }

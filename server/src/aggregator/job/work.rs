@@ -132,6 +132,11 @@ impl Training {
         data.map(|data| evaluate_on(model, data, &self.heads, &[])).transpose()
     }
 
+    /// The held-out data.
+    pub(crate) fn held_out(&self) -> Option<&dyn Source> {
+        self.evaluation.as_deref()
+    }
+
     /// Whether outputs are right or wrong: classes or labels, not values to regress.
     pub(crate) fn has_accuracy(&self) -> bool {
         self.heads.iter().any(|head| Metric::Accuracy.suits(&head.loss))
