@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aimass_analytics::release::{Decision, ReleaseReport};
-use aimass_cli::cluster::ClusterSettings;
+use aimass_cli::cluster::{AgentStart, ClusterSettings};
 use aimass_crypto::hash::sha256;
 use serde_json::Value;
 
-use crate::support::{Deployment, aimass, json, refused, said, wait};
+use crate::support::{Deployment, agent_start, aimass, json, refused, said, wait};
 
 const AGENTS: u32 = 4;
 const WITHIN: Duration = Duration::from_secs(180);
@@ -108,6 +108,15 @@ fn should_promote_a_good_release_over_a_killed_server_and_take_a_worse_one_back(
     let id = deployment.submit();
     let watched = aimass(&dir, &["job", "watch", &id, "--server-dir", "server"]);
     assert!(watched.status.success(), "{}", said(&watched));
+    for round in deployment.job(&id)["history"].as_array().expect("rounds") {
+        let parity = &round["parity"];
+        assert!(
+            parity["max"].as_f64() <= parity["max_allowed"].as_f64() && parity["rows"].as_u64() > Some(0),
+            "{round:#}"
+        );
+    }
+    let shown = aimass(&dir, &["job", "show", &id, "--server-dir", "server"]);
+    assert!(said(&shown).contains("parity trainer and tract differ by"), "{}", said(&shown));
     let pulled = aimass(&dir, &["job", "pull", &id, "-o", "good.onnx", "--server-dir", "server"]);
     assert!(pulled.status.success(), "{}", said(&pulled));
     std::fs::copy(&deployment.example.model, dir.join("untrained.onnx")).expect("copied");
@@ -194,6 +203,44 @@ fn should_promote_a_good_release_over_a_killed_server_and_take_a_worse_one_back(
     );
     let listed = aimass(&dir, &["registry", "list", "--server-dir", "server"]);
     assert!(said(&listed).contains("digits"), "{}", said(&listed));
+    deployment.cluster.check().expect("all processes live");
+    deployment.cluster.stop();
+}
+
+#[test]
+fn should_serve_no_variant_of_other_bytes_than_were_signed() {
+    let mut deployment = Deployment::start_on(AGENTS, 1, ClusterSettings::default(), |_| Vec::new());
+    let dir = deployment.dir.path().to_owned();
+    std::fs::copy(&deployment.example.model, dir.join("model.onnx")).expect("copied");
+    let path = release(&deployment, "changed", &["model.onnx"], "[\"3\", \"all\"]", "min_accuracy = 0.0");
+    let id = submit(&deployment, &path);
+    let digest = status(&deployment, &id)["variants"][0]["digest"]
+        .as_str()
+        .expect("a digest")
+        .to_owned();
+    let blob = dir.join("server/blobs/sha256").join(&digest[..2]).join(&digest);
+    let right = std::fs::read(&blob).expect("where blobs lie");
+    let mut wrong = right.clone();
+    let middle = wrong.len() / 2;
+    wrong[middle] ^= 1;
+    deployment.cluster.kill_server();
+    std::fs::write(&blob, &wrong).expect("written");
+    deployment.cluster.restart_server().expect("starts again");
+    let starts: Vec<AgentStart> = deployment.example.agents.iter().map(|data| agent_start(data)).collect();
+    deployment.cluster.start_agents(&starts, &|| false).expect("they start");
+    let log = deployment.cluster.server_process().log().to_owned();
+    wait("canaries have asked for it", WITHIN, || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.matches("was changed on the disk").count() >= 3)
+    });
+    assert!(served(&deployment).iter().all(Option::is_none), "nobody serves other bytes");
+    assert_eq!(status(&deployment, &id)["round"].as_u64(), Some(0), "nor measures them");
+
+    // Restored from a backup, it goes on as if nothing had been.
+    std::fs::write(&blob, &right).expect("written");
+    wait_state(&deployment, &id, "promoted");
+    wait("all agents serve it", WITHIN, || {
+        served(&deployment).iter().all(|served| served.as_deref() == Some(digest.as_str()))
+    });
     deployment.cluster.check().expect("all processes live");
     deployment.cluster.stop();
 }
