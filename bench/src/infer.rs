@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aimass_inference::TractModel;
+use aimass_inference::{LoadOptions, Servable, Tensor};
 use aimass_learning::{Array, Engine};
 use aimass_onnx::Model;
 use aimass_onnx::build::{InitialWeights, McMahanCnn};
@@ -116,11 +116,12 @@ pub(crate) fn run_child(args: &RunsArgs) -> Result<()> {
             })
         }
         "tract" => {
-            let model = TractModel::load(&bytes, args.batch)?;
-            let rows = args.batch;
+            let model = Servable::load(&bytes, &LoadOptions::default())?;
+            let images = [Tensor::f32(vec![args.batch, 1, 28, 28], pixels)?];
             Box::new(move || {
-                let (values, _) = model.run(&pixels, rows)?;
-                values.first().copied().context("the model gave nothing")
+                let outputs = model.run(&images)?;
+                let first = outputs.first().and_then(Tensor::as_f32).and_then(|values| values.first());
+                first.copied().context("the model gave nothing")
             })
         }
         other => bail!("there is no engine `{other}`; use plan or tract"),

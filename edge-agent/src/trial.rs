@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use aimass_analytics::release::{Failure, ReleaseShape, compare, inputs};
 use aimass_crypto::hash::sha256;
-use aimass_inference::{InferError, TractModel};
+use aimass_inference::{InferError, LoadError, RowModel, RunError, Tensor};
+use aimass_learning::Array;
 use aimass_net::disk;
 use aimass_protocol::Digest;
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ impl TrialError {
 /// A variant that computes what it should.
 pub struct Tried {
     /// Ready for one row at a time.
-    pub model: TractModel,
+    pub model: RowModel,
     /// Bytes that it took to load and to run it, where the operating system says.
     pub memory_bytes: Option<u64>,
 }
@@ -100,10 +101,9 @@ pub fn load(bytes: &[u8], test: &SelfTest) -> Result<Tried, TrialError> {
     guarded(|| {
         let peak_is_new = reset_peak();
         let before = resident_bytes();
-        let model = TractModel::load(bytes, 1).map_err(of_infer)?;
-        let rows = test.rows as usize;
-        let (found, _) = model.run(&inputs(test.seed, rows, model.row_len()), rows).map_err(of_infer)?;
-        compare(&found, &test.outputs, rows, test.tolerance)
+        let model = RowModel::load(bytes).map_err(of_load)?;
+        let found = computed(&model, test.seed, test.rows as usize)?;
+        compare(&found, &test.outputs, test.rows as usize, test.tolerance)
             .map_err(|e| TrialError::new(Failure::SelfTest, format!("the self-test: {e}")))?;
         let memory_bytes = match (peak_is_new, before, peak_bytes()) {
             (true, Some(before), Some(peak)) => Some(peak.saturating_sub(before)),
@@ -113,18 +113,30 @@ pub fn load(bytes: &[u8], test: &SelfTest) -> Result<Tried, TrialError> {
     })
 }
 
-/// Nanoseconds of runs on one row each; as many as count, and none where a run fails.
-pub fn time(model: &TractModel, rows: &[f32]) -> Vec<u64> {
-    let row_len = model.row_len().max(1);
+/// The rows of a self-test, made up from `seed`; those of a second input from the next seed, and so on.
+pub fn rows(model: &RowModel, seed: u64, rows: usize) -> Option<Vec<Tensor>> {
+    model.made_up(rows, |input, n| inputs(seed.wrapping_add(input as u64), 1, n))
+}
+
+/// What a model computes for the rows of its self-test: its first output, row-major.
+///
+/// # Errors
+/// [`TrialError`].
+pub fn computed(model: &RowModel, seed: u64, rows: usize) -> Result<Vec<f32>, TrialError> {
+    let made =
+        self::rows(model, seed, rows).ok_or_else(|| TrialError::new(Failure::Load, "no rows can be made up for the model's inputs"))?;
+    let outputs = model.run(&made).map_err(of_run)?;
+    let first = outputs.first().and_then(Array::as_floats);
+    let first = first.ok_or_else(|| TrialError::new(Failure::Load, "the model's first output holds no floats"))?;
+    Ok(first.to_vec())
+}
+
+/// Nanoseconds of runs on one row each (or as many as the file fixes); as many as count, and none where a run fails.
+pub fn time(model: &RowModel, rows: &[Vec<Tensor>]) -> Vec<u64> {
     let mut times = Vec::new();
-    for (at, row) in rows
-        .chunks_exact(row_len)
-        .cycle()
-        .take(WARM_UP + ReleaseShape::RUNS as usize)
-        .enumerate()
-    {
+    for (at, row) in rows.iter().cycle().take(WARM_UP + ReleaseShape::RUNS as usize).enumerate() {
         let started = Instant::now();
-        if model.run(row, 1).is_err() {
+        if model.run_piece(row).is_err() {
             return Vec::new();
         }
         if at >= WARM_UP {
@@ -144,10 +156,14 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, TrialError>) -> Result<
     })
 }
 
-pub(crate) fn of_infer(error: InferError) -> TrialError {
+pub(crate) fn of_load(error: LoadError) -> TrialError {
     let failure = match &error {
-        InferError::Op { .. } => Failure::Operator,
+        LoadError::Infer(InferError::Op { .. }) => Failure::Operator,
         _ => Failure::Load,
     };
     TrialError::new(failure, error.to_string())
+}
+
+fn of_run(error: RunError) -> TrialError {
+    TrialError::new(Failure::Load, error.to_string())
 }

@@ -4,25 +4,22 @@ mod arrays;
 mod guard;
 pub mod measure;
 mod parity;
+mod rows;
 mod servable;
 mod tensor;
 
-use std::sync::Arc;
-
 use aimass_onnx::proto::NodeProto;
-use aimass_onnx::{Dim, ElementType, Model, ReadError};
+use aimass_onnx::{Model, ReadError};
 use aimass_shrink::serve::{self, ServeError};
 use aimass_shrink::sparse::{self, SparseError};
-use tract_onnx::prelude::{
-    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor as TractTensor, TypedRunnableModel, tvec,
-};
 
 pub use arrays::{check, run};
 pub use parity::{Both, Parity, ParityError, Tolerance, parity};
+pub use rows::RowModel;
 pub use servable::{Axis, LoadError, LoadOptions, MemoryBudget, OverBudget, Port, Reservation, RunError, Servable, read_file};
 pub use tensor::{Data, Datatype, MAX_RANK, Tensor, TensorError, count};
 
-/// A model that tract can't run, or rows that do not fit it.
+/// A model that tract can't run, or inputs that do not fit it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InferError {
@@ -43,8 +40,8 @@ pub enum InferError {
         /// The operator.
         op: String,
     },
-    /// The model's input is not one float32 tensor of rows.
-    #[error("the model's input can't be fed with rows: {reason}")]
+    /// Inputs that the model does not take.
+    #[error("the model can't be fed so: {reason}")]
     Input {
         /// What is wrong with it, and what to do.
         reason: String,
@@ -55,92 +52,6 @@ pub enum InferError {
         /// What tract says.
         reason: String,
     },
-    /// The features do not make whole rows.
-    #[error("{found} features do not make {rows} rows of {row_len}")]
-    Rows {
-        /// Features given.
-        found: usize,
-        /// Rows asked for.
-        rows: usize,
-        /// Features a row, by the model.
-        row_len: usize,
-    },
-}
-
-/// A model made ready for inference in batches of a fixed size.
-pub struct TractModel {
-    plan: Arc<TypedRunnableModel>,
-    /// Dimensions of one batch: `[batch, ...]`.
-    dims: Vec<usize>,
-}
-
-impl TractModel {
-    /// Optimises a model for batches of `batch` rows. Where the file fixes the batch itself, the file's is taken.
-    ///
-    /// # Errors
-    /// [`InferError`] with the operator by name where tract has none.
-    pub fn load(bytes: &[u8], batch: usize) -> Result<Self, InferError> {
-        let model = as_served(bytes)?;
-        let dims = input_dims(&model, batch.max(1))?;
-        let plan = check_ops(&model)?
-            .model_for_read(&mut model.as_bytes())
-            .and_then(|graph| graph.with_input_fact(0, InferenceFact::dt_shape(DatumType::F32, &dims)))
-            .and_then(InferenceModelExt::into_optimized)
-            .and_then(IntoRunnable::into_runnable)
-            .map_err(|e| InferError::Graph { reason: chain(&e) })?;
-        Ok(Self { plan, dims })
-    }
-
-    /// Features a row.
-    pub fn row_len(&self) -> usize {
-        self.dims.iter().skip(1).product()
-    }
-
-    /// The first output for rows of features.
-    ///
-    /// # Shapes
-    /// `features`: `[rows, row_len]` row-major. Returns `[rows, n]` row-major, and n.
-    /// # Errors
-    /// [`InferError::Rows`], [`InferError::Graph`].
-    pub fn run(&self, features: &[f32], rows: usize) -> Result<(Vec<f32>, usize), InferError> {
-        let row_len = self.row_len();
-        if rows.checked_mul(row_len) != Some(features.len()) || row_len == 0 {
-            return Err(InferError::Rows {
-                found: features.len(),
-                rows,
-                row_len,
-            });
-        }
-        let batch = self.dims.first().copied().unwrap_or(1);
-        let mut outputs = Vec::new();
-        let mut n_outputs = 0;
-        for part in features.chunks(batch * row_len) {
-            let rows_here = part.len() / row_len;
-            // The plan has one batch size: the last, short batch is filled up with rows whose results are dropped.
-            let mut filled = part.to_vec();
-            filled.resize(batch * row_len, 0.0);
-            let values = self.run_batch(&filled)?;
-            if values.is_empty() || values.len() % batch != 0 {
-                return Err(InferError::Graph {
-                    reason: format!("{} values came out for a batch of {batch} rows", values.len()),
-                });
-            }
-            n_outputs = values.len() / batch;
-            outputs.extend_from_slice(&values[..rows_here * n_outputs]);
-        }
-        Ok((outputs, n_outputs))
-    }
-
-    fn run_batch(&self, features: &[f32]) -> Result<Vec<f32>, InferError> {
-        let graph_error = |e: tract_onnx::prelude::TractError| InferError::Graph { reason: chain(&e) };
-        let input = TractTensor::from_shape(&self.dims, features).map_err(graph_error)?;
-        let outputs = self.plan.run(tvec!(input.into())).map_err(graph_error)?;
-        let first = outputs.first().ok_or_else(|| InferError::Graph {
-            reason: "the model has no output".to_owned(),
-        })?;
-        let view = first.to_plain_array_view::<f32>().map_err(graph_error)?;
-        Ok(view.iter().copied().collect())
-    }
 }
 
 /// The model as tract computes it exactly: sparse weights are expanded, a quantized graph is rewritten, or refused with the node by name.
@@ -189,35 +100,6 @@ fn every_node(model: &Model) -> Vec<&NodeProto> {
         }
     }
     nodes
-}
-
-/// Dimensions of a batch of the model's only input.
-fn input_dims(model: &Model, batch: usize) -> Result<Vec<usize>, InferError> {
-    let refuse = |reason: String| InferError::Input { reason };
-    let [input] = model.inputs() else {
-        return Err(refuse(format!("it has {} inputs; this version feeds one", model.inputs().len())));
-    };
-    if input.element != ElementType::F32 {
-        return Err(refuse(format!("{:?} is not float32", input.name)));
-    }
-    let Some(dims) = input.dims.as_deref().filter(|dims| dims.len() >= 2) else {
-        return Err(refuse(format!(
-            "{:?} has no shape [batch, ...]; export the model with one",
-            input.name
-        )));
-    };
-    dims.iter()
-        .enumerate()
-        .map(|(i, dim)| match dim {
-            Dim::Fixed(0) => Err(refuse(format!("dimension {i} of {:?} is 0", input.name))),
-            Dim::Fixed(n) => Ok(*n),
-            Dim::Symbol(_) | Dim::Unknown if i == 0 => Ok(batch),
-            Dim::Symbol(_) | Dim::Unknown => Err(refuse(format!(
-                "dimension {i} of {:?} is not fixed; only the first, the batch, may vary",
-                input.name
-            ))),
-        })
-        .collect()
 }
 
 /// tract's error with its causes, on one line.

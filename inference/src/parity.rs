@@ -202,42 +202,30 @@ impl Both {
         Ok(sums.parity(self.tolerance))
     }
 
-    /// Compares the two on features of a model with one input.
-    ///
-    /// # Shapes
-    /// `features`: `[rows, n]` row-major.
-    /// # Errors
-    /// As [`Self::on_data`].
-    pub fn on_features(&mut self, features: &[f32], rows: usize) -> Result<Parity, ParityError> {
-        let width = features.len().checked_div(rows).unwrap_or(0);
-        let mut sums = Sums::default();
-        for chunk in features.chunks((width * BATCH).max(1)) {
-            let n = chunk.len() / width.max(1);
-            let array = Array::floats(vec![n, width], chunk.to_vec()).ok_or_else(|| TrainError::Data {
-                reason: format!("{} features do not make {rows} rows", features.len()),
-            })?;
-            let inputs = self.engine.conform(vec![array], true)?;
-            self.compare(inputs, n, &mut sums)?;
-        }
-        Ok(sums.parity(self.tolerance))
-    }
-
     /// Compares the two on values that are made up: where there is no data.
     ///
     /// # Errors
     /// As [`Self::on_data`].
     pub fn on_patterns(&mut self) -> Result<Parity, ParityError> {
+        let made: Vec<Vec<Tensor>> = (0..PATTERNS).filter_map(|seed| self.servable.pattern(seed)).collect();
+        self.on_pieces(&made)
+    }
+
+    /// Compares the two on runs' inputs, each in the file's order.
+    ///
+    /// # Errors
+    /// As [`Self::on_data`].
+    pub fn on_pieces(&mut self, pieces: &[Vec<Tensor>]) -> Result<Parity, ParityError> {
         let mut sums = Sums::default();
-        for seed in 0..PATTERNS {
-            let tensors = self.servable.pattern(seed).unwrap_or_default();
+        for tensors in pieces {
             let ports: Vec<&str> = self.servable.inputs().iter().map(|port| port.name.as_str()).collect();
             let inputs = self.engine.inputs().into_iter().map(|name| {
                 let at = ports.iter().position(|port| *port == name);
                 let tensor = at.and_then(|at| tensors.get(at)).and_then(Tensor::to_array);
-                tensor.ok_or_else(|| no_tensor(name, &"it can't be made up"))
+                tensor.ok_or_else(|| no_tensor(name, &"it has no values"))
             });
             let inputs: Vec<Array> = inputs.collect::<Result<_, TrainError>>()?;
-            let rows = inputs.first().and_then(|array| array.shape().first().copied()).unwrap_or(1);
+            let rows = tensors.first().map_or(1, Tensor::rows);
             self.compare(inputs, rows.max(1), &mut sums)?;
         }
         Ok(sums.parity(self.tolerance))
@@ -358,8 +346,5 @@ mod tests {
         let model = mlp(&[6, 5, 3], 1);
         let found = parity(&model, None, 0).expect("both run it");
         assert!(found.holds() && found.rows == PATTERNS, "{found:?}");
-        let mut both = Both::load(&model).expect("both run it");
-        let of_features = both.on_features(&[0.5; 6 * 70], 70).expect("rows");
-        assert!(of_features.holds() && of_features.rows == 70, "{of_features:?}");
     }
 }

@@ -239,6 +239,11 @@ impl Tensor {
         &self.data
     }
 
+    /// The values, taken out.
+    pub fn into_data(self) -> Data {
+        self.data
+    }
+
     /// What it holds.
     pub fn datatype(&self) -> Datatype {
         self.data.datatype()

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use aimass_analytics::release::{Failure, Measured, ReleaseReport, ReleaseShape, canonical_release_bytes, fit};
 use aimass_analytics::sampled;
 use aimass_crypto::hash::sha256;
-use aimass_inference::TractModel;
+use aimass_inference::{RowModel, Tensor};
 use aimass_learning::data::{self, Limits, Source, Wanted};
-use aimass_learning::{Array, Evaluation, Progress, Scorer, TrainError, Values};
-use aimass_onnx::Model;
+use aimass_learning::{Evaluation, Progress, Scorer, TrainError};
 use aimass_protocol::Digest;
 use aimass_protocol::job::{ReleaseSection, VariantSection};
 use aimass_recipe::held_back::Parts;
@@ -104,11 +103,9 @@ fn of_variant(
 ) -> Result<Result<Measured, TrialError>, WorkError> {
     let variant = &release.variants[at];
     let read = |digest, size| trial::read(&folder.model_path(digest), digest, size, order.bench.max_file_bytes);
-    let tried = read(variant.digest, variant.size_bytes).and_then(|bytes| {
-        let tried = trial::load(&bytes, &self_test(release, variant, order.file.job.seed))?;
-        Ok((input_name(&bytes)?, tried))
-    });
-    let (input, tried) = match tried {
+    let tried =
+        read(variant.digest, variant.size_bytes).and_then(|bytes| trial::load(&bytes, &self_test(release, variant, order.file.job.seed)));
+    let tried = match tried {
         Ok(tried) => tried,
         Err(error) => return Ok(Err(error)),
     };
@@ -116,7 +113,7 @@ fn of_variant(
     let wanted = Wanted {
         inputs: order.file.data.inputs.clone(),
         targets: vec![order.file.data.target.clone()],
-        model_inputs: vec![input],
+        model_inputs: tried.model.inputs(),
         labels: None,
     };
     let all: Arc<dyn Source> = data::open(&order.data, &wanted, &Limits::default())?.into();
@@ -152,7 +149,7 @@ fn of_variant(
     drop(tried);
     if let Some(champion) = &release.champion {
         let scored = match read(champion.digest, champion.size_bytes)
-            .and_then(|bytes| trial::guarded(|| TractModel::load(&bytes, 1).map_err(trial::of_infer)))
+            .and_then(|bytes| trial::guarded(|| RowModel::load(&bytes).map_err(trial::of_load)))
         {
             Ok(model) => run.score(&model)?,
             Err(error) => Err(error),
@@ -170,11 +167,8 @@ fn correct(found: &Evaluation) -> u64 {
     (found.accuracy.unwrap_or(0.0).clamp(0.0, 1.0) * found.examples as f64).round() as u64
 }
 
-fn input_name(bytes: &[u8]) -> Result<String, TrialError> {
-    let model = Model::from_bytes(bytes).map_err(|e| TrialError::new(Failure::Load, e.to_string()))?;
-    let input = model.inputs().first().map(|input| input.name.clone());
-    input.ok_or_else(|| TrialError::new(Failure::Load, "the model has no input"))
-}
+/// What a model gets right, and the inputs of its first runs.
+type Scored = (Evaluation, Vec<Vec<Tensor>>);
 
 /// One pass of a model over the rows.
 struct Run<'a> {
@@ -186,43 +180,38 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What the model gets right, and the features of the first rows, row-major.
-    fn score(&mut self, model: &TractModel) -> Result<Result<(Evaluation, Vec<f32>), TrialError>, WorkError> {
+    /// What the model gets right, and the inputs of its first runs.
+    fn score(&mut self, model: &RowModel) -> Result<Result<Scored, TrialError>, WorkError> {
         let rows: Vec<usize> = sampled(self.rows.len(), self.most).collect();
         let steps = rows.len().div_ceil(BATCH) as u64;
         let mut scorer = Scorer::new(&heads(&self.order.file.train), &[])?;
         let mut first = Vec::new();
         for (step, rows) in (1..).zip(rows.chunks(BATCH)) {
             let batch = self.rows.batch(rows)?;
-            let features = batch.inputs.first().and_then(|input| match input.values() {
-                Values::Floats(values) => Some(values.as_slice()),
-                _ => None,
-            });
-            let Some(features) = features else {
-                return Ok(Err(TrialError::new(
-                    Failure::Rows,
-                    "the device's rows hold no numbers for the model's input",
-                )));
-            };
+            let misfit = |e: &dyn std::fmt::Display| TrialError::new(Failure::Rows, e.to_string());
             let scored = trial::guarded(|| {
-                let (values, n) = model
-                    .run(features, rows.len())
-                    .map_err(|e| TrialError::new(Failure::Rows, e.to_string()))?;
+                let fed = model.feed(&batch.inputs).map_err(|e| misfit(&e))?;
+                let outputs = model.run(&fed).map_err(|e| misfit(&e))?;
+                let Some((output, values)) = outputs.first().and_then(|output| Some((output, output.as_floats()?))) else {
+                    return Err(TrialError::new(Failure::Rows, "the model's first output holds no floats"));
+                };
                 if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                    let reason = format!("row {} has an output that is not finite", index.checked_div(n).unwrap_or(0));
-                    return Err(TrialError::new(Failure::Rows, reason));
+                    let row = index * rows.len() / values.len();
+                    return Err(TrialError::new(
+                        Failure::Rows,
+                        format!("row {row} has an output that is not finite"),
+                    ));
                 }
-                let outputs = Array::new(vec![rows.len(), n], Values::Floats(values));
-                let outputs = outputs.ok_or_else(|| TrialError::new(Failure::Rows, "the outputs do not fill their shape"))?;
                 scorer
-                    .add(&[outputs], &batch.targets, batch.weights.as_deref(), rows.len())
-                    .map_err(|e| TrialError::new(Failure::Rows, e.to_string()))
+                    .add(std::slice::from_ref(output), &batch.targets, batch.weights.as_deref(), rows.len())
+                    .map_err(|e| misfit(&e))?;
+                if first.is_empty() {
+                    first = model.pieces(&fed).map_err(|e| misfit(&e))?;
+                }
+                Ok(())
             });
             if let Err(error) = scored {
                 return Ok(Err(error));
-            }
-            if first.is_empty() {
-                first.extend_from_slice(features);
             }
             // Nothing of an unfinished pass is kept.
             match (self.control)(Progress { step, steps, loss: 0.0 }) {

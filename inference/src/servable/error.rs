@@ -4,7 +4,7 @@ use aimass_onnx::ReadError;
 
 use super::budget::OverBudget;
 use crate::InferError;
-use crate::tensor::Datatype;
+use crate::tensor::{Datatype, TensorError};
 
 /// A model that is not served.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +112,25 @@ pub enum RunError {
         /// Its length there.
         other_len: usize,
     },
+    /// Values of a kind that the input does not take.
+    #[error("input {input:?}: {reason}")]
+    Values {
+        /// The input.
+        input: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// An output without a row for each row of the inputs.
+    #[error("the output {output:?} has no row for each of the {rows} rows that went in: the model does not compute row by row")]
+    Rows {
+        /// The output.
+        output: String,
+        /// Rows of a run.
+        rows: usize,
+    },
+    /// Values that do not fill their shape.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
     /// The model can't be made ready for these shapes.
     #[error("the model can't run on inputs of these shapes: {0}")]
     Plan(#[source] Box<LoadError>),
@@ -141,10 +160,15 @@ impl RunError {
     /// Whether the inputs are to blame: another request may go through.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Inputs { .. } | Self::Datatype { .. } | Self::Shape { .. } | Self::Symbol { .. } | Self::Plan(_) | Self::Graph { .. } => {
-                true
-            }
-            Self::Output { .. } | Self::Fault { .. } => false,
+            Self::Inputs { .. }
+            | Self::Datatype { .. }
+            | Self::Shape { .. }
+            | Self::Values { .. }
+            | Self::Tensor(_)
+            | Self::Symbol { .. }
+            | Self::Plan(_)
+            | Self::Graph { .. } => true,
+            Self::Rows { .. } | Self::Output { .. } | Self::Fault { .. } => false,
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use aimass_analytics::release::{compare, inputs};
+use aimass_analytics::release::compare;
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
-use aimass_inference::{Both, Parity, ParityError, TractModel};
+use aimass_edge_agent::trial;
+use aimass_inference::{Both, Parity, ParityError, RowModel};
 use aimass_onnx::{MAX_MODEL_BYTES, Model};
 use aimass_protocol::limits::MAX_RELEASE_VARIANTS;
 use anyhow::Result;
@@ -143,11 +144,8 @@ fn fill_variant(variant: &mut Table, file: &[u8], test: &Test) -> Result<Checked
         }
         _ => variant.insert("size_bytes".to_owned(), Value::Integer(size)),
     };
-    let model = TractModel::load(file, 1).map_err(|e| ("path", format!("devices could not run it: {e}")))?;
-    let features = inputs(test.seed, test.rows, model.row_len());
-    let (found, _) = model
-        .run(&features, test.rows)
-        .map_err(|e| ("path", format!("devices could not run it: {e}")))?;
+    let model = RowModel::load(file).map_err(|e| ("path", format!("devices could not run it: {e}")))?;
+    let found = trial::computed(&model, test.seed, test.rows).map_err(|e| ("path", format!("devices could not run it: {e}")))?;
     if let Some(index) = found.iter().position(|value| !value.is_finite()) {
         return Err(("path", format!("output {index} of its self-test is not finite: it must not go out")));
     }
@@ -168,7 +166,7 @@ fn fill_variant(variant: &mut Table, file: &[u8], test: &Test) -> Result<Checked
             variant.insert("outputs".to_owned(), Value::Array(values.collect()));
         }
     }
-    let parity = match compared(file, &features, test.rows) {
+    let parity = match compared(file, &model, test) {
         Ok(parity) if parity.max > f64::from(test.tolerance) => {
             return Err((
                 "path",
@@ -192,8 +190,10 @@ fn fill_variant(variant: &mut Table, file: &[u8], test: &Test) -> Result<Checked
     })
 }
 
-fn compared(file: &[u8], features: &[f32], rows: usize) -> Result<Parity, ParityError> {
-    Both::load(&Model::from_bytes(file)?)?.on_features(features, rows)
+/// The trainer with tract, on the rows of the self-test.
+fn compared(file: &[u8], model: &RowModel, test: &Test) -> Result<Parity, ParityError> {
+    let rows = trial::rows(model, test.seed, test.rows).unwrap_or_default();
+    Both::load(&Model::from_bytes(file)?)?.on_pieces(&model.pieces(&rows)?)
 }
 
 /// The first file of the champion that the registry has of the model, if it has one.

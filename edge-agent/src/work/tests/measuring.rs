@@ -1,8 +1,9 @@
 //! Releases: what a device measures, and what it refuses.
 
-use aimass_analytics::release::{Decision, ReleaseReport, ReleaseShape, inputs};
+use aimass_analytics::release::{Decision, ReleaseReport, ReleaseShape};
 use aimass_compression::Accumulator;
-use aimass_inference::TractModel;
+use aimass_inference::RowModel;
+use aimass_onnx::build::{InitialWeights, Stack, TransformerClassifier};
 
 use super::*;
 use crate::trial;
@@ -11,9 +12,8 @@ const ROWS: u32 = 4;
 const SEED: u64 = 7;
 
 fn outputs(bytes: &[u8]) -> Vec<f32> {
-    let model = TractModel::load(bytes, 1).expect("loads");
-    let rows = inputs(SEED, ROWS as usize, model.row_len());
-    model.run(&rows, ROWS as usize).expect("runs").0
+    let model = RowModel::load(bytes).expect("loads");
+    trial::computed(&model, SEED, ROWS as usize).expect("runs")
 }
 
 /// A release of the small model alone, compared with another as the champion. `change` may spoil the text.
@@ -36,9 +36,12 @@ fn release(small: &[u8], champion: &[u8], change: impl Fn(String) -> String) -> 
 
 /// A device that has both files of the release.
 fn releasing(contribution: u8, change: impl Fn(String) -> String) -> Device {
-    let mut device = device(contribution, f32::from(contribution) * 0.01);
-    let (small, champion) = (mlp(&[2, 4, 2], 1), mlp(&[2, 3, 2], 5));
-    for model in [&small, &champion] {
+    let device = device(contribution, f32::from(contribution) * 0.01);
+    releasing_on(device, &mlp(&[2, 4, 2], 1), &mlp(&[2, 3, 2], 5), change)
+}
+
+fn releasing_on(mut device: Device, small: &Model, champion: &Model, change: impl Fn(String) -> String) -> Device {
+    for model in [small, champion] {
         let path = device.state.model_path(Digest::from_bytes(sha256(model.as_bytes())));
         fs::write(path, model.as_bytes()).expect("written");
     }
@@ -107,6 +110,37 @@ fn should_measure_on_the_rows_that_are_held_back() {
             .correct;
     }
     assert_eq!(small.correct, correct, "as the trainer counts them");
+}
+
+#[test]
+fn should_measure_a_model_of_tokens() {
+    let stack = Stack {
+        vocabulary: 8,
+        width: 8,
+        heads: 2,
+        layers: 1,
+        feed_forward: 8,
+        ..Stack::default()
+    };
+    let words = |seed| {
+        let words = TransformerClassifier { classes: 2, stack };
+        words.build(InitialWeights::seeded(seed)).expect("a model")
+    };
+    let devices = [1, 2, 3].map(|n| {
+        let device = device(n, 0.0);
+        let rows: String = (0..40)
+            .map(|i| format!("{},{},{}\n", i % 8, (i * 3 + u32::from(n)) % 8, i % 2))
+            .collect();
+        fs::write(&device.order.data, format!("x,y,label\n{rows}")).expect("written");
+        releasing_on(device, &words(1), &words(2), same)
+    });
+    let report = report(&devices);
+    let small = &report.variants[0];
+    assert_eq!(
+        (small.devices, small.failed(), small.rows, small.compared),
+        (3, 0, 60, 60),
+        "{report:?}"
+    );
 }
 
 #[test]
