@@ -113,6 +113,10 @@ pub fn canonical_release_bytes(release: &ReleaseSection) -> Vec<u8> {
     if let Some(champion) = &release.champion {
         bytes.extend(champion.digest.as_bytes());
     }
+    if let Some(within) = release.within {
+        bytes.extend(b"within");
+        bytes.extend(within.to_le_bytes());
+    }
     bytes
 }
 
@@ -202,11 +206,12 @@ pub(crate) mod tests {
     fn should_name_all_that_is_measured_in_the_canonical_bytes() {
         let base = example();
         let bytes = canonical_release_bytes(&base);
-        let mut others = [base.clone(), base.clone(), base.clone(), base.clone()];
+        let mut others = [base.clone(), base.clone(), base.clone(), base.clone(), base.clone()];
         others[0].max_rows += 1;
         others[1].variants.swap(0, 1);
         others[2].champion = None;
         others[3].variants.pop();
+        others[4].within = Some(0.1);
         for (at, other) in others.iter().enumerate() {
             assert_ne!(canonical_release_bytes(other), bytes, "{at}");
         }

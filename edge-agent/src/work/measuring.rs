@@ -1,5 +1,7 @@
 //! A release's variant, measured on this device and on the rows that it holds back.
 
+mod judge;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +10,14 @@ use aimass_analytics::sampled;
 use aimass_crypto::hash::sha256;
 use aimass_inference::{RowModel, Tensor};
 use aimass_learning::data::{self, Limits, Source, Wanted};
-use aimass_learning::{Evaluation, Progress, Scorer, TrainError};
+use aimass_learning::{Progress, TrainError};
 use aimass_protocol::Digest;
 use aimass_protocol::job::{ReleaseSection, VariantSection};
 use aimass_recipe::held_back::Parts;
-use aimass_recipe::{heads, seeds};
+use aimass_recipe::seeds;
 use tracing::{info, warn};
 
+use self::judge::{Counted, Judge};
 use super::{TrainOrder, Wish, WorkError};
 use crate::state::{StateFolder, TrainedRecord};
 use crate::trial::{self, SelfTest, TrialError};
@@ -139,8 +142,8 @@ fn of_variant(
     let mut measured = Measured {
         variant: Some(at),
         failure: None,
-        rows: found.examples,
-        correct: correct(&found),
+        rows: found.rows,
+        correct: found.correct,
         compared: 0,
         champion_correct: 0,
         latencies_ns: trial::time(&tried.model, &first),
@@ -155,20 +158,15 @@ fn of_variant(
             Err(error) => Err(error),
         };
         match scored {
-            Ok((champions, _)) => (measured.compared, measured.champion_correct) = (champions.examples, correct(&champions)),
+            Ok((champions, _)) => (measured.compared, measured.champion_correct) = (champions.rows, champions.correct),
             Err(error) => warn!("the champion can't be measured on this device, so that nothing is compared with it: {error}"),
         }
     }
     Ok(Ok(measured))
 }
 
-/// At most the examples.
-fn correct(found: &Evaluation) -> u64 {
-    (found.accuracy.unwrap_or(0.0).clamp(0.0, 1.0) * found.examples as f64).round() as u64
-}
-
 /// What a model gets right, and the inputs of its first runs.
-type Scored = (Evaluation, Vec<Vec<Tensor>>);
+type Scored = (Counted, Vec<Vec<Tensor>>);
 
 /// One pass of a model over the rows.
 struct Run<'a> {
@@ -184,7 +182,7 @@ impl Run<'_> {
     fn score(&mut self, model: &RowModel) -> Result<Result<Scored, TrialError>, WorkError> {
         let rows: Vec<usize> = sampled(self.rows.len(), self.most).collect();
         let steps = rows.len().div_ceil(BATCH) as u64;
-        let mut scorer = Scorer::new(&heads(&self.order.file.train), &[])?;
+        let mut judge = Judge::of(self.order)?;
         let mut first = Vec::new();
         for (step, rows) in (1..).zip(rows.chunks(BATCH)) {
             let batch = self.rows.batch(rows)?;
@@ -202,9 +200,7 @@ impl Run<'_> {
                         format!("row {row} has an output that is not finite"),
                     ));
                 }
-                scorer
-                    .add(std::slice::from_ref(output), &batch.targets, batch.weights.as_deref(), rows.len())
-                    .map_err(|e| misfit(&e))?;
+                judge.add(output, &batch, rows.len()).map_err(|e| misfit(&e))?;
                 if first.is_empty() {
                     first = model.pieces(&fed).map_err(|e| misfit(&e))?;
                 }
@@ -220,6 +216,6 @@ impl Run<'_> {
                 Wish::GoOn | Wish::Pause => {}
             }
         }
-        Ok(Ok((scorer.finish()?, first)))
+        Ok(Ok((judge.finish()?, first)))
     }
 }

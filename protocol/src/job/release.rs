@@ -32,6 +32,9 @@ pub struct ReleaseSection {
     pub stages: Vec<Stage>,
     /// Most rows of an agent that count, at least 1.
     pub max_rows: u32,
+    /// A row counts as right when the root of the mean squared difference of output and target is at most this; `None`: when the largest of the outputs is that of
+    /// the row's class.
+    pub within: Option<f32>,
     /// How far an output of a self-test may lie from the one that is expected, as a share of its row's largest magnitude.
     pub tolerance: f32,
     /// Rows of a self-test, which follow from the job's seed.
@@ -189,6 +192,10 @@ fn read(section: &Section<'_, '_>, gate: &Section<'_, '_>, round: &RoundSection)
         promotes,
         stages,
         max_rows: section.integer32("max_rows", 1, 100_000_000, Some(DEFAULT_MAX_ROWS), "10000")?,
+        within: match section.has("within") {
+            true => Some(section.positive("within", None, "0.1")?),
+            false => None,
+        },
         tolerance,
         self_test_rows,
         variants: variant::all(section, self_test_rows)?,

@@ -127,6 +127,7 @@ const SECTIONS: &[SectionRule] = &[
             "alias",
             "stages",
             "max_rows",
+            "within",
             "tolerance",
             "self_test_rows",
             "variants",

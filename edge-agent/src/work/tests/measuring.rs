@@ -144,6 +144,29 @@ fn should_measure_a_model_of_tokens() {
 }
 
 #[test]
+fn should_measure_numbers_by_how_near_they_are() {
+    let near = |within: &str| {
+        let within = format!("within = {within}\n");
+        let devices = [1, 2, 3].map(|n| {
+            let numbers = |seed| mlp(&[2, 3, 1], seed);
+            releasing_on(device(n, 0.0), &numbers(1), &numbers(2), |text| {
+                text.replace("[[release.variants]]", &format!("{within}[[release.variants]]"))
+            })
+        });
+        let report = report(&devices);
+        let small = report.variants[0].clone();
+        assert_eq!(
+            (small.devices, small.failed(), small.rows, small.compared),
+            (3, 0, 60, 60),
+            "{report:?}"
+        );
+        small.correct
+    };
+    let (none, some, all) = (near("0.000001"), near("0.7"), near("1000"));
+    assert!(none < some && some < all && all == 60, "{none} {some} {all}");
+}
+
+#[test]
 fn should_count_what_can_not_be_used_by_its_reason() {
     let reason = |device: Device| {
         let report = report(&[device]);

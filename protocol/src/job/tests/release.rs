@@ -21,7 +21,9 @@ fn should_read_the_example_and_take_stages_for_rounds() {
     assert_eq!(release.stages, [Stage::Devices(5), Stage::Percent(25), Stage::Percent(100)]);
     let shown: Vec<String> = release.stages.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["5", "25%", "all"]);
-    assert!(release.promotes);
+    assert!(release.promotes && release.within.is_none());
+    let of_numbers = JobFile::parse(&EXAMPLE.replace("# within = 0.1", "within = 0.1")).expect("right");
+    assert_eq!(of_numbers.release.expect("the section").within, Some(0.1));
     assert_eq!((release.tolerance, release.self_test_rows, release.variants.len()), (1e-3, 4, 2));
     assert_eq!(release.variants[0].fits.memory_mib, 2048);
     assert_eq!(release.variants[1].parent, Some(release.variants[0].digest));
@@ -70,6 +72,8 @@ const WRONG: &[(&str, &str)] = &[
     ("\"all\"", "\"25%\""),
     ("\"5\"", "\"2\""),
     ("\"5\"", "\"257\""),
+    ("# within = 0.1", "within = 0"),
+    ("# within = 0.1", "within = \"near\""),
     ("# tolerance = 0.001", "tolerance = 0"),
     ("# tolerance = 0.001", "tolerance = 1.5"),
     ("# self_test_rows = 4", "self_test_rows = 3"),
