@@ -120,6 +120,25 @@ fn should_promote_a_good_release_over_a_killed_server_and_take_a_worse_one_back(
     let pulled = aimass(&dir, &["job", "pull", &id, "-o", "good.onnx", "--server-dir", "server"]);
     assert!(pulled.status.success(), "{}", said(&pulled));
     std::fs::copy(&deployment.example.model, dir.join("untrained.onnx")).expect("copied");
+    std::fs::create_dir(dir.join("drafted")).expect("created");
+    let new = [
+        "release",
+        "new",
+        &id,
+        "--model",
+        "digits",
+        "-o",
+        "drafted/release.toml",
+        "--server-dir",
+        "server",
+    ];
+    let drafted = aimass(&dir, &new);
+    assert!(drafted.status.success(), "{}", said(&drafted));
+    let model = std::fs::read(dir.join("drafted/digits.onnx")).expect("written beside it");
+    assert_eq!(model, std::fs::read(dir.join("good.onnx")).expect("read"));
+    let checked = aimass(&dir, &["release", "check", "drafted/release.toml"]);
+    assert!(checked.status.success() && said(&checked).contains("full: "), "{}", said(&checked));
+    refused(&aimass(&dir, &new), 5, &["give another --output"]);
 
     let first = release(&deployment, "first", &["good.onnx"], "[\"3\", \"all\"]", "min_accuracy = 0.3");
     let checked = aimass(&dir, &["release", "check", &first.display().to_string()]);
@@ -140,6 +159,11 @@ fn should_promote_a_good_release_over_a_killed_server_and_take_a_worse_one_back(
     );
     assert!(variant["measured"]["memory_max_bytes"].is_u64(), "{view:#}");
     let good = variant["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(
+        (variant["origin"]["job"].as_str(), variant["origin"]["round"].as_u64()),
+        (Some(&*id), Some(4)),
+        "{view:#}"
+    );
     wait("all agents serve it", WITHIN, || {
         served(&deployment).iter().all(|digest| *digest == Some(good.clone()))
     });

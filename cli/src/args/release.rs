@@ -14,6 +14,19 @@ pub(crate) struct ReleaseArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReleaseCommand {
+    /// Begin a release file from what a job made: its last model and its smaller one, where it has one, with how they were made.
+    New {
+        /// Id of the job that trained, or its first digits (at least four).
+        job: String,
+        /// Name of the model in the registry.
+        #[arg(long, value_name = "NAME")]
+        model: String,
+        /// The release file to write; the models are written beside it.
+        #[arg(long, short, value_name = "FILE", default_value = "release.toml")]
+        output: PathBuf,
+        #[command(flatten)]
+        dir: ServerDir,
+    },
     /// Check a release file with its variants: digests, sizes, and that trainer and tract compute the same.
     Check {
         /// The release file.

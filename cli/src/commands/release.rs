@@ -1,5 +1,6 @@
-//! `aimass release`: check, submit, status, rollback.
+//! `aimass release`: new, check, submit, status, rollback.
 
+mod draft;
 mod fill;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::owner::{self, JobParts};
 
 pub(crate) fn run(args: &ReleaseArgs, out: &Output) -> Result<ExitKind> {
     match &args.command {
+        ReleaseCommand::New { job, model, output, dir } => draft::draft(job, model, output, &dir.server_dir, out),
         ReleaseCommand::Check { file, output } => check(file, output.as_deref(), out),
         ReleaseCommand::Submit {
             file,
@@ -152,6 +154,14 @@ fn status(view: &Value) -> String {
     lines.join("\n")
 }
 
+/// Which job made a file.
+fn origin(origin: &Value) -> String {
+    match origin["job"].as_str() {
+        None => "-".to_owned(),
+        Some(job) => format!("job {}, round {}", &job[..8.min(job.len())], origin["round"]),
+    }
+}
+
 /// The variants of a version with what was measured of them.
 pub(super) fn variants(version: &Value) -> String {
     let row = |variant: &Value| {
@@ -176,11 +186,12 @@ pub(super) fn variants(version: &Value) -> String {
                 .map_or("-".to_owned(), |ms| format!("{ms:.2} ms")),
             measured["memory_max_bytes"].as_u64().map_or("-".to_owned(), bytes),
             variant["recipe"].as_str().unwrap_or_default().to_owned(),
+            origin(&variant["origin"]),
         ]
     };
     let rows: Vec<Vec<String>> = version["variants"].as_array().into_iter().flatten().map(row).collect();
     let head = [
-        "VARIANT", "SIZE", "DEVICES", "FAILED", "ROWS", "ACCURACY", "CHAMPION", "P95", "MEMORY", "RECIPE",
+        "VARIANT", "SIZE", "DEVICES", "FAILED", "ROWS", "ACCURACY", "CHAMPION", "P95", "MEMORY", "RECIPE", "MADE BY",
     ];
     table(&head, &rows)
 }

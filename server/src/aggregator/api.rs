@@ -31,6 +31,7 @@ pub(crate) fn router(shared: Arc<Shared>, quic_address: SocketAddr) -> Router {
         .route("/v1/blobs/{digest}", get(blobs::get))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/file", get(jobs::file))
         .route("/v1/jobs/{id}/watch", get(jobs::watch))
         .route("/v1/jobs/{id}/stop", post(jobs::stop))
         .route("/v1/jobs/{id}/model", get(jobs::model))

@@ -378,6 +378,7 @@ fn variant(variant: &VariantSection) -> VariantRecord {
         gpu: variant.fits.gpu,
         recipe: variant.recipe.clone(),
         parent: variant.parent,
+        origin: None,
         claimed_accuracy: variant.measured.accuracy,
         claimed_latency_us: variant.measured.latency_us,
         claimed_memory_mib: variant.measured.memory_mib,

@@ -207,10 +207,16 @@ async fn check_variants(shared: &Shared, job: &Job, release: &ReleaseSection, kn
 /// Makes a release the next version of its model, unless it is one: a server that was killed in between does so when it starts.
 async fn register(shared: &Shared, job: &Job, now_ms: u64) -> Result<(), SubmitError> {
     let Some(release) = &job.file.release else { return Ok(()) };
-    if let Some(change) = shared.catalog.registered(job.id, job.owner, job.model, release, now_ms) {
-        let (store, written) = (shared.store.clone(), change.clone());
-        tokio::task::spawn_blocking(move || store.put_registry(&written)).await??;
-        shared.catalog.apply(change);
+    if let Some(mut change) = shared.catalog.registered(job.id, job.owner, job.model, release, now_ms) {
+        let store = shared.store.clone();
+        let stored = tokio::task::spawn_blocking(move || {
+            for variant in change.versions.iter_mut().flat_map(|version| &mut version.variants) {
+                variant.origin = store.origin_of(variant.digest)?;
+            }
+            store.put_registry(&change)?;
+            Ok::<_, StoreError>(change)
+        });
+        shared.catalog.apply(stored.await??);
     }
     Ok(())
 }

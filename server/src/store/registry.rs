@@ -88,6 +88,9 @@ pub struct VariantRecord {
     pub recipe: String,
     /// The file that it was made from.
     pub parent: Option<Digest>,
+    /// Which job of this aggregator made it, by its own records; none of a file that came from elsewhere.
+    #[serde(default)]
+    pub origin: Option<OriginRecord>,
     /// What its owner measured: share of right answers.
     pub claimed_accuracy: Option<f32>,
     /// What its owner measured: microseconds of a run on one row.
@@ -96,6 +99,20 @@ pub struct VariantRecord {
     pub claimed_memory_mib: Option<u32>,
     /// What devices measured together in the last stage.
     pub measured: Option<VariantReport>,
+}
+
+/// Where a file came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OriginRecord {
+    /// The job.
+    pub job: JobId,
+    /// The round whose model it is, or that it was made of.
+    pub round: u32,
+    /// Of a model that the job made smaller: how.
+    pub recipe: Option<String>,
+    /// Of such a model: the round's.
+    pub parent: Option<Digest>,
 }
 
 /// What changes in the registry at once.
@@ -119,6 +136,35 @@ impl AggregatorStore {
     /// [`StoreError`].
     pub fn registry(&self) -> Result<(Vec<ModelRecord>, Vec<VersionRecord>), StoreError> {
         Ok((self.models.scan(&self.key())?, self.versions.scan(&self.key())?))
+    }
+
+    /// Which job made a file, by the records of rounds and of smaller models; the newest, where several did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn origin_of(&self, digest: Digest) -> Result<Option<OriginRecord>, StoreError> {
+        let mut jobs = self.jobs()?;
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_at_ms));
+        for job in jobs {
+            let small = self.compression(job.job)?;
+            if let Some(small) = small.filter(|small| small.made.as_ref().is_some_and(|made| made.digest == digest)) {
+                return Ok(Some(OriginRecord {
+                    job: job.job,
+                    round: small.round,
+                    recipe: Some(small.recipe),
+                    parent: Some(small.parent),
+                }));
+            }
+            if let Some(round) = self.rounds(job.job)?.iter().rev().find(|round| round.model == digest) {
+                return Ok(Some(OriginRecord {
+                    job: job.job,
+                    round: round.round,
+                    recipe: None,
+                    parent: None,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes a change of the registry, all or nothing; durable on return.

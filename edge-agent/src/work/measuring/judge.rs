@@ -44,7 +44,7 @@ impl Judge {
             Self::Numbers { within, counted } => {
                 let targets = batch.targets.first().and_then(Array::as_floats).unwrap_or_default();
                 let outputs = output.as_floats().unwrap_or_default();
-                if rows == 0 || targets.is_empty() || targets.len() != outputs.len() || targets.len() % rows != 0 {
+                if rows == 0 || targets.is_empty() || targets.len() != outputs.len() || !targets.len().is_multiple_of(rows) {
                     return Err(format!(
                         "{} numbers came out for {rows} rows, and data.target has {}: name the column or array that the model is to give",
                         outputs.len(),

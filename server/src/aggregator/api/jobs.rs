@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use aimass_federation::coordinator::JobEnd;
-use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes};
+use aimass_protocol::job::SignedJob;
+use aimass_protocol::{JobId, PublicKeyBytes, SignatureBytes, codec};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -76,6 +78,14 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
 /// `GET /v1/jobs/{id}`.
 pub(super) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     Ok(Json(view(&find(&api, &id).await?, 0)))
+}
+
+/// `GET /v1/jobs/{id}/file`: the job file as its owner signed it.
+pub(super) async fn file(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let record = find(&api, &id).await?.record;
+    let signed = hex::decode(&record.signed_job).map_err(|e| ApiError::unavailable(e.to_string()))?;
+    let signed: SignedJob = codec::decode(&signed).map_err(|e| ApiError::unavailable(e.to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/toml")], signed.job_file.into_vec()).into_response())
 }
 
 /// Query of a watch.
