@@ -185,13 +185,13 @@ pub(super) fn variants(version: &Value) -> String {
                 .as_f64()
                 .map_or("-".to_owned(), |ms| format!("{ms:.2} ms")),
             measured["memory_max_bytes"].as_u64().map_or("-".to_owned(), bytes),
-            variant["recipe"].as_str().unwrap_or_default().to_owned(),
             origin(&variant["origin"]),
+            variant["recipe"].as_str().unwrap_or_default().to_owned(),
         ]
     };
     let rows: Vec<Vec<String>> = version["variants"].as_array().into_iter().flatten().map(row).collect();
     let head = [
-        "VARIANT", "SIZE", "DEVICES", "FAILED", "ROWS", "ACCURACY", "CHAMPION", "P95", "MEMORY", "RECIPE", "MADE BY",
+        "VARIANT", "SIZE", "DEVICES", "FAILED", "ROWS", "ACCURACY", "CHAMPION", "P95", "MEMORY", "MADE BY", "RECIPE",
     ];
     table(&head, &rows)
 }

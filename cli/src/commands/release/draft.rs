@@ -126,7 +126,7 @@ fn written(file: &JobFile, model: &str, variants: &[Variant], last: &Value, has_
     let plain = file.aggregation.mode == AggregationMode::Plain;
     let mut text = format!(
         "# What job {} made, to be measured on devices before it is promoted. Keys: protocol/testdata/release.example.toml\n\n\
-         [job]\nname = {}\nkind = \"release\"\npurpose = {}\nseed = {}  # the job's: the same rows are held back\n\n\
+         [job]\nname = {}\nkind = \"release\"\npurpose = {}\nseed = {}  # the job's: it says which rows are held back\n\n\
          [data]\ncontract = {}\ntarget = {}\n",
         file.job.name,
         quoted(&format!("{} release", file.job.name)),
@@ -143,8 +143,12 @@ fn written(file: &JobFile, model: &str, variants: &[Variant], last: &Value, has_
         line(format_args!("inputs = [{}]", list(&file.data.inputs)));
     }
     line(format_args!(
-        "\n[evaluate]\non_devices = {}  # the share of its rows that each device measures on",
-        file.on_devices().unwrap_or(ON_DEVICES)
+        "\n[evaluate]\non_devices = {}  # the share of its rows that each device measures on{}",
+        file.on_devices().unwrap_or(ON_DEVICES),
+        match file.on_devices() {
+            Some(_) => ": those that the job held back",
+            None => "; the job held none back, so it trained on these too: give it the same [evaluate] on_devices",
+        }
     ));
     let canaries = file.round.min;
     line(format_args!(
