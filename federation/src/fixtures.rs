@@ -85,6 +85,7 @@ pub(crate) fn job_file(name: &str) -> JobFile {
         strategy: StrategySection {
             name: StrategyName::FedAvg,
             server_lr: 1.0,
+            fusion: None,
         },
         round: RoundSection {
             mode: RoundMode::Sync,

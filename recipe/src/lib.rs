@@ -5,6 +5,7 @@
 
 pub mod held_back;
 pub mod seeds;
+pub mod taught;
 
 use aimass_learning::data::Wanted;
 use aimass_learning::metrics::UnknownMetric;
@@ -47,6 +48,9 @@ pub enum RecipeError {
     /// The graph, or the outputs that are learnt.
     #[error(transparent)]
     Graph(#[from] TrainError),
+    /// The teacher of `[train.distil]`.
+    #[error("the teacher can't teach this model: {0}")]
+    Teacher(TrainError),
 }
 
 impl RecipeError {
@@ -57,6 +61,7 @@ impl RecipeError {
             Self::Untrained => "job.kind",
             Self::Trainable(_) => "model.trainable",
             Self::Graph(_) => "model.path",
+            Self::Teacher(_) => "train.distil.teacher",
         }
     }
 }
@@ -181,7 +186,7 @@ pub fn metrics(train: &TrainSection) -> Result<Vec<Metric>, UnknownMetric> {
     train.metrics.iter().map(|name| name.parse()).collect()
 }
 
-/// How to train on `examples` rows. `seed` is of their order and of dropout.
+/// How to train on `examples` rows. `seed` is of their order and of dropout. In rounds a teacher counts where the job has one: such rows are [`taught::taught`].
 pub fn train_config(file: &JobFile, setting: Setting, examples: usize, seed: [u8; 32]) -> TrainConfig {
     let train = &file.train;
     let batch = usize::try_from(train.batch).unwrap_or(usize::MAX);
@@ -191,7 +196,10 @@ pub fn train_config(file: &JobFile, setting: Setting, examples: usize, seed: [u8
         (Some(BatchNormName::Stored), _) | (None, Setting::Round) => BatchNorm::Stored,
     };
     TrainConfig {
-        heads: heads(train),
+        heads: match setting {
+            Setting::Round => taught::taught_heads(file),
+            Setting::Central => heads(train),
+        },
         optimizer: OptimizerConfig {
             rule: rule(train.optimizer),
             lr: train.lr,

@@ -135,6 +135,8 @@ fn section(args: &CompressArgs) -> Result<CompressSection> {
         Some(QuantizeKind::FourBit) => Some(QuantizeSection::FourBit { block: steps.block }),
     };
     Ok(CompressSection {
+        // What is learnt from is --teacher.
+        distil: None,
         channels: steps.channels,
         prune: steps.prune,
         quantize,

@@ -11,10 +11,11 @@ use aimass_learning::data::{Limits, Source, open_bytes};
 use aimass_learning::inspect::obstacles;
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_learning::{Evaluation, Head, Metric, TrainError, fit_check};
-use aimass_onnx::{Dim, Model, ParamLayout};
+use aimass_onnx::{Model, ParamLayout};
 use aimass_protocol::Digest;
 use aimass_protocol::job::{AnalyzeSection, JobFile, ReleaseSection};
 use aimass_recipe::Recipe;
+use aimass_recipe::taught::{self, row_width};
 
 use super::{Job, JobError};
 
@@ -258,20 +259,4 @@ fn check_alone(model: &Model, layout: &ParamLayout, file: &JobFile, heads: &[Hea
             reason: obstacle.to_string(),
         }),
     }
-}
-
-/// How long a row of features is: by the job file, else by the model; `None` when neither says it, or rows are more than that.
-fn row_width(model: &Model, file: &JobFile) -> Option<usize> {
-    let [input] = model.inputs() else { return None };
-    if !file.data.inputs.is_empty() {
-        return Some(file.data.inputs.len());
-    }
-    let dims = input.dims.as_ref()?;
-    dims.iter()
-        .skip(1)
-        .map(|dim| match dim {
-            Dim::Fixed(n) => Some(*n),
-            _ => None,
-        })
-        .product()
 }
