@@ -3,6 +3,7 @@
 //! The owner's command [`adapt`]s the model before it is submitted, so that aggregator and agents read the same bytes; all three then
 //! read a [`Recipe`] from them.
 
+pub mod fusion;
 pub mod held_back;
 pub mod seeds;
 pub mod taught;
@@ -51,6 +52,9 @@ pub enum RecipeError {
     /// The teacher of `[train.distil]`.
     #[error("the teacher can't teach this model: {0}")]
     Teacher(TrainError),
+    /// The student of `[compress.distil]`.
+    #[error("the student can't learn from this model: {0}")]
+    Student(TrainError),
 }
 
 impl RecipeError {
@@ -62,6 +66,7 @@ impl RecipeError {
             Self::Trainable(_) => "model.trainable",
             Self::Graph(_) => "model.path",
             Self::Teacher(_) => "train.distil.teacher",
+            Self::Student(_) => "compress.distil.student",
         }
     }
 }

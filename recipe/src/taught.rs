@@ -2,8 +2,9 @@
 //! simulator train by it, to the same bytes.
 
 use aimass_learning::data::{DataError, Source};
+use aimass_learning::training::check_data;
 use aimass_learning::{Array, Batch, Distillation, Head, Loss, Taught, Teacher, TrainConfig, TrainError};
-use aimass_onnx::{Dim, Model};
+use aimass_onnx::{Dim, Model, TrainableRules};
 use aimass_protocol::job::JobFile;
 
 use crate::{RecipeError, heads};
@@ -57,6 +58,34 @@ pub fn taught<'a>(data: &'a dyn Source, teacher: &Teacher, student: &Model, conf
 pub fn check(student: &Model, teacher: &Model, file: &JobFile, data: Option<&dyn Source>) -> Result<(), RecipeError> {
     let heads = taught_heads(file);
     check_pair(student, teacher, &heads, file, data).map_err(RecipeError::Teacher)
+}
+
+/// Whether the student of `[compress.distil]` can learn from the job's model, and learns at all. What is missing of `data` is as in [`check`].
+///
+/// # Errors
+/// [`RecipeError::Student`].
+pub fn check_student(student: &Model, model: &Model, file: &JobFile, data: Option<&dyn Source>) -> Result<(), RecipeError> {
+    let hard = heads(&file.train);
+    let learns = || {
+        let layout = student
+            .layout(&TrainableRules::default())
+            .map_err(|e| TrainError::Graph { reason: e.to_string() })?;
+        if let Some(data) = data {
+            check_data(student, &layout, data, &hard)?;
+        }
+        let distil = file.compress.as_ref().and_then(|section| section.distil.as_ref());
+        match distil {
+            None => Ok(()),
+            Some(distil) => check_pair(
+                student,
+                model,
+                &softened(hard.clone(), distil.temperature, distil.alpha),
+                file,
+                data,
+            ),
+        }
+    };
+    learns().map_err(RecipeError::Student)
 }
 
 /// The same of any pair, by heads that are distilled.

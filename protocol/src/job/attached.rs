@@ -44,7 +44,11 @@ pub(super) fn read(section: &Section<'_, '_>, key: &str, example: &str) -> Resul
             size_bytes: variant::size(section)?,
         }),
         (has_digest, _) => {
-            let (there, missing) = if has_digest { ("digest", "size_bytes") } else { ("size_bytes", "digest") };
+            let (there, missing) = if has_digest {
+                ("digest", "size_bytes")
+            } else {
+                ("size_bytes", "digest")
+            };
             let fix = format!("remove {there} and let `aimass job submit` fill in both from the file at `{key}`");
             return Err(section.refuse(missing, format!("is missing beside {there}"), fix));
         }

@@ -145,7 +145,10 @@ impl fmt::Display for CompressSection {
         let mut parts = Vec::new();
         parts.extend(self.distil.as_ref().map(|distil| {
             let StudentSection {
-                temperature, alpha, epochs, ..
+                temperature,
+                alpha,
+                epochs,
+                ..
             } = distil;
             let lr = distil.lr.map_or(String::new(), |lr| format!(", lr = {lr}"));
             format!("distil = {{ temperature = {temperature}, alpha = {alpha}, epochs = {epochs}{lr} }}")

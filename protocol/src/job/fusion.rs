@@ -48,7 +48,10 @@ pub(super) fn read(section: &Section<'_, '_>, rounds: u32, heads: &[HeadSection]
     }
     let groups = section.integer32("groups", MIN_GROUPS, MAX_GROUPS, Some(DEFAULT_GROUPS), "2")?;
     if !rounds.is_multiple_of(groups) {
-        let fix = format!("use a multiple of {groups} rounds, for instance {}", rounds.next_multiple_of(groups));
+        let fix = format!(
+            "use a multiple of {groups} rounds, for instance {}",
+            rounds.next_multiple_of(groups)
+        );
         let problem = format!("{groups} groups do not divide round.rounds = {rounds}: the last of them would never be fused");
         return Err(section.refuse("groups", problem, fix));
     }

@@ -183,7 +183,9 @@ fn every_key_of_the_schema_is_in_the_example() {
             text.starts_with(&format!("{name} = ")) || text.starts_with(&format!("[{key}]")) || text.starts_with(&format!("[[{key}]]"))
         });
         assert!(
-            source.where_is(&key).is_some() || (explained && (section.starts_with("train") || section == "compress.distil" || WITHOUT_A_DEFAULT.contains(&key.as_str()))),
+            source.where_is(&key).is_some()
+                || (explained
+                    && (section.starts_with("train") || section == "compress.distil" || WITHOUT_A_DEFAULT.contains(&key.as_str()))),
             "{key} is not in job.example.toml"
         );
     }

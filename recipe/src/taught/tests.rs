@@ -74,7 +74,10 @@ fn should_refuse_a_teacher_that_can_not_teach_with_or_without_rows() {
         let refused = |teacher: &Model| check(&student, teacher, &file, rows).expect_err("does not fit");
         let classes = refused(&mlp(&[4, 9, 5], 2));
         assert_eq!(classes.field(), "train.distil.teacher");
-        assert!(classes.to_string().contains("3]") && classes.to_string().contains("5]"), "{classes}");
+        assert!(
+            classes.to_string().contains("3]") && classes.to_string().contains("5]"),
+            "{classes}"
+        );
         let inputs = refused(&mlp(&[6, 3], 2)).to_string();
         assert!(inputs.contains('4') && inputs.contains('6'), "{inputs}");
         let huge = mlp(&[4, 3], 2);

@@ -37,15 +37,17 @@ fn should_fill_in_what_is_not_said_of_a_teacher() {
 #[test]
 fn should_know_the_bytes_of_files_that_are_pinned() {
     let pinned = format!("digest = \"{}\"\nsize_bytes = 12\n", "ab".repeat(32));
-    let text = format!(
-        "{DATA}{FEDDF}{pinned}[train.distil]\nteacher = \"t.onnx\"\n{pinned}[compress.distil]\nstudent = \"s.onnx\"\n{pinned}"
-    );
+    let text =
+        format!("{DATA}{FEDDF}{pinned}[train.distil]\nteacher = \"t.onnx\"\n{pinned}[compress.distil]\nstudent = \"s.onnx\"\n{pinned}");
     let file = with(&text).expect("right");
     let expected = Some(Pinned {
         digest: Digest::from_bytes([0xab; 32]),
         size_bytes: 12,
     });
-    let found: Vec<_> = file.attached().map(|(section, file)| (section, file.path.as_str(), file.pinned)).collect();
+    let found: Vec<_> = file
+        .attached()
+        .map(|(section, file)| (section, file.path.as_str(), file.pinned))
+        .collect();
     assert_eq!(
         found,
         [
@@ -62,7 +64,10 @@ fn should_take_a_student_as_the_only_step_and_say_so_in_a_line() {
         .expect("right")
         .compress
         .expect("the section");
-    assert_eq!(section.distil.as_ref().map(|distil| (distil.epochs, distil.lr)), Some((10, Some(0.01))));
+    assert_eq!(
+        section.distil.as_ref().map(|distil| (distil.epochs, distil.lr)),
+        Some((10, Some(0.01)))
+    );
     assert_eq!(
         section.to_string(),
         "distil = { temperature = 4, alpha = 0.7, epochs = 10, lr = 0.01 }, epochs = 1"
@@ -90,18 +95,46 @@ fn should_refuse_what_can_not_be_with_key_and_fix() {
         (format!("{teacher}alpha = 0\n"), "train.distil.alpha", "above 0 and up to 1"),
         (format!("{teacher}alpha = 1.5\n"), "train.distil.alpha", "above 0 and up to 1"),
         (format!("{teacher}size_bytes = 3\n"), "train.distil.digest", "remove size_bytes"),
-        (format!("{teacher}digest = \"ab\"\nsize_bytes = 3\n"), "train.distil.digest", "is no SHA-256"),
-        (format!("{teacher}digest = \"{}\"\n", "ab".repeat(32)), "train.distil.size_bytes", "remove digest"),
-        ("[train.distil]\nteacher = \"../t.onnx\"\n".to_owned(), "train.distil.teacher", "leaves the job file's folder"),
+        (
+            format!("{teacher}digest = \"ab\"\nsize_bytes = 3\n"),
+            "train.distil.digest",
+            "is no SHA-256",
+        ),
+        (
+            format!("{teacher}digest = \"{}\"\n", "ab".repeat(32)),
+            "train.distil.size_bytes",
+            "remove digest",
+        ),
+        (
+            "[train.distil]\nteacher = \"../t.onnx\"\n".to_owned(),
+            "train.distil.teacher",
+            "leaves the job file's folder",
+        ),
         (format!("{teacher}student = \"s.onnx\"\n"), "train.distil.student", "unknown key"),
-        ("[compress.distil]\nstudent = \"s.onnx\"\n".to_owned(), "compress.distil.student", "data that the server has"),
-        (format!("{DATA}[compress.distil]\nstudent = \"s.onnx\"\nepochs = 0\n"), "compress.distil.epochs", "use 1 to 1000"),
+        (
+            "[compress.distil]\nstudent = \"s.onnx\"\n".to_owned(),
+            "compress.distil.student",
+            "data that the server has",
+        ),
+        (
+            format!("{DATA}[compress.distil]\nstudent = \"s.onnx\"\nepochs = 0\n"),
+            "compress.distil.epochs",
+            "use 1 to 1000",
+        ),
         ("[strategy]\nname = \"feddf\"\n".to_owned(), "strategy.data", "is missing"),
         (format!("{FEDDF}groups = 1\n"), "strategy.groups", "use 2 to 64"),
-        (format!("{FEDDF}groups = 3\n"), "strategy.groups", "a multiple of 3 rounds, for instance 12"),
+        (
+            format!("{FEDDF}groups = 3\n"),
+            "strategy.groups",
+            "a multiple of 3 rounds, for instance 12",
+        ),
         (format!("{FEDDF}server_lr = 0.5\n"), "strategy.server_lr", "remove it"),
         ("[strategy]\ngroups = 2\n".to_owned(), "strategy.groups", "name = \"feddf\""),
-        ("[strategy]\ndata = \"public.csv\"\n".to_owned(), "strategy.data", "name = \"feddf\""),
+        (
+            "[strategy]\ndata = \"public.csv\"\n".to_owned(),
+            "strategy.data",
+            "name = \"feddf\"",
+        ),
     ] {
         refused(&sections, field, problem);
     }

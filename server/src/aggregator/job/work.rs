@@ -15,9 +15,9 @@ use aimass_onnx::{Model, ParamLayout};
 use aimass_protocol::Digest;
 use aimass_protocol::job::{AnalyzeSection, JobFile, ReleaseSection};
 use aimass_recipe::Recipe;
-use aimass_recipe::taught::{self, row_width};
+use aimass_recipe::taught::row_width;
 
-use super::{Job, JobError};
+use super::{Attached, Job, JobError};
 
 /// What the rounds of a job need.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Training {
     layout_digest: Digest,
     /// Held-out data, if the job has some.
     evaluation: Option<Box<dyn Source>>,
+    /// Rows that groups' averages are asked about, where the strategy fuses them.
+    pub(crate) public: Option<Box<dyn Source>>,
     /// The outputs and losses that it is evaluated with.
     heads: Vec<Head>,
     /// How the initial model does on the held-out data.
@@ -179,7 +181,7 @@ impl Job {
         })
     }
 
-    pub(super) fn prepare_training(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Training, JobError> {
+    pub(super) fn prepare_training(&self, model: &[u8], evaluation: Option<&[u8]>, attached: &Attached) -> Result<Training, JobError> {
         let model =
             Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
         let recipe = Recipe::of(&model, &self.file).map_err(|e| {
@@ -233,11 +235,14 @@ impl Job {
             let problem = format!("{rows} rows can't be split into one half to look at and one to measure on, as [compress] needs");
             return Err(self.at("evaluate.data", problem, "give at least 2").into());
         }
+        self.check_attached(attached, &model, evaluation.as_deref())?;
+        let public = self.public(attached, &model, &wanted)?;
         let layout_digest = Digest::from_bytes(sha256(&layout.canonical_bytes()));
         let mut training = Training {
             layout,
             layout_digest,
             evaluation,
+            public,
             heads,
             initial: None,
         };
