@@ -5,6 +5,7 @@ mod bad_input;
 mod by_hand;
 mod compress;
 mod demo;
+mod distil;
 mod evaluation;
 mod fleet;
 mod identity;

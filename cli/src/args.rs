@@ -164,12 +164,13 @@ pub(crate) struct JobArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// Check a job file, with its model and its evaluation data, without submitting anything.
+    /// Check a job file, with its model, its evaluation data, its teacher, its student and its public data, without submitting anything.
     Check {
         /// The job file.
         file: PathBuf,
     },
-    /// Check, sign and submit a job.
+    /// Check, sign and submit a job. The teacher, the student and the public data that it may name are uploaded too; where the job file does not say their
+    /// SHA-256 and size, what is signed does.
     Submit {
         /// The job file.
         file: PathBuf,

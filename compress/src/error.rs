@@ -24,6 +24,9 @@ pub enum CompressError {
     /// A job that asks for nothing.
     #[error("the job has no [compress] section")]
     Unasked,
+    /// A job that has a student to be taught, without its model.
+    #[error("the job's student is not at hand; submit the job with `aimass job submit`, which uploads it")]
+    NoStudent,
     /// Too few rows to look at some and measure on others.
     #[error("evaluate.data has {found} rows, and at least 2 are needed: one half is looked at, the other is measured on")]
     FewRows {

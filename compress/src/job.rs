@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aimass_crypto::hash::sha256;
 use aimass_learning::Schedule;
 use aimass_learning::data::{Source, Subset, split};
-use aimass_onnx::{Model, lora};
-use aimass_protocol::job::{ActivationsName, CalibrationName, CompressSection, JobFile, QuantizeSection, StoreName};
+use aimass_onnx::{Model, TrainableRules, lora};
+use aimass_protocol::job::{ActivationsName, CalibrationName, CompressSection, JobFile, QuantizeSection, StoreName, StudentSection};
 use aimass_recipe::{Recipe, Setting, train_config};
 use aimass_shrink::prune::Sparsity;
 use aimass_shrink::quantize::{Activations, Method};
@@ -14,7 +14,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
 use crate::CompressError;
-use crate::options::{Channels, Options, Prune, Quantize, Storage, Tune};
+use crate::measure::Measured;
+use crate::options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 use crate::pipeline::{Compressed, Data, Event, compress};
 
 /// Fewest rows of a job's data: one to look at and one to measure on.
@@ -80,6 +81,21 @@ fn quantize(how: QuantizeSection, exclude: Vec<String>) -> Quantize {
     }
 }
 
+/// What is taught to a student, and how: by the job's optimizer and rate.
+fn distil(section: &StudentSection, teacher: Model, file: &JobFile, rows: usize) -> Distil {
+    let text = format!("aimass/compress/distil/{}", file.job.seed);
+    let mut config = train_config(file, Setting::Central, rows, sha256(text.as_bytes()));
+    config.optimizer.lr = section.lr.unwrap_or(config.optimizer.lr);
+    config.optimizer.schedule = Schedule::Constant;
+    Distil {
+        teachers: vec![teacher],
+        temperature: section.temperature,
+        alpha: section.alpha,
+        epochs: section.epochs,
+        tune: Some(Tune { config }),
+    }
+}
+
 /// A tenth of the job's rate where nothing is said: what was learnt is only touched up.
 fn tune(section: &CompressSection, file: &JobFile, rows: usize) -> Tune {
     let text = format!("aimass/compress/{}", file.job.seed);
@@ -91,13 +107,15 @@ fn tune(section: &CompressSection, file: &JobFile, rows: usize) -> Tune {
 }
 
 /// Does to `model`, the last of a job, what the job's `[compress]` asks for. Adapters are merged into the weights first. `open` reads the job's public data
-/// (`[evaluate] data`), if it has some: a half of its rows, by the job's seed, is looked at and trained on, and the other half is measured on.
+/// (`[evaluate] data`), if it has some: a half of its rows, by the job's seed, is looked at and trained on, and the other half is measured on. `student` is
+/// the model of `[compress.distil]`, if the job has it: it learns from `model`, and what follows is done to it; all of its weights train.
 ///
 /// # Errors
 /// [`CompressError`]; [`CompressError::Unasked`] for a job without the section, [`CompressError::Drop`] where more than `max_drop` was lost.
 pub fn compress_job(
     model: &Model,
     file: &JobFile,
+    student: Option<Model>,
     open: impl FnOnce(&Recipe) -> Result<Option<Arc<dyn Source>>, CompressError>,
     show: &mut dyn FnMut(Event<'_>),
 ) -> Result<Compressed, CompressError> {
@@ -108,12 +126,41 @@ pub fn compress_job(
         None => Data::none(),
         Some(rows) => halves(rows, &recipe, &model, &file)?,
     };
-    let options = Options::of(section, &file, data.train.as_ref().map_or(0, |rows| rows.len()))?;
-    let done = compress(&model, &data, &options, show)?;
+    let rows = data.train.as_ref().map_or(0, |rows| rows.len());
+    let options = Options::of(section, &file, rows)?;
+    let done = match (&section.distil, student) {
+        (None, _) => compress(&model, &data, &options, show)?,
+        (Some(_), None) => return Err(CompressError::NoStudent),
+        (Some(how), Some(student)) => taught(model, &student, how, &file, data, options, show)?,
+    };
     match (section.max_drop, done.drop_points()) {
         (Some(allowed), Some(lost)) if lost > allowed => Err(CompressError::Drop { lost, allowed }),
         _ => Ok(done),
     }
+}
+
+/// What is compared is what the job made with what takes its place, not a student that knows nothing yet.
+fn taught(
+    model: Model,
+    student: &Model,
+    how: &StudentSection,
+    file: &JobFile,
+    data: Data,
+    options: Options,
+    show: &mut dyn FnMut(Event<'_>),
+) -> Result<Compressed, CompressError> {
+    let before = Measured::of(&model, &data)?;
+    let rows = data.train.as_ref().map_or(0, |rows| rows.len());
+    let options = Options {
+        distil: Some(distil(how, model, file, rows)),
+        ..options
+    };
+    let data = Data {
+        trainable: TrainableRules::default(),
+        ..data
+    };
+    let done = compress(student, &data, &options, show)?;
+    Ok(Compressed { before, ..done })
 }
 
 /// Without adapters: what trains in between are weights.

@@ -41,6 +41,8 @@ pub struct Distil {
     pub alpha: f32,
     /// Passes over the data.
     pub epochs: u32,
+    /// How it is learnt, but for the passes; `None`: as everything else.
+    pub tune: Option<Tune>,
 }
 
 /// Structured pruning.

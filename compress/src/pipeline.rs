@@ -178,7 +178,11 @@ impl Work<'_> {
         if let Some(distil) = &options.distil {
             let began = Instant::now();
             let data = Arc::clone(self.train("distillation")?);
-            let tune = options.tune.as_ref().ok_or(CompressError::NoData { what: "distillation" })?;
+            let tune = distil
+                .tune
+                .as_ref()
+                .or(options.tune.as_ref())
+                .ok_or(CompressError::NoData { what: "distillation" })?;
             self.model = distilled(&self.model, &self.data.trainable, &*data, distil, tune, self.show)?;
             self.ended(
                 "distil",

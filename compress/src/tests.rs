@@ -60,6 +60,7 @@ fn trained() -> Model {
         temperature: 1.0,
         alpha: 0.0,
         epochs: 12,
+        tune: None,
     };
     let options = Options {
         distil: Some(distil),
@@ -150,6 +151,7 @@ fn should_refuse_a_student_whose_outputs_differ_and_groups_that_do_not_exist() {
         temperature: 2.0,
         alpha: 0.5,
         epochs: 1,
+        tune: None,
     };
     let other = run(
         &model,

@@ -2,6 +2,7 @@
 
 mod counting;
 mod measuring;
+mod teacher;
 mod training;
 
 use std::fs;
@@ -19,7 +20,7 @@ use aimass_federation::agent::Masks;
 use aimass_learning::checkpoint::Identity;
 use aimass_learning::data::{self, Limits, Source};
 use aimass_learning::training::Training;
-use aimass_learning::{AnyTrainer, BackendConfig, DataError, Head, Progress, TrainError};
+use aimass_learning::{AnyTrainer, BackendConfig, DataError, Head, Progress, TrainConfig, TrainError};
 use aimass_net::disk;
 use aimass_onnx::{Model, ReadError};
 use aimass_protocol::descriptor::{CodecName, Descriptor};
@@ -27,7 +28,7 @@ use aimass_protocol::job::JobFile;
 use aimass_protocol::manifest::ManifestError;
 use aimass_protocol::{CohortId, ContributionId, Digest, JobId, Timestamp};
 use aimass_recipe::held_back::{self, Parts};
-use aimass_recipe::{Recipe, RecipeError, Setting, seeds, train_config};
+use aimass_recipe::{Recipe, RecipeError, Setting, seeds, taught, train_config};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 use tracing::{info, warn};
@@ -35,6 +36,7 @@ use tracing::{info, warn};
 use crate::state::{self, EncodedRecord, EvaluationRecord, StateError, StateFolder, TrainedRecord};
 
 pub(crate) use measuring::self_test;
+pub(crate) use teacher::pinned as pinned_teacher;
 pub use training::Wish;
 
 /// How much training a killed process loses at most, but for the step that it was in; more where saving is slow.
@@ -102,6 +104,28 @@ pub enum WorkError {
         /// The model.
         base: Digest,
     },
+    /// The teacher's file is gone, or not what the owner signed.
+    #[error("the teacher {teacher} is not on disk, or is not the file that the owner signed; it is fetched again")]
+    Teacher {
+        /// Its digest.
+        teacher: Digest,
+    },
+    /// A teacher that this device does not take.
+    #[error(
+        "the job's teacher has {size_bytes} bytes, and [models] max_mib permits {max_bytes}: raise it, or leave the job to larger devices"
+    )]
+    TeacherTooLarge {
+        /// Its size.
+        size_bytes: u64,
+        /// What is permitted.
+        max_bytes: u64,
+    },
+    /// A job file that does not say which bytes its teacher is.
+    #[error("the job names a teacher and not its digest: nothing is trained; tell the job's owner to submit it with `aimass job submit`")]
+    TeacherUnpinned,
+    /// The teacher's graph.
+    #[error("the job's teacher: {0}")]
+    TeacherModel(ReadError),
     /// The model.
     #[error("the base model: {0}")]
     Model(#[from] ReadError),
@@ -197,14 +221,23 @@ pub fn train(
     let note = |text: &str| info!("{text}");
     let open = |model: &_, layout: &_, config: &_| AnyTrainer::open(backend, model, layout, config, note);
     let update = if config.epochs == 0 {
+        let config = TrainConfig { heads, ..config };
         aimass_learning::dry_run(&model, &layout, &*data, &config)?
     } else {
+        let teacher = teacher::of(folder, order)?;
+        let taught = teacher
+            .map(|teacher| taught::taught(&*data, &teacher, &model, &config))
+            .transpose()?;
+        if let Some(taught) = &taught {
+            taught.set_threads(teacher::threads(backend));
+        }
+        let data: &dyn Source = taught.as_ref().map_or(&*data, |taught| taught);
         let kept = training::Kept {
             path: folder.checkpoint_path(),
             identity: identity_of(order, &fingerprint),
             every: CHECKPOINT_EVERY,
         };
-        let begin = || Training::on(&model, &layout, &*data, &config, open);
+        let begin = || Training::on(&model, &layout, data, &config, open);
         training::run(begin, &layout, &kept, order.finish_by, control)?
     };
     let record = TrainedRecord {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aimass_crypto::sign::SigningKey;
 use aimass_protocol::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use aimass_protocol::job::{
-    AggregationMode, AggregationSection, DataSection, EvaluateSection, JobFile, JobKind, JobSection, ModelSection, RoundMode, RoundSection,
-    StrategyName, StrategySection, TrainSection,
+    AggregationMode, AggregationSection, AttachedFile, DataSection, EvaluateSection, FusionSection, JobFile, JobKind, JobSection,
+    ModelSection, RoundMode, RoundSection, StrategyName, StrategySection, TrainSection,
 };
 use aimass_protocol::message::agent::{Capabilities, CheckIn};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId, TenantId, Timestamp};
@@ -85,6 +85,7 @@ pub(crate) fn job_file(name: &str) -> JobFile {
         strategy: StrategySection {
             name: StrategyName::FedAvg,
             server_lr: 1.0,
+            fusion: None,
         },
         round: RoundSection {
             mode: RoundMode::Sync,
@@ -116,6 +117,23 @@ pub(crate) fn job_file(name: &str) -> JobFile {
         analyze: None,
         release: None,
     }
+}
+
+/// The job's rounds are fused in pairs.
+pub(crate) fn fusing(file: &mut JobFile) {
+    file.round.rounds = 4;
+    file.strategy.name = StrategyName::FedDf;
+    file.strategy.fusion = Some(FusionSection {
+        groups: 2,
+        temperature: 1.0,
+        lr: 0.001,
+        epochs: 1,
+        batch: None,
+        data: AttachedFile {
+            path: "public.csv".to_owned(),
+            pinned: None,
+        },
+    });
 }
 
 /// Job `n`, new, with model 100.

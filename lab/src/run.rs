@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aimass_federation::coordinator::check_graph;
-use aimass_learning::Metric;
-use aimass_learning::data::Source;
+use aimass_learning::data::{Source, Wanted};
 use aimass_learning::training::check_data;
+use aimass_learning::{Metric, Teacher};
 use aimass_onnx::Model;
 use aimass_protocol::Digest;
 use aimass_protocol::job::{AggregationMode, JobFile, RoundMode};
-use aimass_recipe::{Recipe, RecipeError};
+use aimass_recipe::{Recipe, RecipeError, fusion, taught};
 use aimass_sim::fleet::{Fleet, FleetError, Round, Selection, Setup};
 use aimass_sim::population::{Availability, Population, PopulationError, Trace, TraceError};
 
@@ -119,6 +119,8 @@ pub struct Given<'a> {
     pub job: JobFile,
     /// The model that it names.
     pub model: Model,
+    /// The teacher that it names, if it does.
+    pub teacher: Option<Model>,
     /// Where what the job names lies.
     pub folder: &'a Path,
     /// The population, and where what it names lies.
@@ -140,6 +142,7 @@ impl Run {
         let Given {
             mut job,
             model,
+            teacher,
             folder,
             population: (population, population_folder),
             fields,
@@ -169,6 +172,7 @@ impl Run {
             ));
         }
         let held_out = evaluation_of(&job, &options, folder);
+        let public_wanted = wanted.clone();
         let holdings = match options.no_train {
             Some(rows) => {
                 shortcuts.push("nothing was trained: updates are zeros".to_owned());
@@ -206,6 +210,15 @@ impl Run {
             }
             None => None,
         };
+        let sample = holdings.sample().map_err(HoldingsError::from)?;
+        let teacher = match teacher.filter(|_| options.no_train.is_none()) {
+            None => None,
+            Some(teacher) => {
+                taught::check(&model, &teacher, &job, sample.as_deref()).map_err(|e| of_recipe(&e))?;
+                Some(Teacher::new(teacher))
+            }
+        };
+        let public = public_of(&job, &model, &public_wanted, folder, options.no_train.is_some())?;
         let has_accuracy = heads.iter().any(|head| Metric::Accuracy.suits(&head.loss));
         if !options.targets.is_empty() && (evaluation.is_none() || !has_accuracy) {
             return Err(field(
@@ -239,6 +252,8 @@ impl Run {
             heads,
             holdings,
             evaluation,
+            teacher,
+            public,
             evaluate_every: options.evaluate_every,
             no_train: options.no_train.is_some(),
             byzantine: population.byzantine.as_ref().map(|byzantine| byzantine.kind),
@@ -363,6 +378,29 @@ fn evaluation_of(job: &JobFile, options: &Options, folder: &Path) -> Option<(Pat
     Some((folder.join(named), None))
 }
 
+/// The rows that groups are asked about.
+fn public_of(job: &JobFile, model: &Model, wanted: &Wanted, folder: &Path, no_train: bool) -> Result<Option<Arc<dyn Source>>, RunError> {
+    let Some(fusion) = &job.strategy.fusion else { return Ok(None) };
+    if no_train {
+        return Err(field(
+            "--no-train",
+            "the strategy fuses what agents have learnt",
+            "leave it out, or use another strategy",
+        ));
+    }
+    let path = folder.join(&fusion.data.path);
+    let wrong = |e: &dyn ToString| {
+        field(
+            "strategy.data",
+            e.to_string(),
+            "give rows that feed the model; targets need not be there",
+        )
+    };
+    let rows = fusion::open(wanted, |wanted| open_shared(&path, wanted)).map_err(|e| wrong(&e))?;
+    fusion::check(model, job, &*rows).map_err(|e| wrong(&e))?;
+    Ok(Some(rows.into()))
+}
+
 fn of_recipe(error: &RecipeError) -> RunError {
     field(error.field(), error, "correct it, see docs/job-file.md")
 }
@@ -371,6 +409,11 @@ fn of_recipe(error: &RecipeError) -> RunError {
 fn apply(job: &mut JobFile, options: &Options, shortcuts: &mut Vec<String>) -> Result<(), RunError> {
     if let Some(rounds) = options.rounds {
         job.round.rounds = rounds;
+    }
+    let (groups, rounds) = (job.rounds_a_model(), job.round.rounds);
+    if !rounds.is_multiple_of(groups) {
+        let problem = format!("{groups} groups are fused into a model, and {rounds} rounds leave some over");
+        return Err(field("--rounds", problem, "use a multiple of strategy.groups"));
     }
     if let Some(cohort) = options.cohort {
         let round = &mut job.round;

@@ -3,6 +3,7 @@
 //! A contribution is trained, encoded and added by one worker in one go, into a sum of its own, so that memory does not grow with the cohort; sums are whole
 //! numbers, so that it does not matter who added what. A round's sums are put together when it is published.
 
+mod fusing;
 mod pool;
 mod publish;
 mod worker;
@@ -13,9 +14,9 @@ use std::sync::Arc;
 
 use aimass_compression::{FixedCodec, FixedParams};
 use aimass_crypto::hash::sha256;
-use aimass_learning::Head;
 use aimass_learning::data::Source;
 use aimass_learning::inspect::{Question, inspect};
+use aimass_learning::{Head, Teacher};
 use aimass_onnx::{Model, ParamKind, ParamLayout};
 use aimass_protocol::job::JobFile;
 use aimass_protocol::{CohortId, Digest};
@@ -43,6 +44,10 @@ pub struct Tools {
     pub holdings: Holdings,
     /// Held-out data.
     pub evaluation: Option<Arc<dyn Source>>,
+    /// What is learnt from, where the job has a teacher.
+    pub teacher: Option<Teacher>,
+    /// Rows that groups are asked about, where the strategy fuses them.
+    pub public: Option<Arc<dyn Source>>,
     /// It is used every so many rounds, and after the last.
     pub evaluate_every: u32,
     /// Whether trainings are left out: updates are zeros then.
@@ -89,6 +94,8 @@ pub struct Lab {
     canary_cosines: Vec<f64>,
     /// Memory for the next mean.
     mean: Vec<f32>,
+    /// The averages of the block's rounds so far, with the examples behind them.
+    averages: Vec<(Vec<f32>, u64)>,
     wrong: Option<String>,
 }
 
@@ -131,6 +138,7 @@ impl Lab {
             canaries: BTreeSet::new(),
             canary_cosines: Vec::new(),
             mean: Vec::new(),
+            averages: Vec::new(),
             wrong: None,
             tools,
         };
@@ -200,7 +208,9 @@ impl Lab {
     }
 
     fn is_recorded(&self, round: u32) -> bool {
-        self.recorded.last().is_some_and(|last| round <= last.round)
+        let whole = |last: &RoundRow| last.round - last.round % self.tools.job.rounds_a_model();
+        // Averages are not kept: a block that was not fused is computed again.
+        self.recorded.last().is_some_and(|last| round <= whole(last))
     }
 
     fn step(&mut self, sum: &Sum<'_>) -> Result<Published, Unpublished> {
@@ -231,6 +241,9 @@ impl Lab {
             let planted = worker::canary(self.tools.seed, *client, decoded.mean_delta.len(), 1.0);
             self.canary_cosines.push(cosine(&planted, &decoded.mean_delta));
         }
+        let Some(weights) = self.fused(&base, weights, decoded.weight, sum.round).map_err(wrong)? else {
+            return Ok(self.kept_base(&base, decoded));
+        };
         let model = base
             .model
             .with_weights(&self.tools.layout, &weights)
@@ -311,6 +324,9 @@ impl Workshop for Lab {
     }
 
     fn publish(&mut self, sum: &Sum<'_>) -> Result<Published, Unpublished> {
+        if !self.is_recorded(sum.round) {
+            return self.step(sum);
+        }
         let place = self.recorded.binary_search_by_key(&sum.round, |row| row.round);
         let Some(row) = place.ok().and_then(|place| self.recorded.get(place)) else {
             return self.step(sum);

@@ -2,8 +2,11 @@
 
 mod about;
 mod analyze;
+mod attached;
 mod compress;
+mod distil;
 mod file;
+mod fusion;
 mod moment;
 mod reader;
 mod release;
@@ -17,8 +20,11 @@ mod train;
 mod training;
 
 pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
+pub use attached::{AttachedFile, Pinned};
 pub use compress::{ActivationsName, CalibrationName, CompressSection, QuantizeSection, StoreName};
+pub use distil::{DistilSection, StudentSection};
 pub use file::*;
+pub use fusion::FusionSection;
 pub use release::{ChampionSection, FitsSection, GateSection, MeasuredSection, ReleaseSection, Stage, VariantSection};
 pub use requirement::{Requirement, RequirementError};
 pub use schema::job_file_keys;

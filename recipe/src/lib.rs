@@ -3,8 +3,10 @@
 //! The owner's command [`adapt`]s the model before it is submitted, so that aggregator and agents read the same bytes; all three then
 //! read a [`Recipe`] from them.
 
+pub mod fusion;
 pub mod held_back;
 pub mod seeds;
+pub mod taught;
 
 use aimass_learning::data::Wanted;
 use aimass_learning::metrics::UnknownMetric;
@@ -47,6 +49,12 @@ pub enum RecipeError {
     /// The graph, or the outputs that are learnt.
     #[error(transparent)]
     Graph(#[from] TrainError),
+    /// The teacher of `[train.distil]`.
+    #[error("the teacher can't teach this model: {0}")]
+    Teacher(TrainError),
+    /// The student of `[compress.distil]`.
+    #[error("the student can't learn from this model: {0}")]
+    Student(TrainError),
 }
 
 impl RecipeError {
@@ -57,6 +65,8 @@ impl RecipeError {
             Self::Untrained => "job.kind",
             Self::Trainable(_) => "model.trainable",
             Self::Graph(_) => "model.path",
+            Self::Teacher(_) => "train.distil.teacher",
+            Self::Student(_) => "compress.distil.student",
         }
     }
 }
@@ -181,7 +191,7 @@ pub fn metrics(train: &TrainSection) -> Result<Vec<Metric>, UnknownMetric> {
     train.metrics.iter().map(|name| name.parse()).collect()
 }
 
-/// How to train on `examples` rows. `seed` is of their order and of dropout.
+/// How to train on `examples` rows. `seed` is of their order and of dropout. In rounds a teacher counts where the job has one: such rows are [`taught::taught`].
 pub fn train_config(file: &JobFile, setting: Setting, examples: usize, seed: [u8; 32]) -> TrainConfig {
     let train = &file.train;
     let batch = usize::try_from(train.batch).unwrap_or(usize::MAX);
@@ -191,7 +201,10 @@ pub fn train_config(file: &JobFile, setting: Setting, examples: usize, seed: [u8
         (Some(BatchNormName::Stored), _) | (None, Setting::Round) => BatchNorm::Stored,
     };
     TrainConfig {
-        heads: heads(train),
+        heads: match setting {
+            Setting::Round => taught::taught_heads(file),
+            Setting::Central => heads(train),
+        },
         optimizer: OptimizerConfig {
             rule: rule(train.optimizer),
             lr: train.lr,

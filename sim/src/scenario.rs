@@ -224,6 +224,7 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
         strategy: StrategySection {
             name: strategy,
             server_lr: 1.0,
+            fusion: None,
         },
         aggregation: AggregationSection {
             mode: AggregationMode::Plain,

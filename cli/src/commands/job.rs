@@ -1,5 +1,6 @@
 //! `aimass job`: submit, watch, stop, pull.
 
+pub(crate) mod attached;
 mod compressed;
 mod report;
 
@@ -26,6 +27,8 @@ use crate::bounded_file;
 use crate::model_file;
 use crate::output::{Failure, Output, bytes, table};
 use crate::owner::{self, JobParts};
+
+use self::attached::Attachment;
 
 pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
     match &args.command {
@@ -74,7 +77,6 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
 }
 
 /// A job file with everything it names, read and checked against each other.
-#[derive(Debug)]
 pub(crate) struct CheckedJob {
     text: String,
     file: JobFile,
@@ -83,6 +85,7 @@ pub(crate) struct CheckedJob {
     /// Weights that train, or numbers that each agent counts.
     n_values: usize,
     evaluation: Option<(PathBuf, Vec<u8>)>,
+    attachments: Vec<Attachment>,
 }
 
 /// Reads and checks a job as `job check` and `job submit` do.
@@ -113,6 +116,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
             text,
             file,
             evaluation: None,
+            attachments: Vec::new(),
         });
     }
     let model_path = folder.join(&file.model.path);
@@ -129,6 +133,9 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let parsed = aimass_recipe::adapt(&parsed, &file).map_err(|e| wrong(&e))?;
     let Recipe { layout, heads, wanted } = Recipe::of(&parsed, &file).map_err(|e| wrong(&e))?;
 
+    let of_file = |(field, problem, fix): attached::Wrong| at(&field, problem, fix);
+    let attachments = attached::read(&file, folder).map_err(of_file)?;
+    let mut held_out = None;
     let evaluation = match file.evaluate.as_ref().and_then(|section| section.data.as_ref()) {
         None => None,
         Some(name) => {
@@ -152,12 +159,15 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
             })?;
             evaluate_on(&parsed, &*data, &heads, &[])
                 .map_err(|e| at("evaluate.data", e.to_string(), "correct the rows, or name another target"))?;
+            held_out = Some(data);
             Some((data_path, raw))
         }
     };
+    attached::check(&file, &parsed, &wanted, &attachments, held_out.as_deref()).map_err(of_file)?;
     Ok(CheckedJob {
         n_values: layout.n_weights(),
-        text,
+        text: attached::pinned(&text, &file, &attachments)?,
+        attachments,
         file,
         model: parsed.as_bytes().to_vec(),
         evaluation,
@@ -219,6 +229,9 @@ pub(crate) fn upload(api: &Api, job: &CheckedJob, key: &aimass_crypto::sign::Sig
     };
     let model = put(&job.model)?;
     let evaluation = job.evaluation.as_ref().map(|(_, raw)| put(raw)).transpose()?;
+    for attachment in &job.attachments {
+        put(&attachment.bytes)?;
+    }
     let parts = JobParts {
         tenant,
         job_file: &job.text,
@@ -321,7 +334,9 @@ pub(crate) fn round_line(round: &Value) -> String {
         ),
     };
     // What is counted has no loss.
-    let what = if round["train_loss"].is_null() {
+    let what = if round["group"].is_string() && round["accuracy"].is_null() {
+        "one group's average, to be fused".to_owned()
+    } else if round["train_loss"].is_null() {
         format!("rows {:>9}", round["weight"].as_u64().unwrap_or_default())
     } else {
         format!("accuracy {}  loss {}", share("accuracy"), number("loss"))

@@ -220,7 +220,7 @@ impl Driver {
             }
             Effect::Fetch { job, base, base_bytes } => {
                 self.announce_mode(job);
-                let files = self.files_of(job);
+                let (files, is_release) = self.files_of(job);
                 let keep: Vec<Digest> = std::iter::once(base).chain(files.iter().map(|(digest, _)| *digest)).collect();
                 state.retain_models(&keep)?;
                 self.ask(RequestKind::Fetch, move |c| async move {
@@ -229,7 +229,7 @@ impl Driver {
                         match requests::fetch(&c, &state, digest, size_bytes).await {
                             Ok(more) => bytes += more,
                             // That it can't be had is what is measured of it.
-                            Err(error) if serving::is_refusal(&error) => {
+                            Err(error) if is_release && serving::is_refusal(&error) => {
                                 tracing::warn!(%digest, "a file of the release can't be fetched: {error}");
                             }
                             Err(error) => return Err(error),
@@ -399,18 +399,24 @@ impl Driver {
         }
     }
 
-    /// The files that a release's task needs besides its base: those that this device may use.
-    fn files_of(&self, job: JobId) -> Vec<(Digest, u64)> {
-        let Some(release) = self.jobs.get(&job).and_then(|job| job.file.release.as_ref()) else {
-            return Vec::new();
-        };
+    /// The files that a task needs besides its base, and whether they are of a release: those that this device may use, or a job's teacher.
+    fn files_of(&self, job: JobId) -> (Vec<(Digest, u64)>, bool) {
         let bench = self.bench();
+        let file = self.jobs.get(&job).map(|job| &job.file);
+        let Some(release) = file.and_then(|file| file.release.as_ref()) else {
+            // One that is not taken was declined with its task.
+            let teacher = file.and_then(|file| work::pinned_teacher(file, bench.max_file_bytes).ok().flatten());
+            return (
+                teacher.into_iter().map(|teacher| (teacher.digest, teacher.size_bytes)).collect(),
+                false,
+            );
+        };
         let variant = fit(release, &bench.device).map(|at| (release.variants[at].digest, release.variants[at].size_bytes));
         let champion = release.champion.as_ref().map(|champion| (champion.digest, champion.size_bytes));
         let mut files: Vec<_> = variant.into_iter().chain(champion).collect();
         files.retain(|(_, size_bytes)| *size_bytes <= bench.max_file_bytes);
         files.dedup();
-        files
+        (files, true)
     }
 
     fn begin_encoding(&mut self, contribution: ContributionId, descriptor: Descriptor, masks: Option<Masks>) {

@@ -2,6 +2,7 @@
 
 mod disk;
 mod server;
+mod teacher;
 
 use std::sync::Arc;
 

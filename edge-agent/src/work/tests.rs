@@ -13,6 +13,7 @@ mod counting;
 mod disk;
 mod held_back;
 mod measuring;
+mod teacher;
 
 struct Device {
     _dir: tempfile::TempDir,

@@ -51,6 +51,9 @@ pub struct Consent {
     /// How many steps older than the newest model a base may be; 0 unless the rounds are asynchronous.
     #[serde(default)]
     pub max_staleness: u32,
+    /// Whether several rounds begin with one model, and an agent takes part in one of them alone, with masks or without: their sums are compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once_a_model: bool,
 }
 
 impl Consent {
@@ -65,6 +68,7 @@ impl Consent {
             codec: file.update,
             max_time_ms: u64::try_from(file.round.max_time.as_millis()).unwrap_or(u64::MAX),
             max_staleness: file.round.max_staleness,
+            once_a_model: file.rounds_a_model() > 1,
         }
     }
 }

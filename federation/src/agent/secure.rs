@@ -334,10 +334,11 @@ impl Session {
         out.push(Effect::Persist);
     }
 
-    /// Notes that nothing else may stand on the base of what is held, where it went into a sum with masks. To be persisted with what follows.
+    /// Notes that nothing else may stand on the base of what is held, where it went into a sum with masks, or into one that is compared with others from the
+    /// same base. To be persisted with what follows.
     pub(super) fn note_spent(&mut self) {
         let Some(held) = &self.held else { return };
-        if held.consent.mode == AggregationMode::Secure {
+        if held.consent.mode == AggregationMode::Secure || held.consent.once_a_model {
             let (base, log_index) = (held.base, held.log_index.unwrap_or(0));
             spend(&mut self.spent, held.job, Spent::new(base, log_index));
         }

@@ -721,3 +721,52 @@ fn should_compare_deadlines_with_the_wall_clock_wherever_it_jumped() {
     let effects = bench.step(joined(&soon));
     assert!(matches!(&effects[..], [Effect::Persist, Effect::Encode { .. }]), "{effects:?}");
 }
+
+#[test]
+fn should_give_once_to_groups_that_begin_with_one_model_without_masks_too() {
+    let fused: fn(&mut JobFile) = crate::fixtures::fusing;
+    for (edit, again) in [(fused, false), (|_| {}, true)] {
+        let mut bench = Bench::new();
+        for event in [
+            task(&edit),
+            Event::Fetched { base: model(100) },
+            trained(),
+            joined(&|_| {}),
+            Event::Encoded {
+                contribution: contribution(1),
+                cohort: cohort(1),
+            },
+            Event::Accepted {
+                contribution: contribution(1),
+                cohort: cohort(1),
+            },
+        ] {
+            bench.step(event);
+        }
+        let effects = bench.step(outcome(OutcomeReply::Included {
+            round: 1,
+            model: model(100),
+        }));
+        let said = effects.iter().find_map(|effect| match effect {
+            Effect::CheckIn(check_in) => Some(check_in.spent.iter().map(|held| held.base).collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(said.expect("asks for work"), if again { Vec::new() } else { vec![model(100)] });
+        let offered = bench.step(task(&edit));
+        assert_eq!(
+            offered.iter().any(|effect| matches!(effect, Effect::Fetch { .. })),
+            again,
+            "{offered:?}"
+        );
+        let mut restarted = Bench::resumed(config(), bench.session.snapshot());
+        restarted.step(Event::Tick);
+        restarted.step(Event::Connected);
+        if !again {
+            let offered = restarted.step(task(&edit));
+            assert!(
+                !offered.iter().any(|effect| matches!(effect, Effect::Fetch { .. })),
+                "over a restart: {offered:?}"
+            );
+        }
+    }
+}

@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 use super::cohort::Cohort;
 use super::collecting::Collecting;
 use super::entry::Phase;
-use super::job::{Context, Job};
+use super::job::{Context, Job, size};
 use super::joining::Joining;
 use super::{AgentReply, CohortTerms, Effect, JobEnd, OpenRound};
 
@@ -87,6 +87,14 @@ impl Gathering {
         }
         self.spent_up.get_or_insert(now);
         self.ends_at(job).filter(|ends| *ends <= now).map(|_| {
+            let groups = job.file.rounds_a_model();
+            if groups > 1 {
+                return format!(
+                    "{spent} agents are in an earlier group of the {groups} that begin with one model, each is in one of them alone, and the {able} that are left are \
+                     too few for a round of {need}: submit the job again with fewer groups, a lower round.min, or {} agents at least",
+                    need.saturating_mul(size(groups))
+                );
+            }
             format!(
                 "{spent} agents have spent their contributions to the current model, most likely on a sum that too few helped to unmask, and may not give others; \
                  the {able} that are left are too few for a round of {need}: pull the last model with `aimass job pull`, and submit a new job that starts from \

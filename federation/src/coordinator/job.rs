@@ -272,7 +272,9 @@ impl Job {
         self.trouble = None;
         self.barred.clear();
         self.kept_back.clear();
-        self.known.rebase();
+        if base != self.base() {
+            self.known.rebase();
+        }
         self.round_took = self.round_began.map(|began| cx.now.since(began));
         self.round_began = Some(cx.now);
         // A round of zero updates may give back the model that it started from: what waits on it is still good.
@@ -369,6 +371,6 @@ impl Job {
     }
 }
 
-fn size(n: u32) -> usize {
+pub(super) fn size(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -83,7 +83,7 @@ impl Publishing {
             cx.config.remembered_rounds,
         );
         self.cohort.answer(cx, OutcomeReply::Included { round, model: base });
-        let is_stuck = self.cohort.secure.is_some() && job.base() == base;
+        let is_stuck = self.cohort.secure.is_some() && job.base() == base && !job.file.keeps_its_base(round);
         job.rebase(cx, base, base_bytes);
         if let Some(end) = finished(job, accuracy) {
             return job.end(cx, end);

@@ -105,6 +105,7 @@ impl Place {
         let given = Given {
             job: JobFile::parse(&self.job).expect("a job"),
             model: mlp(&[3, 8, 2], 1),
+            teacher: None,
             folder: self.path(),
             population: (population, self.path()),
             fields: BTreeMap::new(),
@@ -332,4 +333,117 @@ fn nothing_is_trained_where_that_is_asked_for() {
     let (rows, summary) = place.run(&Population::default(), options);
     assert!(rows.iter().all(|row| row.contributions == 100 && row.train_loss.is_none()));
     assert!(summary.shortcuts.iter().any(|text| text.contains("nothing was trained")));
+}
+
+impl Place {
+    /// A job whose rounds are fused in pairs, over rows without labels.
+    fn fusing() -> Self {
+        let mut place = Self::new();
+        let public: String = rows(160, 7).lines().fold(String::new(), |text, line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            text + &fields[1..4].join(",") + "\n"
+        });
+        std::fs::write(place.path().join("public.csv"), public).expect("writes");
+        let fused = "name = \"feddf\"\ngroups = 2\ndata = \"public.csv\"\nlr = 0.01\nepochs = 4";
+        place.job = place.job.replace("name = \"fedavg\"", fused);
+        place
+    }
+}
+
+#[test]
+fn should_fuse_pairs_of_rounds_the_same_on_any_number_of_threads_and_under_masks() {
+    let place = Place::fusing();
+    let options = || Options {
+        rounds: Some(8),
+        ..place.options()
+    };
+    let population = Population::default();
+    let (rows, summary) = place.run(&population, options());
+    assert_eq!((rows.len(), summary.end.as_str()), (8, "finished"), "{summary:?}");
+    for pair in rows.chunks(2) {
+        assert!(
+            pair[0].test_accuracy.is_none() && pair[1].test_accuracy.is_some(),
+            "a pair is measured once"
+        );
+        assert_ne!(pair[0].model, pair[1].model, "and its second round makes the model");
+    }
+    for (before, after) in rows.chunks(2).zip(rows.chunks(2).skip(1)) {
+        assert_eq!(before[1].model, after[0].model, "from which both of the next begin");
+    }
+    assert!(summary.test_accuracy.expect("measured") > 0.8, "{summary:?}");
+    assert_eq!(place.run(&population, Options { threads: 1, ..options() }).0, rows);
+    let masked = Options {
+        without_masks: false,
+        ..options()
+    };
+    let models = |rows: &[RoundRow]| rows.iter().map(|row| row.model.clone()).collect::<Vec<_>>();
+    assert_eq!(models(&place.run(&population, masked).0), models(&rows));
+}
+
+#[test]
+fn should_go_on_within_a_pair_that_was_not_fused_yet_to_the_same_bytes() {
+    let place = Place::fusing();
+    let population = Population::default();
+    let options = || Options {
+        rounds: Some(6),
+        ..place.options()
+    };
+    let whole = place.run(&population, options()).0;
+    for stop in [1, 2, 3] {
+        let mut run = place.begin(&population, options(), Vec::new()).expect("begins");
+        run.all(|run| match run.rows().len() == stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+        .expect("runs");
+        let models = place.path().join("models");
+        std::fs::create_dir_all(&models).expect("a folder");
+        for (digest, model) in run.lab().models() {
+            std::fs::write(models.join(format!("{}.onnx", digest.to_hex())), model.as_bytes()).expect("writes");
+        }
+        let mut again = place.begin(&population, options(), run.rows().to_vec()).expect("begins");
+        again.all(|_| ControlFlow::Continue(())).expect("runs");
+        let rows: Vec<_> = again.rows().iter().map(RoundRow::without_wall_time).collect();
+        assert_eq!(rows, whole, "stopped after {stop}");
+    }
+}
+
+#[test]
+fn should_learn_from_a_teacher_and_refuse_what_can_not_be_fused_or_taught() {
+    let mut place = Place::new();
+    let plain = place.run(&Population::default(), place.options()).0;
+    place.job = format!("{}\n[train.distil]\nteacher = \"teacher.onnx\"\n", place.job);
+    let with = |teacher: Model| {
+        let given = Given {
+            job: JobFile::parse(&place.job).expect("a job"),
+            model: mlp(&[3, 8, 2], 1),
+            teacher: Some(teacher),
+            folder: place.path(),
+            population: (&Population::default(), place.path()),
+            fields: BTreeMap::new(),
+            recorded: (Vec::new(), place.path().join("models")),
+            began: Instant::now(),
+        };
+        Run::new(given, place.options())
+    };
+    let mut run = with(mlp(&[3, 16, 2], 2)).expect("fits");
+    run.all(|_| ControlFlow::Continue(())).expect("runs");
+    assert_ne!(run.rows()[0].model, plain[0].model, "the teacher counts");
+    let error = with(mlp(&[3, 16, 4], 2)).expect_err("another number of classes").to_string();
+    assert!(error.contains("train.distil.teacher"), "{error}");
+
+    let place = Place::fusing();
+    let refused = |options: Options| {
+        place
+            .begin(&Population::default(), options, Vec::new())
+            .expect_err("refused")
+            .to_string()
+    };
+    let odd = Options {
+        rounds: Some(5),
+        ..place.options()
+    };
+    assert!(refused(odd).contains("strategy.groups"));
+    std::fs::write(place.path().join("public.csv"), "a,b\n1,2\n").expect("writes");
+    assert!(refused(place.options()).contains("strategy.data"));
 }

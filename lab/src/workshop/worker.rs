@@ -12,7 +12,7 @@ use aimass_learning::{Array, Batch, DataError, LocalUpdate, OptimizerConfig, Tra
 use aimass_onnx::Model;
 use aimass_protocol::CohortId;
 use aimass_recipe::held_back::{self, Parts};
-use aimass_recipe::{Setting, seeds, train_config};
+use aimass_recipe::{Setting, seeds, taught, train_config};
 use aimass_sim::Chance;
 use aimass_sim::fleet::Work;
 use aimass_sim::population::{ByzantineKind, Role};
@@ -186,7 +186,13 @@ impl Worker {
             trainer
                 .begin_again(&base.weights, &base.buffers, config.seed)
                 .map_err(|e| e.to_string())?;
-            let mut training = Training::checked(trainer, &base.model, &tools.layout, &*train, &config).map_err(|e| e.to_string())?;
+            let taught = tools
+                .teacher
+                .as_ref()
+                .map(|teacher| taught::taught(&*train, teacher, &base.model, &config));
+            let taught = taught.transpose().map_err(|e| e.to_string())?;
+            let rows: &dyn Source = taught.as_ref().map_or(&*train, |taught| taught);
+            let mut training = Training::checked(trainer, &base.model, &tools.layout, rows, &config).map_err(|e| e.to_string())?;
             while let Some(stepped) = training.step().map_err(|e| e.to_string())? {
                 if work.steps.is_some_and(|steps| stepped.step >= steps) {
                     break;

@@ -146,6 +146,7 @@ pub(super) fn job<'a, 't: 'a>(job: JobSection, section: impl Fn(&str) -> Section
         strategy: StrategySection {
             name: StrategyName::FedAvg,
             server_lr: 1.0,
+            fusion: None,
         },
         round,
         aggregation,

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use super::distil::{self, StudentSection};
 use super::file::{EvaluateSection, JobFileError};
 use super::reader::Section;
+use super::train::HeadSection;
 
 /// `compress.calibration_rows` where the job says nothing.
 const DEFAULT_ROWS: u32 = 512;
@@ -14,9 +16,11 @@ const DEFAULT_EPOCHS: u32 = 1;
 /// Most passes over the data after a step.
 const MAX_EPOCHS: u32 = 1000;
 
-/// `[compress]`: what is done to the model of the last round. Steps run in this order: channels, prune, quantize, store.
+/// `[compress]`: what is done to the model of the last round. Steps run in this order: distil, channels, prune, quantize, store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompressSection {
+    /// A smaller model that learns from the last one and takes its place.
+    pub distil: Option<StudentSection>,
     /// Share of the channels that go, above 0 and below 1.
     pub channels: Option<f64>,
     /// Share of the weights that become zero, above 0 and below 1.
@@ -139,6 +143,16 @@ impl fmt::Display for CompressSection {
     /// The keys that say how a model was made, in a line: `prune = 0.8, quantize = "static", ...`. Those that do not matter are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
+        parts.extend(self.distil.as_ref().map(|distil| {
+            let StudentSection {
+                temperature,
+                alpha,
+                epochs,
+                ..
+            } = distil;
+            let lr = distil.lr.map_or(String::new(), |lr| format!(", lr = {lr}"));
+            format!("distil = {{ temperature = {temperature}, alpha = {alpha}, epochs = {epochs}{lr} }}")
+        }));
         parts.extend(self.channels.map(|share| format!("channels = {share}")));
         parts.extend(self.prune.map(|share| format!("prune = {share}")));
         match self.quantize {
@@ -172,13 +186,18 @@ impl fmt::Display for CompressSection {
 }
 
 /// Reads the section of a training job; `evaluate` says whether the server has data.
-pub(super) fn read(section: &Section<'_, '_>, evaluate: Option<&EvaluateSection>) -> Result<CompressSection, JobFileError> {
+pub(super) fn read(
+    section: &Section<'_, '_>,
+    evaluate: Option<&EvaluateSection>,
+    heads: &[HeadSection],
+) -> Result<CompressSection, JobFileError> {
     let has_data = evaluate.is_some_and(|section| section.data.is_some());
+    let distil = distil::student(section, has_data, heads)?;
     let (channels, prune) = (share(section, "channels", "0.25")?, share(section, "prune", "0.8")?);
     let quantize = quantize(section, has_data)?;
     let store = section.choice("store", STORES, &[], Some(StoreName::default_for(prune)))?;
-    if channels.is_none() && prune.is_none() && quantize.is_none() && store == StoreName::Dense {
-        let fix = "name channels, prune, quantize or store, or remove the section";
+    if distil.is_none() && channels.is_none() && prune.is_none() && quantize.is_none() && store == StoreName::Dense {
+        let fix = "name distil, channels, prune, quantize or store, or remove the section";
         return Err(section.refuse("quantize", "is missing, and so is every other step: nothing is asked for", fix));
     }
     let keep = section.texts("keep", "[\"head.*\"]")?;
@@ -198,6 +217,7 @@ pub(super) fn read(section: &Section<'_, '_>, evaluate: Option<&EvaluateSection>
     }
     let lr = section.has("lr").then(|| section.positive("lr", None, "0.001")).transpose()?;
     Ok(CompressSection {
+        distil,
         channels,
         prune,
         quantize,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::analyze::AnalyzeSection;
 use super::compress::CompressSection;
+use super::fusion::FusionSection;
 use super::release::{ReleaseSection, Stage};
 use super::requirement::Requirement;
 use super::source::JobSource;
@@ -108,6 +109,8 @@ pub struct StrategySection {
     pub name: StrategyName,
     /// Factor of the server's step; 1 is plain averaging.
     pub server_lr: f32,
+    /// There exactly where the strategy is [`StrategyName::FedDf`].
+    pub fusion: Option<FusionSection>,
 }
 
 /// Strategies of this version.
@@ -118,6 +121,8 @@ pub enum StrategyName {
     FedAvg,
     /// Weighted mean of a buffer of deltas, older ones discounted by their staleness (Nguyen et al. 2022, algorithm 1).
     FedBuff,
+    /// Averages of groups that started from one model, fused by what they answer together (Lin et al. 2020, algorithm 1).
+    FedDf,
 }
 
 /// How the agents of a round wait for each other.
@@ -229,6 +234,16 @@ impl JobFile {
     /// Whether agents train a model; otherwise they count, and what is published are reports.
     pub fn trains(&self) -> bool {
         self.analyze.is_none() && self.release.is_none()
+    }
+
+    /// Rounds that train from one model: one, but for groups whose averages are fused.
+    pub fn rounds_a_model(&self) -> u32 {
+        self.strategy.fusion.as_ref().map_or(1, |fusion| fusion.groups.max(1))
+    }
+
+    /// Whether the round after this one, counted from 1, trains from the same model as it does.
+    pub fn keeps_its_base(&self, round: u32) -> bool {
+        !round.is_multiple_of(self.rounds_a_model())
     }
 
     /// How many agents make a round, counted from 1, of `devices` that the job is for: the stages of a release grow, all rounds of another job are alike.

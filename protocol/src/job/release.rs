@@ -1,6 +1,6 @@
 //! `[release]` and `[gate]`: variants of a model that are measured on devices, stage by stage, before they are promoted.
 
-mod variant;
+pub(super) mod variant;
 
 use super::file::{DataSection, JobFile, JobFileError, JobSection, ModelSection, RoundSection, StrategyName, StrategySection};
 use super::reader::Section;
@@ -150,6 +150,7 @@ pub(super) fn job<'a, 't: 'a>(job: JobSection, section: impl Fn(&str) -> Section
         strategy: StrategySection {
             name: StrategyName::FedAvg,
             server_lr: 1.0,
+            fusion: None,
         },
         round,
         aggregation,

@@ -68,13 +68,25 @@ const SECTIONS: &[SectionRule] = &[
             "batch",
             "batch_norm",
             "lora",
+            "distil",
             "metrics",
         ],
         later: &["proximal", "steps"],
     },
     SectionRule {
         name: "strategy",
-        keys: &["name", "server_lr"],
+        keys: &[
+            "name",
+            "server_lr",
+            "groups",
+            "temperature",
+            "lr",
+            "epochs",
+            "batch",
+            "data",
+            "digest",
+            "size_bytes",
+        ],
         later: &["momentum", "beta1", "beta2", "tau", "mu"],
     },
     SectionRule {
@@ -100,6 +112,7 @@ const SECTIONS: &[SectionRule] = &[
     SectionRule {
         name: "compress",
         keys: &[
+            "distil",
             "channels",
             "prune",
             "quantize",
@@ -113,7 +126,7 @@ const SECTIONS: &[SectionRule] = &[
             "lr",
             "max_drop",
         ],
-        later: &["teacher"],
+        later: &[],
     },
     SectionRule {
         name: "analyze",
@@ -177,6 +190,16 @@ const TABLES: &[SectionRule] = &[
     SectionRule {
         name: "train.lora",
         keys: &["rank", "alpha", "targets"],
+        later: &[],
+    },
+    SectionRule {
+        name: "train.distil",
+        keys: &["teacher", "digest", "size_bytes", "temperature", "alpha"],
+        later: &[],
+    },
+    SectionRule {
+        name: "compress.distil",
+        keys: &["student", "digest", "size_bytes", "temperature", "alpha", "epochs", "lr"],
         later: &[],
     },
     SectionRule {

@@ -11,7 +11,8 @@ use super::file::{
 use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
-use super::{about, analyze, compress, release, training};
+use super::train::HeadSection;
+use super::{about, analyze, compress, fusion, release, training};
 use crate::check::is_label;
 use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use crate::limits::{
@@ -115,12 +116,12 @@ fn training_job<'a, 't: 'a>(
     let data = data(&section("data"))?;
     let train = training::read(&section("train"))?;
     let round = round(&section("round"), job.kind)?;
-    let strategy = strategy(&section("strategy"), round.mode)?;
+    let strategy = strategy(&section("strategy"), &round, &train.heads)?;
     let aggregation = aggregation(&section("aggregation"), &round)?;
     let update = update(&section("update"))?;
     let evaluate = has("evaluate").then(|| evaluate(&section("evaluate"))).transpose()?;
     let compress = has("compress")
-        .then(|| compress::read(&section("compress"), evaluate.as_ref()))
+        .then(|| compress::read(&section("compress"), evaluate.as_ref(), &train.heads))
         .transpose()?;
     Ok(JobFile {
         job,
@@ -187,7 +188,7 @@ pub(super) fn target_and_inputs(section: &Section<'_, '_>) -> Result<(Vec<String
     Ok((inputs, target.to_owned()))
 }
 
-fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySection, JobFileError> {
+fn strategy(section: &Section<'_, '_>, round: &RoundSection, heads: &[HeadSection]) -> Result<StrategySection, JobFileError> {
     let later = [
         "fedavgm",
         "fedprox",
@@ -201,8 +202,12 @@ fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySectio
         "ditto",
         "ifca",
     ];
-    let names = [("fedavg", StrategyName::FedAvg), ("fedbuff", StrategyName::FedBuff)];
-    let (default, other) = match mode {
+    let names = [
+        ("fedavg", StrategyName::FedAvg),
+        ("fedbuff", StrategyName::FedBuff),
+        ("feddf", StrategyName::FedDf),
+    ];
+    let (default, other) = match round.mode {
         RoundMode::Async => (StrategyName::FedBuff, "asynchronous rounds take the strategy \"fedbuff\""),
         RoundMode::Sync | RoundMode::SemiSync => (StrategyName::FedAvg, "\"fedbuff\" is the strategy of asynchronous rounds"),
     };
@@ -214,11 +219,17 @@ fn strategy(section: &Section<'_, '_>, mode: RoundMode) -> Result<StrategySectio
         &format!("use {:?} with a small update.clip, which bounds what one agent can do", names[0].0),
     )?;
     let name = section.choice("name", &names, &later, Some(default))?;
-    if name != default {
+    let fuses = name == StrategyName::FedDf && default == StrategyName::FedAvg;
+    if name != default && !fuses {
         return Err(section.refuse("name", other, "change it, or change mode in [round]"));
+    }
+    if let Some(key) = fusion::KEYS.iter().find(|key| !fuses && section.has(key)) {
+        let fix = "remove it, or write name = \"feddf\"";
+        return Err(section.refuse(key, "is of the fusion of groups", fix));
     }
     Ok(StrategySection {
         name,
+        fusion: fuses.then(|| fusion::read(section, round.rounds, heads)).transpose()?,
         server_lr: section.positive("server_lr", Some(1.0), "1.0")?,
     })
 }

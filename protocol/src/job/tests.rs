@@ -7,6 +7,7 @@ use super::*;
 
 mod analytics;
 mod compress;
+mod distil;
 mod release;
 
 const EXAMPLE: &str = include_str!("../../testdata/job.example.toml");
@@ -59,6 +60,7 @@ fn small() -> JobFile {
         strategy: StrategySection {
             name: StrategyName::FedAvg,
             server_lr: 1.0,
+            fusion: None,
         },
         round: RoundSection {
             mode: RoundMode::Sync,
@@ -109,6 +111,7 @@ fn the_example_with_every_key_in_force_parses_to_the_same() {
         target_accuracy: Some(0.95),
     });
     expected.compress = Some(CompressSection {
+        distil: None,
         channels: Some(0.25),
         prune: Some(0.8),
         quantize: Some(QuantizeSection::Static {
@@ -153,7 +156,21 @@ fn uncommented(text: &str) -> String {
 }
 
 /// Keys beside `[train]` that the example explains and does not put in force: nothing stands for their absence, or they belong to another choice.
-const WITHOUT_A_DEFAULT: &[&str] = &["job.require", "job.deadline", "round.max_staleness", "compress.block"];
+const WITHOUT_A_DEFAULT: &[&str] = &[
+    "job.require",
+    "job.deadline",
+    "round.max_staleness",
+    "compress.block",
+    "compress.distil",
+    "strategy.groups",
+    "strategy.temperature",
+    "strategy.lr",
+    "strategy.epochs",
+    "strategy.batch",
+    "strategy.data",
+    "strategy.digest",
+    "strategy.size_bytes",
+];
 
 /// As a key of a section, or as one that belongs to another choice than the example's.
 #[test]
@@ -166,7 +183,9 @@ fn every_key_of_the_schema_is_in_the_example() {
             text.starts_with(&format!("{name} = ")) || text.starts_with(&format!("[{key}]")) || text.starts_with(&format!("[[{key}]]"))
         });
         assert!(
-            source.where_is(&key).is_some() || (explained && (section.starts_with("train") || WITHOUT_A_DEFAULT.contains(&key.as_str()))),
+            source.where_is(&key).is_some()
+                || (explained
+                    && (section.starts_with("train") || section == "compress.distil" || WITHOUT_A_DEFAULT.contains(&key.as_str()))),
             "{key} is not in job.example.toml"
         );
     }

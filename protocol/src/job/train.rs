@@ -1,4 +1,7 @@
 //! `[train]`, parsed.
+
+use super::distil::DistilSection;
+
 /// `[train]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSection {
@@ -22,6 +25,8 @@ pub struct TrainSection {
     pub batch_norm: Option<BatchNormName>,
     /// Low-rank adapters to train instead of the weights.
     pub lora: Option<LoraSection>,
+    /// A larger model that agents learn from as well.
+    pub distil: Option<DistilSection>,
     /// Names of metrics that centralised training reports besides the loss, checked against [`METRICS`].
     pub metrics: Vec<String>,
 }
@@ -57,6 +62,7 @@ impl TrainSection {
             batch: 32,
             batch_norm: None,
             lora: None,
+            distil: None,
             metrics: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! Reads `[train]`.
 
+use super::distil;
 use super::file::JobFileError;
 use super::reader::Section;
 use super::schema;
@@ -77,6 +78,7 @@ impl Options {
 
 pub(super) fn read(section: &Part<'_, '_>) -> Read<TrainSection> {
     let heads = heads(section)?;
+    let distil = distil::teacher(section, &heads)?;
     let optimizer = optimizer(section)?;
     let default_decay = if matches!(optimizer, OptimizerSection::AdamW { .. }) {
         0.01
@@ -101,6 +103,7 @@ pub(super) fn read(section: &Part<'_, '_>) -> Read<TrainSection> {
             Some(None),
         )?,
         lora: lora(section)?,
+        distil,
         metrics: metrics(section)?,
     })
 }

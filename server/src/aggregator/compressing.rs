@@ -108,8 +108,16 @@ async fn make(shared: &Shared, job: &Arc<Job>, record: &CompressionRecord) -> Re
             Err(e) => return missing(e).map(Err),
         },
     };
+    let student = job.file.compress.as_ref().and_then(|section| section.distil.as_ref());
+    let student = match student.and_then(|distil| distil.student.pinned) {
+        None => None,
+        Some(pinned) => match shared.blobs.read(pinned.digest).await {
+            Ok(bytes) => Some(bytes),
+            Err(e) => return missing(e).map(Err),
+        },
+    };
     let job = Arc::clone(job);
-    let done = tokio::task::spawn_blocking(move || work(&job, model, evaluation)).await;
+    let done = tokio::task::spawn_blocking(move || work(&job, model, student, evaluation)).await;
     match done {
         Ok(done) => Ok(done.map_err(|e| e.to_string())),
         Err(cut) if cut.is_panic() => Ok(Err("the work ended by a fault of the program: report it with the model".to_owned())),
@@ -118,8 +126,9 @@ async fn make(shared: &Shared, job: &Arc<Job>, record: &CompressionRecord) -> Re
 }
 
 /// Minutes for a large model with training, so off the reactor.
-fn work(job: &Job, model: Bytes, evaluation: Option<Bytes>) -> Result<Compressed, CompressError> {
+fn work(job: &Job, model: Bytes, student: Option<Bytes>, evaluation: Option<Bytes>) -> Result<Compressed, CompressError> {
     let model = Model::from_shared(model)?;
+    let student = student.map(Model::from_shared).transpose()?;
     let named = job.file.evaluate.as_ref().and_then(|section| section.data.as_deref());
     let mut show = |event: aimass_compress::Event<'_>| {
         if let aimass_compress::Event::Ended(step) = event {
@@ -129,6 +138,7 @@ fn work(job: &Job, model: Bytes, evaluation: Option<Bytes>) -> Result<Compressed
     compress_job(
         &model,
         &job.file,
+        student,
         |recipe| {
             let data = evaluation
                 .zip(named)

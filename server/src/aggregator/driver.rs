@@ -6,6 +6,7 @@
 
 mod clock;
 mod command;
+mod fusing;
 mod jobs;
 mod logged;
 mod masks;

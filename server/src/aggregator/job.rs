@@ -1,5 +1,6 @@
 //! A job as the aggregator works on it: its signed bytes, its checked file, its model's layout and its held-out data.
 
+mod attached;
 mod work;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde_bytes::ByteBuf;
 
 use crate::blobs::{BlobError, BlobStore};
 
+use attached::Attached;
 pub(crate) use work::{Codec, Training, Work};
 
 /// A job that can't run here.
@@ -119,8 +121,9 @@ impl Job {
         };
         self.model_bytes = model.len() as u64;
         self.check_variants(blobs).await?;
+        let attached = self.read_attached(blobs).await?;
         tokio::task::spawn_blocking(move || {
-            let work = self.prepare(&model, evaluation.as_deref())?;
+            let work = self.prepare(&model, evaluation.as_deref(), &attached)?;
             self.work = Some(Arc::new(work));
             Ok(self)
         })
@@ -128,20 +131,22 @@ impl Job {
         .map_err(|_| JobError::ShuttingDown)?
     }
 
-    /// The files that agents fetch besides the base: those of a release.
+    /// The files that agents fetch besides the base: those of a release, and a job's teacher.
     pub(crate) fn files(&self) -> impl Iterator<Item = (String, Digest, u64)> {
         let release = self.file.release.iter();
-        release.flat_map(|release| {
+        let released = release.flat_map(|release| {
             let variants = release.variants.iter().enumerate();
             let variants = variants.map(|(at, variant)| (format!("release.variants[{at}].digest"), variant.digest, variant.size_bytes));
             let champion = release.champion.iter();
             variants.chain(champion.map(|champion| ("release.champion.digest".to_owned(), champion.digest, champion.size_bytes)))
-        })
+        });
+        released.chain(self.teacher())
     }
 
     /// Whether all of them are here, and as long as the owner signed.
     async fn check_variants(&self, blobs: &BlobStore) -> Result<(), JobError> {
-        for (field, digest, size_bytes) in self.files() {
+        let released = self.files().filter(|(field, ..)| field.starts_with("release"));
+        for (field, digest, size_bytes) in released {
             let found = match blobs.size(digest).await {
                 Ok(found) => found,
                 Err(BlobError::NotFound { digest }) => {
@@ -171,11 +176,11 @@ impl Job {
         self.at(&field, problem, fix).into()
     }
 
-    fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Work, JobError> {
+    fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>, attached: &Attached) -> Result<Work, JobError> {
         let work = match (&self.file.analyze, &self.file.release) {
             (Some(analyze), _) => Work::Analytics(self.prepare_analytics(analyze, model, evaluation)?),
             (None, Some(release)) => Work::Release(self.prepare_release(release, model, evaluation)?),
-            (None, None) => Work::Training(Box::new(self.prepare_training(model, evaluation)?)),
+            (None, None) => Work::Training(Box::new(self.prepare_training(model, evaluation, attached)?)),
         };
         let codec = work.codec(&self.file, self.file.round.max, None).map_err(|e| match work {
             Work::Training(_) => self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"),

@@ -75,6 +75,9 @@ pub struct RoundRecord {
     pub model: Digest,
     /// Size of that model.
     pub model_bytes: u64,
+    /// The average of the round's agents, where averages of several rounds are fused into one model; until then `model` is the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Digest>,
     /// Contributions in the sum.
     pub contributions: u32,
     /// Their weights together; of an analytics job the rows that were counted.

@@ -51,6 +51,7 @@ fn round(n: u32) -> RoundRecord {
         base: Digest::from_bytes([1; 32]),
         model: Digest::from_bytes([2; 32]),
         model_bytes: 100,
+        group: None,
         contributions: 2,
         weight: 64,
         train_loss: Some(0.5),

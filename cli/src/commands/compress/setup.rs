@@ -135,6 +135,8 @@ fn section(args: &CompressArgs) -> Result<CompressSection> {
         Some(QuantizeKind::FourBit) => Some(QuantizeSection::FourBit { block: steps.block }),
     };
     Ok(CompressSection {
+        // What is learnt from is --teacher.
+        distil: None,
         channels: steps.channels,
         prune: steps.prune,
         quantize,
@@ -161,6 +163,7 @@ fn options(args: &CompressArgs, mut file: JobFile, rows: usize) -> Result<Option
             temperature: steps.temperature,
             alpha: steps.alpha,
             epochs: tune.epochs,
+            tune: None,
         })
     });
     let options = Options::of(&section(args)?, &file, rows).map_err(|e| Failure::new(ExitKind::Usage, e.to_string()))?;

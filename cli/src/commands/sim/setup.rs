@@ -17,6 +17,7 @@ use anyhow::Result;
 
 use super::{Selection, SimArgs};
 use crate::bounded_file;
+use crate::commands::job::attached;
 use crate::model_file;
 use crate::output::Failure;
 
@@ -24,6 +25,7 @@ use crate::output::Failure;
 pub(super) struct Inputs {
     pub(super) job_text: String,
     pub(super) model: Model,
+    teacher: Option<Model>,
     folder: PathBuf,
     pub(super) population_text: Option<String>,
     population: Population,
@@ -52,10 +54,16 @@ impl Inputs {
             let fix = "name an ONNX file, relative to the job file".to_owned();
             bad(format!("{job}: {}", places.error_at("model.path", e.to_string(), fix)))
         })?;
+        let attached = |(field, problem, fix): attached::Wrong| bad(format!("{job}: {}", places.error_at(&field, problem, fix.to_owned())));
+        // What is compressed at the end of a job is no part of a simulation.
+        let simulated = JobFile { compress: None, ..file };
+        let read = attached::read(&simulated, &folder).map_err(attached)?;
+        let teacher = read.into_iter().find_map(|file| file.model);
         let (population_text, population, population_folder) = population(args)?;
         Ok(Self {
             job_text,
             model,
+            teacher,
             folder,
             population_text,
             population,
@@ -84,6 +92,7 @@ impl Inputs {
         let given = Given {
             job,
             model: self.model.clone(),
+            teacher: self.teacher.clone(),
             folder: &self.folder,
             population: (&self.population, &self.population_folder),
             fields: setting.map_or_else(BTreeMap::new, |setting| setting.fields.clone()),

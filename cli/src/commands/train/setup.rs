@@ -63,6 +63,10 @@ pub(super) fn load(args: &TrainArgs) -> Result<Setup> {
         let fix = "submit it to a fleet with `aimass job submit`, or write kind = \"train\"";
         return Err(at("job.kind", "the job counts, and nothing of it is trained".to_owned(), fix).into());
     }
+    if file.train.distil.is_some() {
+        let fix = "remove the table, or train the student by `aimass compress MODEL --teacher TEACHER --job JOB --data FILE -o OUT`";
+        return Err(at("train.distil", "a teacher is of rounds".to_owned(), fix).into());
+    }
     file.train.epochs = args.epochs.unwrap_or_else(|| file.train.epochs.saturating_mul(file.round.rounds));
     file.job.seed = args.seed.unwrap_or(file.job.seed);
 

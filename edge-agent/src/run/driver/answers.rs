@@ -17,7 +17,7 @@ use crate::run::tasks::{Answer, Message};
 use crate::run::{MaskAnswer, RunError};
 use crate::state::EncodedRecord;
 use crate::verify::{TaskError, verify_descriptor, verify_task};
-use crate::work::WorkError;
+use crate::work::{WorkError, pinned_teacher};
 
 impl Driver {
     pub(super) async fn on_message(&mut self, message: Message) -> Result<(), RunError> {
@@ -72,6 +72,11 @@ impl Driver {
                         tracing::warn!("{e}");
                         self.options.state.retain_models(&[])?;
                         self.step(Event::BaseLost { base }).await
+                    }
+                    Err(e @ WorkError::Teacher { .. }) => {
+                        tracing::warn!("{e}");
+                        // The base is still good: only what is missing is fetched.
+                        self.step(Event::BaseLost { base: order.base }).await
                     }
                     // The job is good, the disk is not: it goes on after the next start.
                     Err(WorkError::State(e)) => Err(e.into()),
@@ -217,7 +222,18 @@ impl Driver {
         };
         let enrolment = self.enrolment()?;
         let tenant = enrolment.membership().tenant.clone();
-        match verify_task(&task, &tenant, enrolment.bundle().content()) {
+        let max_file_bytes = self.bench().max_file_bytes;
+        let verified = verify_task(&task, &tenant, enrolment.bundle().content());
+        // Before anything of it is fetched.
+        let refused = verified
+            .as_ref()
+            .ok()
+            .and_then(|job| pinned_teacher(&job.file, max_file_bytes).err());
+        if let Some(reason) = refused {
+            let (job, reason) = (task.job, reason.to_string());
+            return self.step(Event::Invalid { job, reason }).await;
+        }
+        match verified {
             Ok(job) => {
                 self.notes.task(&job, &task);
                 let (state, kept) = (self.options.state.clone(), task.clone());

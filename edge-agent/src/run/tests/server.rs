@@ -1,5 +1,6 @@
 //! A server with a script: it speaks the real protocol over real QUIC, and fails where a test wants it to.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,6 +52,8 @@ pub(super) struct Faults {
 pub(super) struct Seen {
     pub(super) check_ins: Vec<CheckIn>,
     pub(super) fetched_from: Vec<u32>,
+    /// What else was asked for.
+    pub(super) others_fetched: Vec<Digest>,
     /// What was said of training.
     pub(super) progress: Vec<u8>,
     pub(super) offered: Vec<ContributionId>,
@@ -79,6 +82,8 @@ impl std::fmt::Debug for Seen {
 pub(super) struct Script {
     pub(super) task: Task,
     pub(super) model: Vec<u8>,
+    /// What is sent for other digests, whether it has them or not.
+    pub(super) others: Mutex<BTreeMap<Digest, Vec<u8>>>,
     pub(super) faults: Mutex<Faults>,
     pub(super) seen: Mutex<Seen>,
     key: SigningKey,
@@ -114,6 +119,7 @@ pub(super) fn start(root: &Root, task: Task, model: Vec<u8>, faults: Faults) -> 
     let script = Arc::new(Script {
         task,
         model,
+        others: Mutex::default(),
         faults: Mutex::new(faults),
         seen: Mutex::default(),
         key,
@@ -149,6 +155,17 @@ async fn serve(connection: Connection, script: Arc<Script>) {
     }
 }
 
+/// Sends these bytes under that name, whatever their digest is.
+async fn send_as(writer: &mut FrameWriter, named: Digest, bytes: &[u8], from_chunk: u32) -> Result<(), NetError> {
+    let honest = manifest_of(&mut &bytes[..]).expect("a blob");
+    let manifest = Manifest::new(named, honest.size_bytes(), honest.chunks().to_vec()).expect("as many chunks");
+    let reply_with = FetchReply {
+        manifest: manifest.clone(),
+    };
+    reply(writer, Ok(reply_with)).await?;
+    send_chunks(writer, &file_of(bytes), &manifest, from_chunk).await
+}
+
 async fn answer(connection: &Connection, script: &Script, mut writer: FrameWriter, mut reader: FrameReader) -> Result<(), NetError> {
     match reader.control::<AgentRequest>().await? {
         AgentRequest::CheckIn(check_in) => {
@@ -156,6 +173,16 @@ async fn answer(connection: &Connection, script: &Script, mut writer: FrameWrite
             reply(&mut writer, result).await
         }
         AgentRequest::Fetch(fetch) => {
+            let other = script
+                .others
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&fetch.digest)
+                .cloned();
+            if let Some(bytes) = other {
+                script.seen().others_fetched.push(fetch.digest);
+                return send_as(&mut writer, fetch.digest, &bytes, fetch.from_chunk).await;
+            }
             let manifest = manifest_of(&mut script.model.as_slice()).expect("a blob");
             script.seen().fetched_from.push(fetch.from_chunk);
             reply(

@@ -150,7 +150,7 @@ fn outputs(entry: &Section<'_, '_>, rows: u32) -> Result<Vec<f32>, JobFileError>
 /// What to do where something is not there that nobody writes by hand.
 const FILL: &str = "let `aimass release submit` or `aimass release check --output FILE` fill it in from the file at `path`";
 
-pub(super) fn digest(section: &Section<'_, '_>, key: &str) -> Result<Digest, JobFileError> {
+pub(in crate::job) fn digest(section: &Section<'_, '_>, key: &str) -> Result<Digest, JobFileError> {
     let Some(text) = section.optional_text(key, "\"9f86d081...\"")? else {
         return Err(section.refuse(key, "is missing", FILL));
     };
@@ -164,7 +164,7 @@ pub(super) fn digest(section: &Section<'_, '_>, key: &str) -> Result<Digest, Job
     })
 }
 
-pub(super) fn size(section: &Section<'_, '_>) -> Result<u64, JobFileError> {
+pub(in crate::job) fn size(section: &Section<'_, '_>) -> Result<u64, JobFileError> {
     if !section.has("size_bytes") {
         return Err(section.refuse("size_bytes", "is missing", FILL));
     }

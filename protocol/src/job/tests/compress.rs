@@ -59,7 +59,7 @@ fn should_refuse_what_can_not_be_with_key_and_fix() {
             "",
             "compress.quantize",
             "nothing is asked for",
-            "name channels, prune, quantize or store",
+            "name distil, channels, prune, quantize or store",
         ),
         (
             DATA,
@@ -139,8 +139,8 @@ fn should_refuse_what_can_not_be_with_key_and_fix() {
             DATA,
             "prune = 0.5\nteacher = \"large.onnx\"",
             "compress.teacher",
-            "not available",
-            "remove it",
+            "unknown key",
+            "move it to [train.distil]",
         ),
         (
             DATA,

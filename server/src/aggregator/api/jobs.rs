@@ -261,6 +261,7 @@ fn round_view(round: &RoundRecord) -> Value {
         "bytes_down": round.bytes_down,
         "seconds": round.seconds,
         "model": round.model,
+        "group": round.group,
         "ended_at_ms": round.ended_at_ms,
     })
 }

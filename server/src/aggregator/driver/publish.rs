@@ -13,6 +13,7 @@ use aimass_protocol::log::{LogEvent, RoundEntry};
 use aimass_protocol::{AgentId, CohortId, ContributionId, Digest, JobId};
 use axum::body::Bytes;
 
+use super::fusing::{self, Average};
 use super::jobs::narrow;
 use super::masks::UnmaskError;
 use super::sums::remake;
@@ -20,14 +21,14 @@ use super::{Command, Driver, masks, now};
 use crate::aggregator::counters::Counter;
 use crate::aggregator::job::{Codec, Job, Training, Work};
 use crate::aggregator::log::Survivors;
-use crate::aggregator::parity::{self, Compared};
+use crate::aggregator::parity::Compared;
 use crate::aggregator::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{RoundRecord, StoreError};
 
 /// Why a sum did not become a model. Nothing of the round was stored.
 #[derive(Debug, thiserror::Error)]
-enum PublishError {
+pub(super) enum PublishError {
     #[error("the sum is gone")]
     NoSum,
     #[error("the base model can't be read: {0}")]
@@ -56,6 +57,10 @@ enum PublishError {
     Seal(String),
     #[error("the sum could not be made again: {0}")]
     Sum(String),
+    #[error("round {round}, whose agents' average is to be fused, has none on record")]
+    Group { round: u32 },
+    #[error(transparent)]
+    Fuse(#[from] aimass_recipe::fusion::FusionError),
 }
 
 impl PublishError {
@@ -72,6 +77,8 @@ impl PublishError {
             | Self::Step(_)
             | Self::Evaluate(_)
             | Self::Cut(_)
+            | Self::Group { .. }
+            | Self::Fuse(_)
             | Self::Unmask(_) => false,
         }
     }
@@ -121,21 +128,23 @@ struct Round {
 
 /// What arithmetic makes of a sum.
 #[derive(Default)]
-struct Made {
+pub(super) struct Made {
     /// The model, or the report.
-    model: Bytes,
-    weight: u64,
-    train_loss: Option<f32>,
-    clipped: u32,
-    accuracy: Option<f64>,
-    loss: Option<f64>,
-    device_accuracy: Option<f64>,
-    device_loss: Option<f32>,
-    device_examples: Option<u64>,
+    pub(super) model: Bytes,
+    /// The average of the round's agents, where several are fused into a model.
+    pub(super) group: Option<Bytes>,
+    pub(super) weight: u64,
+    pub(super) train_loss: Option<f32>,
+    pub(super) clipped: u32,
+    pub(super) accuracy: Option<f64>,
+    pub(super) loss: Option<f64>,
+    pub(super) device_accuracy: Option<f64>,
+    pub(super) device_loss: Option<f32>,
+    pub(super) device_examples: Option<u64>,
     /// Of a model.
-    compared: Compared,
+    pub(super) compared: Compared,
     /// Of a release.
-    report: Option<Box<ReleaseReport>>,
+    pub(super) report: Option<Box<ReleaseReport>>,
 }
 
 impl Driver {
@@ -237,6 +246,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
     let Some(work) = round.job.work.clone() else {
         return Err(PublishError::NoSum);
     };
+    let earlier = fusing::earlier(shared, &round.job, round.round).await?;
     let (job, codec, accumulator) = (Arc::clone(&round.job), Arc::clone(&round.codec), Arc::clone(&round.accumulator));
     let (journal, cohort, unmasking, number) = (shared.journal.clone(), round.cohort, round.unmasking, round.round);
     let survivors: Vec<AgentId> = round.survivors.iter().map(|(agent, _)| *agent).collect();
@@ -248,12 +258,16 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         if accumulator.is_masked() {
             masks::unmask(unmasking.as_ref().ok_or(PublishError::NoSum)?, &mut accumulator)?;
         }
-        make(base, &job, number, &work, &codec, &accumulator)
+        make(base, &job, number, &work, &codec, &accumulator, &earlier)
     })
     .await??;
 
     let model_bytes = made.model.len() as u64;
     let stored = shared.blobs.put(made.model).await?;
+    let group = match made.group {
+        None => None,
+        Some(average) => Some(shared.blobs.put(average).await?.digest()),
+    };
     let traffic = shared.traffic.take(round.job.id);
     let ended_at_ms = now().as_ms();
     let record = RoundRecord {
@@ -262,6 +276,7 @@ async fn publish(shared: &Shared, round: Round) -> Result<RoundRecord, PublishEr
         base: round.base,
         model: stored.digest(),
         model_bytes,
+        group,
         contributions: u32::try_from(round.survivors.len()).unwrap_or(u32::MAX),
         weight: made.weight,
         train_loss: made.train_loss,
@@ -359,9 +374,20 @@ fn announce(record: &RoundRecord, report: &ReleaseReport) {
 }
 
 /// The arithmetic of a round: seconds of it for a large model, so off the reactor.
-fn make(base: Bytes, job: &Job, round: u32, work: &Work, codec: &Codec, accumulator: &Accumulator) -> Result<Made, PublishError> {
+fn make(
+    base: Bytes,
+    job: &Job,
+    round: u32,
+    work: &Work,
+    codec: &Codec,
+    accumulator: &Accumulator,
+    earlier: &[Average],
+) -> Result<Made, PublishError> {
     match (work, codec) {
-        (Work::Training(training), Codec::Fixed(codec)) => make_model(base, job, training, codec, accumulator),
+        (Work::Training(training), Codec::Fixed(codec)) => {
+            let (made, average) = make_model(base.clone(), job, training, codec, accumulator)?;
+            fusing::fused(made, average, base, (job, round), training, earlier)
+        }
         (Work::Analytics(analytics), Codec::Exact(_)) => {
             let report = Report::of_sum(&analytics.analyze, job.file.aggregation.mode, round, accumulator)?;
             Ok(Made {
@@ -386,30 +412,29 @@ fn make(base: Bytes, job: &Job, round: u32, work: &Work, codec: &Codec, accumula
     }
 }
 
-fn make_model(base: Bytes, job: &Job, training: &Training, codec: &FixedCodec, accumulator: &Accumulator) -> Result<Made, PublishError> {
+/// The mean of the round's agents, not measured yet.
+fn make_model(
+    base: Bytes,
+    job: &Job,
+    training: &Training,
+    codec: &FixedCodec,
+    accumulator: &Accumulator,
+) -> Result<(Made, Model), PublishError> {
     let model = Model::from_shared(base)?;
     let decoded = accumulator.decode(codec)?;
     let weights = strategy::apply(&model.weights(&training.layout)?, &decoded.mean_delta, job.file.strategy.server_lr)?;
     let model = model.with_weights(&training.layout, &weights)?;
-    let (measured, compared) = std::thread::scope(|scope| {
-        let compared = scope.spawn(|| parity::of_round(&model, training.held_out()));
-        (training.measure(&model), compared.join().unwrap_or_default())
-    });
-    let measured = measured?;
     let on_devices = decoded.evaluation;
-    Ok(Made {
-        model: model.bytes(),
+    let made = Made {
         weight: decoded.weight,
         train_loss: Some(decoded.train_loss),
         clipped: decoded.clipped,
-        accuracy: measured.as_ref().and_then(|found| found.accuracy),
-        loss: measured.as_ref().map(|found| found.loss),
         device_accuracy: on_devices.filter(|_| training.has_accuracy()).map(|found| found.accuracy()),
         device_loss: on_devices.map(|found| found.loss),
         device_examples: on_devices.map(|found| found.examples),
-        compared,
-        report: None,
-    })
+        ..Made::default()
+    };
+    Ok((made, model))
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -11,12 +11,13 @@ use aimass_learning::data::{Limits, Source, open_bytes};
 use aimass_learning::inspect::obstacles;
 use aimass_learning::training::{check_data, evaluate_on};
 use aimass_learning::{Evaluation, Head, Metric, TrainError, fit_check};
-use aimass_onnx::{Dim, Model, ParamLayout};
+use aimass_onnx::{Model, ParamLayout};
 use aimass_protocol::Digest;
 use aimass_protocol::job::{AnalyzeSection, JobFile, ReleaseSection};
 use aimass_recipe::Recipe;
+use aimass_recipe::taught::row_width;
 
-use super::{Job, JobError};
+use super::{Attached, Job, JobError};
 
 /// What the rounds of a job need.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Training {
     layout_digest: Digest,
     /// Held-out data, if the job has some.
     evaluation: Option<Box<dyn Source>>,
+    /// Rows that groups' averages are asked about, where the strategy fuses them.
+    pub(crate) public: Option<Box<dyn Source>>,
     /// The outputs and losses that it is evaluated with.
     heads: Vec<Head>,
     /// How the initial model does on the held-out data.
@@ -183,7 +186,7 @@ impl Job {
         })
     }
 
-    pub(super) fn prepare_training(&self, model: &[u8], evaluation: Option<&[u8]>) -> Result<Training, JobError> {
+    pub(super) fn prepare_training(&self, model: &[u8], evaluation: Option<&[u8]>, attached: &Attached) -> Result<Training, JobError> {
         let model =
             Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
         let recipe = Recipe::of(&model, &self.file).map_err(|e| {
@@ -237,11 +240,14 @@ impl Job {
             let problem = format!("{rows} rows can't be split into one half to look at and one to measure on, as [compress] needs");
             return Err(self.at("evaluate.data", problem, "give at least 2").into());
         }
+        self.check_attached(attached, &model, evaluation.as_deref())?;
+        let public = self.public(attached, &model, &wanted)?;
         let layout_digest = Digest::from_bytes(sha256(&layout.canonical_bytes()));
         let mut training = Training {
             layout,
             layout_digest,
             evaluation,
+            public,
             heads,
             initial: None,
         };
@@ -263,20 +269,4 @@ fn check_alone(model: &Model, layout: &ParamLayout, file: &JobFile, heads: &[Hea
             reason: obstacle.to_string(),
         }),
     }
-}
-
-/// How long a row of features is: by the job file, else by the model; `None` when neither says it, or rows are more than that.
-fn row_width(model: &Model, file: &JobFile) -> Option<usize> {
-    let [input] = model.inputs() else { return None };
-    if !file.data.inputs.is_empty() {
-        return Some(file.data.inputs.len());
-    }
-    let dims = input.dims.as_ref()?;
-    dims.iter()
-        .skip(1)
-        .map(|dim| match dim {
-            Dim::Fixed(n) => Some(*n),
-            _ => None,
-        })
-        .product()
 }

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::World;
+use crate::fixtures::fusing;
 
 fn spent() -> CheckIn {
     CheckIn {
@@ -168,4 +169,72 @@ fn should_not_end_over_a_model_that_was_published_on() {
         world.bench.tick_after(60);
     }
     assert_eq!(ended(&world.bench), None);
+}
+
+fn published(world: &mut World, round: u32, base: u8) -> Vec<Effect> {
+    world.step(Event::Published {
+        job: job(1),
+        round,
+        base: model(base),
+        base_bytes: 1000,
+        accuracy: None,
+    })
+}
+
+#[test]
+fn should_go_on_from_the_same_model_within_a_block_and_know_who_has_given_to_it() {
+    let (mut world, agents) = World::joined_with(3, |spec| fusing(&mut spec.file));
+    world.all(&agents, World::upload);
+    world.finish(&agents);
+    published(&mut world, 1, 100);
+    assert_eq!((world.phase(), ended(&world.bench)), (PhaseName::Gathering, None));
+    let view = world.bench.coordinator.job(job(1)).expect("it is there");
+    assert_eq!((view.round, view.base), (1, model(100)));
+    let told = come(&mut world.bench, &agents, &spent());
+    let come_backs = told.iter().filter(|effect| {
+        matches!(
+            effect,
+            Effect::Reply {
+                reply: AgentReply::ComeBack(_),
+                ..
+            }
+        )
+    });
+    assert_eq!(come_backs.count(), 3, "each is in one group: {told:?}");
+    // Who has not given yet trains from the very same model.
+    let told = come(&mut world.bench, &[agent(21)], &check_in());
+    assert!(
+        matches!(&told[..], [Effect::Reply { reply: AgentReply::Task { base, round: 2, .. }, .. }] if *base == model(100)),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn should_end_a_job_whose_groups_are_fused_to_the_model_that_they_began_with() {
+    let (mut world, agents) = World::joined_with(3, |spec| {
+        fusing(&mut spec.file);
+        spec.next_round = 2;
+    });
+    world.all(&agents, World::upload);
+    world.finish(&agents);
+    published(&mut world, 2, 100);
+    assert!(matches!(ended(&world.bench), Some(JobEnd::Failed { reason }) if reason.contains("gave back the model")));
+}
+
+#[test]
+fn should_name_the_groups_where_agents_run_out_within_a_block() {
+    let (mut world, agents) = World::joined_with(3, |spec| fusing(&mut spec.file));
+    world.all(&agents, World::upload);
+    world.finish(&agents);
+    published(&mut world, 1, 100);
+    for _ in 0..6 {
+        come(&mut world.bench, &agents, &spent());
+        world.bench.tick_after(60);
+    }
+    let Some(JobEnd::Failed { reason }) = ended(&world.bench) else {
+        panic!("it waits for ever: {:?}", world.bench.coordinator.job(job(1)));
+    };
+    for part in ["an earlier group of the 2", "a round of 3", "6 agents at least"] {
+        assert!(reason.contains(part), "{part:?} is missing in {reason}");
+    }
 }
