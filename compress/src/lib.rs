@@ -15,9 +15,10 @@ mod served;
 mod tests;
 mod tune;
 
+pub use aimass_inference::Tolerance;
 pub use error::CompressError;
 pub use job::{FEWEST_ROWS, compress_job};
-pub use measure::{Agreement, Measured, Score, Tolerance, agreement, score};
+pub use measure::{Agreement, Measured, Score, agreement, score};
 pub use options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 pub use pipeline::{Compressed, Data, Event, Step, compress};
 pub use quantize::calibrate;

@@ -1,5 +1,6 @@
 //! What a model is worth as devices run it, and whether that is what was trained.
 
+use aimass_inference::{Apart, Tolerance};
 use aimass_learning::data::Source;
 use aimass_learning::{Array, Head, Loss, Metric, Scorer};
 use aimass_onnx::Model;
@@ -121,42 +122,6 @@ impl Spread {
     }
 }
 
-/// How far the trainer and tract may lie apart on the same rows.
-///
-/// Of floats only the order of sums differs. Where activations are rounded to 8 bits, a difference in the last bit of a float can move a value
-/// by one step, a share of 1/255 of its range, and what follows with it; so what is bounded there is the mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Tolerance {
-    /// Of the largest difference in a row, relative to the row's largest magnitude.
-    pub max: f64,
-    /// Of the mean difference, relative to the mean of the rows' largest magnitudes.
-    pub mean: f64,
-}
-
-impl Tolerance {
-    /// Of a model that computes with floats.
-    pub const FLOATS: Self = Self { max: 1e-3, mean: 1e-4 };
-    /// Of a model whose activations are rounded.
-    pub const ROUNDED: Self = Self { max: 0.25, mean: 0.01 };
-
-    /// Of this model.
-    pub fn of(model: &Model) -> Self {
-        const ROUNDS: [&str; 6] = [
-            "QuantizeLinear",
-            "DynamicQuantizeLinear",
-            "QLinearConv",
-            "QLinearMatMul",
-            "ConvInteger",
-            "MatMulInteger",
-        ];
-        if model.graph().node.iter().any(|node| ROUNDS.contains(&node.op_type.as_str())) {
-            Self::ROUNDED
-        } else {
-            Self::FLOATS
-        }
-    }
-}
-
 /// How far the trainer and tract lie apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Agreement {
@@ -176,7 +141,7 @@ pub struct Agreement {
 /// [`CompressError::Parity`] beyond the tolerance; [`CompressError::NonFinite`].
 pub fn agreement(model: &Model, data: &dyn Source, tolerance: Tolerance) -> Result<Agreement, CompressError> {
     let mut served = Served::load(model)?;
-    let (mut max, mut apart, mut magnitude, mut n) = (0.0_f64, 0.0_f64, 0.0_f64, 0_usize);
+    let mut apart = Apart::default();
     let rows: Vec<usize> = (0..data.len().min(COMPARED)).collect();
     for chunk in rows.chunks(BATCH) {
         let batch = data.batch(chunk)?;
@@ -187,29 +152,21 @@ pub fn agreement(model: &Model, data: &dyn Source, tolerance: Tolerance) -> Resu
             let (Some(ours), Some(theirs)) = (ours.as_floats(), theirs.as_floats()) else {
                 continue;
             };
-            let width = (ours.len() / chunk.len()).max(1);
-            for (i, (ours, theirs)) in ours.chunks(width).zip(theirs.chunks(width)).enumerate() {
-                if ours.iter().chain(theirs).any(|v| !v.is_finite()) {
-                    return Err(CompressError::NonFinite { row: chunk[0] + i });
-                }
-                let differences = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs()));
-                let largest = ours.iter().map(|v| f64::from(v.abs())).fold(1e-6, f64::max);
-                max = max.max(differences.clone().fold(0.0, f64::max) / largest);
-                apart += differences.sum::<f64>() / width as f64;
-                magnitude += largest;
-                n += 1;
-            }
+            let at = apart.add(ours, theirs, chunk.len());
+            at.map_err(|at| CompressError::NonFinite { row: chunk[0] + at })?;
         }
     }
-    let found = Agreement {
-        max,
-        mean: apart / magnitude.max(1e-6),
-        rows: rows.len(),
-        tolerance,
-    };
-    let beyond = [(found.max, tolerance.max), (found.mean, tolerance.mean)];
-    match beyond.into_iter().find(|(found, allowed)| found > allowed) {
-        Some((found, allowed)) => Err(CompressError::Parity { found, allowed, rows: n }),
-        None => Ok(found),
+    match apart.beyond(tolerance) {
+        Some((found, allowed)) => Err(CompressError::Parity {
+            found,
+            allowed,
+            rows: apart.rows(),
+        }),
+        None => Ok(Agreement {
+            max: apart.max(),
+            mean: apart.mean(),
+            rows: rows.len(),
+            tolerance,
+        }),
     }
 }

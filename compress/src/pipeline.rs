@@ -13,10 +13,11 @@ use serde::Serialize;
 
 use crate::CompressError;
 use crate::distil::distilled;
-use crate::measure::{Agreement, Measured, Tolerance, agreement};
+use crate::measure::{Agreement, Measured, agreement};
 use crate::options::{Channels, Options, Prune, Storage};
 use crate::quantize::{Means, quantize};
 use crate::tune::Tuning;
+use aimass_inference::Tolerance;
 
 /// What a model is trained, calibrated and measured on.
 #[derive(Clone)]

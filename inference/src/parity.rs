@@ -1,10 +1,14 @@
 //! Train/serve parity: what was trained and what is served must compute the same.
 
+mod tolerance;
+
 use aimass_learning::TrainError;
 use aimass_onnx::Model;
 use serde::Serialize;
 
 use super::{InferError, TractModel};
+
+pub use tolerance::{Apart, Tolerance};
 
 /// Rows a batch of the comparison.
 const BATCH: usize = 64;

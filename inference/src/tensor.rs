@@ -1,5 +1,6 @@
 //! Tensors that go into a served model and come out of it: a shape, and as many values of one type.
 
+mod arrays;
 mod data;
 mod pieces;
 #[cfg(test)]
@@ -149,6 +150,12 @@ pub enum TensorError {
         at: usize,
         /// The byte.
         found: u8,
+    },
+    /// Values that are not of a type.
+    #[error("the values are not {datatype}; feed what the model takes")]
+    Values {
+        /// The type.
+        datatype: Datatype,
     },
     /// Tensors that do not go together.
     #[error("tensors that are to be joined differ in type, or in another axis than {axis}")]
