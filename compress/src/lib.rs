@@ -14,6 +14,7 @@ mod quantize;
 mod tests;
 mod tune;
 
+pub use aimass_inference::Tolerance;
 pub use error::CompressError;
 pub use job::{FEWEST_ROWS, compress_job};
 pub use measure::{Measured, Score, score};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aimass_inference::Engine;
 use aimass_learning::BackendChoice;
 use clap::{Args, Parser, Subcommand};
 
@@ -193,6 +194,9 @@ pub(crate) struct PredictArgs {
     /// The input that is cut, for a model with several
     #[arg(long, value_name = "NAME", requires = "window")]
     pub(crate) window_input: Option<String>,
+    /// What computes: tract; plan, the trainer's plan for the CPU; auto, the plan where its outputs are tract's and it is faster
+    #[arg(long, value_name = "ENGINE", default_value_t)]
+    pub(crate) engine: Engine,
     /// Threads that compute; 0 is one a core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
@@ -215,6 +219,9 @@ pub(crate) struct ServeArgs {
     /// Permit an address that other machines can reach, without encryption and without a password
     #[arg(long)]
     pub(crate) insecure_listen: bool,
+    /// What computes: tract; plan, the trainer's plan for the CPU; auto, the plan where its outputs are tract's and it is faster [default: auto]
+    #[arg(long, value_name = "ENGINE")]
+    pub(crate) engine: Option<Engine>,
     /// Threads that compute [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aimass_federation::agent::Policy;
+use aimass_inference::Engine;
 use aimass_learning::remote::WorkerCommand;
 use aimass_learning::{BackendChoice, BackendConfig};
 use aimass_protocol::descriptor::Profile;
@@ -161,6 +162,8 @@ pub struct ServeConfig {
     pub unix: String,
     /// Whether `listen` may be an address that other machines can reach.
     pub insecure_listen: bool,
+    /// What computes: `auto`, `tract` or `plan`.
+    pub engine: Engine,
     /// Threads that compute.
     pub threads: NonZeroUsize,
     /// Memory that all models may take, by estimate; 0: no limit.
@@ -184,6 +187,7 @@ impl Default for ServeConfig {
             listen: "127.0.0.1:8000".to_owned(),
             unix: String::new(),
             insecure_listen: false,
+            engine: Engine::Auto,
             threads: NonZeroUsize::MIN,
             memory_limit_mib: 0,
             max_batch: const { NonZeroUsize::new(16).expect("it is not 0") },
@@ -433,6 +437,7 @@ fn serve_flags(args: &ServeArgs, flags: &mut Vec<Flag>) -> Result<(), ConfigErro
         "--insecure-listen",
         args.insecure_listen.then(|| "true".to_owned()),
     );
+    push("serve.engine", "--engine", args.engine.map(|engine| engine.to_string()));
     push("serve.threads", "--threads", args.threads.map(|n| n.to_string()));
     push(
         "serve.memory_limit_mib",

@@ -91,6 +91,7 @@ pub(crate) fn predict(args: &PredictArgs) -> Result<Prediction, PredictError> {
         },
         memory_cap_bytes: (args.memory_limit_mib > 0).then(|| u64::from(args.memory_limit_mib) << 20),
         max_output_bytes: 8 << 30,
+        engine: args.engine,
         timeout: std::time::Duration::from_secs(24 * 3600),
         ..HostConfig::default()
     };

@@ -128,6 +128,7 @@ pub(crate) fn host_config(config: &ServeConfig) -> HostConfig {
             capacity: config.queue,
         },
         memory_cap_bytes: (config.memory_limit_mib > 0).then(|| u64::from(config.memory_limit_mib) << 20),
+        engine: config.engine,
         max_request_bytes: (config.max_request_mib.get() as usize) << 20,
         ..HostConfig::default()
     }

@@ -14,9 +14,12 @@ use aimass_shrink::serve::{self, ServeError};
 use aimass_shrink::sparse::{self, SparseError};
 
 pub use arrays::{check, run};
-pub use parity::{Both, Parity, ParityError, Tolerance, parity};
+pub use parity::{Apart, Both, Parity, ParityError, Tolerance, parity};
 pub use rows::RowModel;
-pub use servable::{Axis, LoadError, LoadOptions, MemoryBudget, OverBudget, Port, Reservation, RunError, Servable, read_file};
+pub use servable::{
+    Axis, Engine, LoadError, LoadOptions, MemoryBudget, OverBudget, Port, Reservation, RowCost, RunError, Servable, UnknownEngine,
+    read_file,
+};
 pub use tensor::{Data, Datatype, MAX_RANK, Tensor, TensorError, count};
 
 /// A model that tract can't run, or inputs that do not fit it.
@@ -56,7 +59,12 @@ pub enum InferError {
 
 /// The model as tract computes it exactly: sparse weights are expanded, a quantized graph is rewritten, or refused with the node by name.
 fn as_served(bytes: &[u8]) -> Result<Model, InferError> {
-    Ok(serve::ready(&sparse::expand(&Model::from_bytes(bytes)?)?)?)
+    Ok(serve::ready(&expanded(bytes)?)?)
+}
+
+/// The model with weights in place of what is stored sparse.
+fn expanded(bytes: &[u8]) -> Result<Model, InferError> {
+    Ok(sparse::expand(&Model::from_bytes(bytes)?)?)
 }
 
 /// tract, once it is known to have all the model's operators. Shapes that the file says of values inside are not held against it: they

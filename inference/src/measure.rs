@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::servable::{LoadError, LoadOptions, RunError, Servable};
+use crate::servable::{Engine, LoadError, LoadOptions, RunError, Servable};
 use crate::tensor::{Tensor, TensorError};
 
 /// Runs before the clock starts.
@@ -19,6 +19,8 @@ pub struct Cost {
     pub file_bytes: u64,
     /// Rows of a run.
     pub batch: usize,
+    /// What computed them.
+    pub engine: Engine,
     /// Runs that were timed, on one thread.
     pub runs: usize,
     /// Median latency of a run in microseconds.
@@ -71,6 +73,7 @@ pub fn cost(bytes: &[u8], batch: usize, runs: usize, options: &LoadOptions) -> R
     Ok(Cost {
         file_bytes: model.file_bytes(),
         batch: inputs.first().map_or(1, Tensor::rows),
+        engine: model.engine(),
         runs,
         median_us: quantile(&micros, 0.5),
         p95_us: quantile(&micros, 0.95),
@@ -112,7 +115,7 @@ fn micros_of(span: Duration) -> f64 {
 }
 
 /// The value that `share` of the sorted values stay under (nearest rank); 0 of none.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }

@@ -1,54 +1,22 @@
 //! Train/serve parity: what was trained and what is served must compute the same.
 
+mod tolerance;
+
 use aimass_learning::data::Source;
 use aimass_learning::{Array, Engine, TrainError};
 use aimass_onnx::{Model, ReadError};
 use aimass_shrink::sparse::{self, SparseError};
 use serde::Serialize;
 
-use crate::servable::{LoadError, LoadOptions, RunError, Servable};
+use crate::servable::{self, LoadError, LoadOptions, RunError, Servable};
 use crate::tensor::Tensor;
+
+pub use tolerance::{Apart, Tolerance};
 
 /// Rows that are computed at once.
 const BATCH: usize = 64;
 /// Made-up batches of a comparison without data.
 const PATTERNS: usize = 8;
-
-/// How far the trainer and tract may lie apart on the same rows.
-///
-/// Of floats only the order of sums differs. Where activations are rounded to 8 bits, a difference in the last bit of a float can move a value
-/// by one step, a share of 1/255 of its range, and what follows with it; so what is bounded there is the mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Tolerance {
-    /// Of the largest difference in a row, relative to the row's largest magnitude.
-    pub max: f64,
-    /// Of the mean difference, relative to the mean of the rows' largest magnitudes.
-    pub mean: f64,
-}
-
-impl Tolerance {
-    /// Of a model that computes with floats.
-    pub const FLOATS: Self = Self { max: 1e-3, mean: 1e-4 };
-    /// Of a model whose activations are rounded.
-    pub const ROUNDED: Self = Self { max: 0.25, mean: 0.01 };
-
-    /// Of this model.
-    pub fn of(model: &Model) -> Self {
-        const ROUNDS: [&str; 6] = [
-            "QuantizeLinear",
-            "DynamicQuantizeLinear",
-            "QLinearConv",
-            "QLinearMatMul",
-            "ConvInteger",
-            "MatMulInteger",
-        ];
-        if model.graph().node.iter().any(|node| ROUNDS.contains(&node.op_type.as_str())) {
-            Self::ROUNDED
-        } else {
-            Self::FLOATS
-        }
-    }
-}
 
 /// How far the trainer and tract lie apart, over all rows and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -73,8 +41,7 @@ impl Parity {
 
     /// What was found and what is allowed, of the measure that is beyond what is allowed.
     pub fn excess(&self) -> Option<(f64, f64)> {
-        let beyond = [(self.max, self.tolerance.max), (self.mean, self.tolerance.mean)];
-        beyond.into_iter().find(|(found, allowed)| found > allowed)
+        self.tolerance.excess(self.max, self.mean)
     }
 }
 
@@ -144,6 +111,7 @@ impl Both {
         let options = LoadOptions {
             // The last batch of a data set has another size than the others.
             max_plans: 2,
+            engine: servable::Engine::Tract,
             ..LoadOptions::default()
         };
         let trained = sparse::expand(trained)?;
@@ -172,7 +140,7 @@ impl Both {
                 let shape = self.servable.first_shapes().first().cloned().unwrap_or_default();
                 return Ok(Tensor::zeros(port.datatype, shape).map_err(|e| no_tensor(&port.name, &e))?);
             };
-            Tensor::from_array(array, port.datatype).map_err(|e| no_tensor(&port.name, &e).into())
+            Tensor::of_array(array.clone(), port.datatype).map_err(|e| no_tensor(&port.name, &e).into())
         });
         let fed: Vec<Tensor> = fed.collect::<Result<_, ParityError>>()?;
         let outputs = self.servable.run(&fed)?;
@@ -192,14 +160,16 @@ impl Both {
     /// # Errors
     /// [`ParityError`]. A difference beyond the tolerance is no error: see [`Parity::holds`].
     pub fn on_data(&mut self, data: &dyn Source, rows: usize) -> Result<Parity, ParityError> {
-        let mut sums = Sums::default();
+        let mut apart = Apart::default();
+        let mut compared = 0;
         let rows: Vec<usize> = (0..data.len().min(rows)).collect();
         for chunk in rows.chunks(BATCH) {
             let batch = data.batch(chunk).map_err(TrainError::from)?;
             let inputs = self.engine.conform(batch.inputs, batch.flat)?;
-            self.compare(inputs, chunk.len(), &mut sums)?;
+            self.compare(inputs, chunk.len(), compared, &mut apart)?;
+            compared += chunk.len();
         }
-        Ok(sums.parity(self.tolerance))
+        Ok(self.found(&apart, compared))
     }
 
     /// Compares the two on values that are made up: where there is no data.
@@ -216,7 +186,8 @@ impl Both {
     /// # Errors
     /// As [`Self::on_data`].
     pub fn on_pieces(&mut self, pieces: &[Vec<Tensor>]) -> Result<Parity, ParityError> {
-        let mut sums = Sums::default();
+        let mut apart = Apart::default();
+        let mut compared = 0;
         for tensors in pieces {
             let ports: Vec<&str> = self.servable.inputs().iter().map(|port| port.name.as_str()).collect();
             let inputs = self.engine.inputs().into_iter().map(|name| {
@@ -225,13 +196,25 @@ impl Both {
                 tensor.ok_or_else(|| no_tensor(name, &"it has no values"))
             });
             let inputs: Vec<Array> = inputs.collect::<Result<_, TrainError>>()?;
-            let rows = tensors.first().map_or(1, Tensor::rows);
-            self.compare(inputs, rows.max(1), &mut sums)?;
+            let rows = tensors.first().map_or(1, Tensor::rows).max(1);
+            self.compare(inputs, rows, compared, &mut apart)?;
+            compared += rows;
         }
-        Ok(sums.parity(self.tolerance))
+        Ok(self.found(&apart, compared))
     }
 
-    fn compare(&mut self, inputs: Vec<Array>, rows: usize, sums: &mut Sums) -> Result<(), ParityError> {
+    fn found(&self, apart: &Apart, rows: usize) -> Parity {
+        Parity {
+            max: apart.max(),
+            mean: apart.mean(),
+            max_abs: apart.max_abs(),
+            rows,
+            tolerance: self.tolerance,
+        }
+    }
+
+    /// `rows` rows more; `before` is the first of them.
+    fn compare(&mut self, inputs: Vec<Array>, rows: usize, before: usize, apart: &mut Apart) -> Result<(), ParityError> {
         let theirs = self.serve(&inputs)?;
         let ours = self.engine.run_all(inputs)?;
         for (output, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
@@ -245,9 +228,10 @@ impl Both {
                     tract: theirs.len(),
                 });
             }
-            sums.add(ours, theirs, rows)?;
+            apart
+                .add(ours, theirs, rows)
+                .map_err(|at| ParityError::NonFinite { row: before + at })?;
         }
-        sums.rows += rows;
         Ok(())
     }
 }
@@ -264,49 +248,6 @@ pub fn parity(model: &Model, data: Option<&dyn Source>, rows: usize) -> Result<P
     }
 }
 
-/// Differences so far.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    max: f64,
-    max_abs: f64,
-    /// Sum of the mean differences of rows.
-    apart: f64,
-    /// Sum of the largest magnitudes of rows.
-    magnitude: f64,
-    /// Rows that all of this is of.
-    rows: usize,
-}
-
-impl Sums {
-    /// Values of one output for `rows` rows by the trainer and by tract.
-    fn add(&mut self, ours: &[f32], theirs: &[f32], rows: usize) -> Result<(), ParityError> {
-        let width = (ours.len() / rows).max(1);
-        for (row, (ours, theirs)) in ours.chunks(width).zip(theirs.chunks(width)).enumerate() {
-            if ours.iter().chain(theirs).any(|v| !v.is_finite()) {
-                return Err(ParityError::NonFinite { row: self.rows + row });
-            }
-            let differences = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs()));
-            let largest = ours.iter().map(|v| f64::from(v.abs())).fold(1e-6, f64::max);
-            let apart = differences.clone().fold(0.0, f64::max);
-            self.max_abs = self.max_abs.max(apart);
-            self.max = self.max.max(apart / largest);
-            self.apart += differences.sum::<f64>() / width as f64;
-            self.magnitude += largest;
-        }
-        Ok(())
-    }
-
-    fn parity(&self, tolerance: Tolerance) -> Parity {
-        Parity {
-            max: self.max,
-            mean: self.apart / self.magnitude.max(1e-6),
-            max_abs: self.max_abs,
-            rows: self.rows,
-            tolerance,
-        }
-    }
-}
-
 fn no_tensor(name: &str, reason: &dyn std::fmt::Display) -> TrainError {
     TrainError::Data {
         reason: format!("`{name}`: {reason}; feed what the model takes"),
@@ -318,28 +259,6 @@ mod tests {
     use aimass_onnx::build::mlp;
 
     use super::*;
-
-    fn sums(ours: &[f32], theirs: &[f32], rows: usize) -> Result<Parity, ParityError> {
-        let mut sums = Sums::default();
-        sums.add(ours, theirs, rows)?;
-        sums.rows += rows;
-        Ok(sums.parity(Tolerance::FLOATS))
-    }
-
-    #[test]
-    fn should_put_a_difference_in_relation_to_its_row() {
-        let parity = sums(&[1.0, -4.0, 0.0, 0.5], &[1.0, -3.0, 0.0, 0.5], 2).expect("finite");
-        assert_eq!((parity.max_abs, parity.max, parity.rows), (1.0, 0.25, 2));
-        assert_eq!(parity.mean, 0.5 / 4.5);
-        assert_eq!(parity.excess(), Some((0.25, 1e-3)));
-        assert!(sums(&[1.0, 2.0], &[1.0, 2.0], 1).expect("finite").holds());
-    }
-
-    #[test]
-    fn should_find_no_parity_in_nan() {
-        let found = sums(&[0.0, f32::NAN], &[0.0, f32::NAN], 2);
-        assert!(matches!(found, Err(ParityError::NonFinite { row: 1 })), "{found:?}");
-    }
 
     #[test]
     fn should_compare_without_data() {

@@ -2,10 +2,10 @@
 
 use aimass_learning::Array;
 
-use crate::servable::{Axis, LoadError, LoadOptions, Port, RunError, Servable};
+use crate::servable::{Axis, Engine, LoadError, LoadOptions, Port, RunError, Servable};
 use crate::tensor::{Data, Datatype, Tensor};
 
-/// A model that takes rows: the first axis of each input and output is that of the rows.
+/// A model that takes rows, run by tract: the first axis of each input and output is that of the rows.
 #[derive(Debug)]
 pub struct RowModel {
     servable: Servable,
@@ -25,7 +25,13 @@ impl RowModel {
     /// # Errors
     /// As [`Self::load`].
     pub fn with_batch(bytes: &[u8], batch: usize) -> Result<Self, LoadError> {
-        let servable = Servable::load(bytes, &LoadOptions::default())?;
+        let servable = Servable::load(
+            bytes,
+            &LoadOptions {
+                engine: Engine::Tract,
+                ..LoadOptions::default()
+            },
+        )?;
         let fixed = servable.inputs().iter().find_map(|port| match port.axes.first() {
             Some(Axis::Fixed(n)) => Some(*n),
             _ => None,
@@ -154,9 +160,9 @@ fn fed(port: &Port, array: &Array) -> Result<Tensor, RunError> {
         wanted: port.axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         found: array.shape().to_vec(),
     };
-    let tensor = Tensor::from_array(array, port.datatype).map_err(|reason| RunError::Values {
+    let tensor = Tensor::of_array(array.clone(), port.datatype).map_err(|e| RunError::Values {
         input: port.name.clone(),
-        reason,
+        reason: e.to_string(),
     })?;
     let (shape, axes) = (tensor.shape(), &port.axes);
     let fits = |len: usize, axis: &Axis| matches!(axis, Axis::Free(_)) || *axis == Axis::Fixed(len);

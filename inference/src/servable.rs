@@ -1,30 +1,42 @@
 //! A model loaded once and run many times, from several threads: what serving, compression and canaries run.
 
 mod budget;
+mod compiled;
+mod engine;
 mod error;
 mod made;
 mod plan;
+mod plans;
 mod ports;
+mod ready;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aimass_onnx::ValueInfo;
+use aimass_onnx::{Model, ValueInfo};
+use aimass_shrink::serve;
 use tract_onnx::prelude::{Framework, InferenceModel};
 
-use self::made::{patterned, zeros};
+use self::compiled::Compiled;
+use self::made::zeros;
 use self::plan::Plan;
+use self::plans::{Plans, Shapes};
+use self::ready::Ready;
 use crate::guard::caught;
+use crate::parity::Tolerance;
 use crate::tensor::Tensor;
-use crate::{InferError, as_served, chain, check_ops};
+use crate::{InferError, chain, check_ops, expanded};
 
 pub use budget::{MemoryBudget, OverBudget, Reservation};
+pub use engine::{Engine, UnknownEngine};
 pub use error::{LoadError, RunError};
 pub use made::read_file;
 pub use ports::{Axis, Port};
+pub use trial::RowCost;
 
 /// Lengths that are tried, in order, for free axes that nothing is known of.
 const GUESSES: [usize; 4] = [8, 32, 1, 128];
@@ -46,10 +58,12 @@ pub struct LoadOptions {
     pub max_plans: usize,
     /// What the model may take, with all others that share it.
     pub memory: MemoryBudget,
+    /// What computes it.
+    pub engine: Engine,
 }
 
 impl Default for LoadOptions {
-    /// 2 GiB, one thread, batches of 1, 8 more plans, no memory cap.
+    /// 2 GiB, one thread, batches of 1, 8 more plans, no memory cap, the faster engine.
     fn default() -> Self {
         Self {
             max_model_bytes: 2 << 30,
@@ -58,31 +72,26 @@ impl Default for LoadOptions {
             axes: BTreeMap::new(),
             max_plans: 8,
             memory: MemoryBudget::unlimited(),
+            engine: Engine::Auto,
         }
     }
-}
-
-/// Shapes of all inputs.
-type Shapes = Vec<Vec<usize>>;
-
-/// Plans by shapes, the most recently used first.
-#[derive(Default)]
-struct Plans {
-    /// Made when the model was loaded: they stay.
-    first: Vec<(Shapes, Arc<Plan>)>,
-    later: Vec<(Shapes, Arc<Plan>)>,
 }
 
 /// A model that runs. Runs may be made from several threads at once.
 pub struct Servable {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    /// What plans are made of; `None` where the one plan is made already.
+    /// What tract's plans are made of; `None` where no more of them are made.
     graph: Option<InferenceModel>,
-    plans: Mutex<Plans>,
+    /// What the trainer's plans are made of, where they compute.
+    compiled: Option<Compiled>,
+    /// Why the engine is the one that it is.
+    reason: String,
+    plans: Plans,
     /// Held while a plan is made, so that it is made once.
     building: Mutex<()>,
     batches: Vec<usize>,
+    costs: Vec<RowCost>,
     independent_rows: bool,
     file_bytes: u64,
     first_shapes: Shapes,
@@ -96,6 +105,7 @@ impl std::fmt::Debug for Servable {
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .field("batches", &self.batches)
+            .field("engine", &self.engine())
             .finish_non_exhaustive()
     }
 }
@@ -121,7 +131,8 @@ impl Servable {
                 limit: options.max_model_bytes,
             });
         }
-        let model = as_served(bytes)?;
+        let plain = expanded(bytes)?;
+        let model = serve::ready(&plain).map_err(InferError::from)?;
         // The parsed graph holds the weights; those of a quantized or sparse file become floats.
         let memory = options.memory.reserve(file_bytes.max(model.as_bytes().len() as u64))?;
         let inputs = ports::inputs(&model)?;
@@ -134,50 +145,124 @@ impl Servable {
             inputs,
             outputs: Vec::new(),
             graph: Some(graph),
-            plans: Mutex::default(),
+            compiled: None,
+            reason: String::new(),
+            plans: Plans::default(),
             building: Mutex::default(),
             batches: vec![1],
+            costs: Vec::new(),
             independent_rows: false,
             file_bytes,
             first_shapes: Vec::new(),
             options: options.clone(),
             _memory: Some(memory),
         };
-        servable.start(&outputs)?;
+        servable.first_run(&outputs)?;
+        servable.choose(plain)?;
+        servable.start()?;
         Ok(servable)
     }
 
-    /// The first plans and the first run.
-    fn start(&mut self, outputs: &[ValueInfo]) -> Result<(), LoadError> {
+    /// Chooses what computes from here on. tract has run the model by now, so that a model that it can't run is refused, whatever computes it here.
+    fn choose(&mut self, model: Model) -> Result<(), LoadError> {
+        if self.options.engine == Engine::Tract {
+            "it was asked for".clone_into(&mut self.reason);
+            return Ok(());
+        }
+        match self.try_plan(&model) {
+            Ok((compiled, plan, reason)) => {
+                self.plans.replace_first(&self.first_shapes, Arc::new(plan));
+                self.compiled = Some(compiled);
+                self.reason = reason;
+                if self.only_the_batch_is_free() {
+                    // The plan takes any batch: tract's weights are not needed any more.
+                    self.graph = None;
+                    self._memory = None;
+                }
+                Ok(())
+            }
+            Err(error) if self.options.engine == Engine::Plan => Err(error),
+            Err(LoadError::Plan { reason }) => {
+                self.reason = reason;
+                Ok(())
+            }
+            Err(error) => {
+                self.reason = error.to_string();
+                Ok(())
+            }
+        }
+    }
+
+    /// The trainer's plan, where it computes what tract computes, and is faster or was asked for.
+    fn try_plan(&self, model: &Model) -> Result<(Compiled, Ready, String), LoadError> {
+        let refused = |reason: String| LoadError::Plan { reason };
+        let (shapes, options) = (&self.first_shapes, &self.options);
+        let mut compiled = Compiled::new(model, &self.inputs, &self.outputs, options.threads.max(1))?;
+        let ours = Ready::Compiled(Box::new(compiled.plan(shapes, &options.memory)?));
+        compiled.reserve(&options.memory)?;
+        let theirs = self.plan(shapes)?;
+        trial::agree(&theirs, &ours, &self.inputs, shapes, Tolerance::of(model)).map_err(refused)?;
+        let inputs = trial::pattern(&self.inputs, shapes, 0).unwrap_or_default();
+        let [plan_us, tract_us] = trial::times([&ours, &*theirs], &inputs).map_err(|e| LoadError::FirstRun(Box::new(e)))?;
+        let times = format!("a run takes the plan {plan_us:.0} us, tract {tract_us:.0} us");
+        let times = match &ours {
+            Ready::Compiled(plan) if plan.interpreted() > 0 => {
+                let n = plan.interpreted();
+                format!("{times}; {n} of the plan's nodes are interpreted")
+            }
+            _ => times,
+        };
+        if options.engine == Engine::Auto && !trial::is_faster(plan_us, tract_us) {
+            return Err(refused(times));
+        }
+        Ok((compiled, ours, times))
+    }
+
+    /// Whether rows may be joined, and the plans of batches in which they cost less.
+    fn start(&mut self) -> Result<(), LoadError> {
         let batched = ports::share_a_batch(&self.inputs);
         let mut batches = self.options.batches.clone();
         batches.push(1);
         batches.retain(|&n| n > 0 && batched || n == 1);
         batches.sort_unstable();
         batches.dedup();
-        self.first_run(outputs)?;
         self.independent_rows = batched && self.rows_are_independent();
         if self.independent_rows {
-            for &batch in &batches[1..] {
-                let shapes = self.with_batch(batch);
-                let plan = self.plan(&shapes)?;
-                plan.run(&zeros(&self.inputs, &shapes)?)
-                    .map_err(|e| LoadError::FirstRun(Box::new(e)))?;
-                self.lock().first.push((shapes, plan));
-            }
-            self.batches = batches;
+            self.warm(&batches)?;
         }
-        self.lock().later.clear();
-        if self
-            .inputs
-            .iter()
-            .all(|port| port.axes.iter().all(|axis| matches!(axis, Axis::Fixed(_))))
-        {
+        self.plans.forget_later();
+        let fixed = |port: &Port| port.axes.iter().all(|axis| matches!(axis, Axis::Fixed(_)));
+        if self.inputs.iter().all(fixed) {
             // No other shape can come.
             self.graph = None;
             self._memory = None;
         }
         Ok(())
+    }
+
+    /// Makes plans of batches, and keeps those up to the one whose rows cost least.
+    fn warm(&mut self, batches: &[usize]) -> Result<(), LoadError> {
+        let mut ready = Vec::new();
+        for &batch in batches {
+            let shapes = self.with_batch(batch);
+            let plan = self.plan(&shapes)?;
+            let inputs = trial::pattern(&self.inputs, &shapes, 0).unwrap_or_default();
+            let [micros] = trial::times([&*plan], &inputs).map_err(|e| LoadError::FirstRun(Box::new(e)))?;
+            self.costs.push(RowCost {
+                batch,
+                row_us: micros / batch as f64,
+            });
+            ready.push((shapes, plan));
+        }
+        ready.truncate(trial::cheapest(&self.costs) + 1);
+        self.batches = batches[..ready.len()].to_vec();
+        self.plans.keep(ready);
+        Ok(())
+    }
+
+    fn only_the_batch_is_free(&self) -> bool {
+        let behind = |port: &Port| port.axes.iter().skip(1).all(|axis| matches!(axis, Axis::Fixed(_)));
+        ports::share_a_batch(&self.inputs) && self.inputs.iter().all(behind)
     }
 
     /// Runs on zeros, with the lengths of free axes as given or guessed.
@@ -192,7 +277,7 @@ impl Servable {
                         return Err(InferError::Graph { reason }.into());
                     }
                     self.outputs = outputs.iter().zip(&ran).map(|(info, ran)| ports::output(info, ran)).collect();
-                    self.lock().first.push((shapes.clone(), plan));
+                    self.plans.keep(vec![(shapes.clone(), plan)]);
                     self.first_shapes = shapes;
                     return Ok(());
                 }
@@ -209,7 +294,7 @@ impl Servable {
         }))
     }
 
-    fn try_first(&self, shapes: &Shapes) -> Result<(Arc<Plan>, Vec<Tensor>), LoadError> {
+    fn try_first(&self, shapes: &Shapes) -> Result<(Arc<Ready>, Vec<Tensor>), LoadError> {
         let plan = self.build(shapes)?;
         let ran = plan
             .run(&zeros(&self.inputs, shapes)?)
@@ -243,10 +328,7 @@ impl Servable {
     /// Whether two rows at once give what each gives alone: then requests may be joined.
     fn rows_are_independent(&self) -> bool {
         let one = self.with_batch(1);
-        let pattern = |seed: usize| -> Option<Vec<Tensor>> {
-            let inputs = self.inputs.iter().zip(&one);
-            inputs.map(|(port, shape)| patterned(port.datatype, shape.clone(), seed)).collect()
-        };
+        let pattern = |seed: usize| trial::pattern(&self.inputs, &one, seed);
         let compare = || {
             let (a, b) = (pattern(0)?, pattern(1)?);
             let both: Vec<Tensor> = a
@@ -279,7 +361,27 @@ impl Servable {
         self.file_bytes
     }
 
-    /// Batch sizes that are ready, ascending; only 1 where rows depend on each other or the batch is fixed.
+    /// What computes it: tract or the plan.
+    pub fn engine(&self) -> Engine {
+        if self.compiled.is_some() { Engine::Plan } else { Engine::Tract }
+    }
+
+    /// Why that one, for people.
+    pub fn engine_reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// What a row costs at each batch size that was tried when the model was loaded; empty where requests are not joined.
+    pub fn row_costs(&self) -> &[RowCost] {
+        &self.costs
+    }
+
+    /// Most rows that are worth joining: the batch whose rows cost least, of those that were tried.
+    pub fn best_batch(&self) -> usize {
+        self.batches.last().copied().unwrap_or(1)
+    }
+
+    /// Batch sizes that are ready, ascending, up to the one whose rows cost least; only 1 where rows depend on each other or the batch is fixed.
     pub fn batches(&self) -> &[usize] {
         &self.batches
     }
@@ -292,7 +394,9 @@ impl Servable {
     /// Made-up inputs of the first run's shapes: the same seed gives the same.
     pub fn pattern(&self, seed: usize) -> Option<Vec<Tensor>> {
         let ports = self.inputs.iter().zip(&self.first_shapes);
-        ports.map(|(port, shape)| patterned(port.datatype, shape.clone(), seed)).collect()
+        ports
+            .map(|(port, shape)| made::patterned(port.datatype, shape.clone(), seed))
+            .collect()
     }
 
     /// The shapes of the first run, input by input.
@@ -324,54 +428,41 @@ impl Servable {
     /// # Errors
     /// [`RunError`].
     pub fn try_pattern(&self) -> Result<Vec<Tensor>, RunError> {
-        let inputs = self.inputs.iter().zip(&self.first_shapes);
-        let inputs: Option<Vec<Tensor>> = inputs.map(|(port, shape)| patterned(port.datatype, shape.clone(), 0)).collect();
-        self.run(&inputs.unwrap_or_default())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Plans> {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+        self.run(&trial::pattern(&self.inputs, &self.first_shapes, 0).unwrap_or_default())
     }
 
     /// The plan for these shapes, made where there is none yet.
-    fn plan(&self, shapes: &Shapes) -> Result<Arc<Plan>, LoadError> {
-        if let Some(plan) = self.known(shapes) {
+    fn plan(&self, shapes: &Shapes) -> Result<Arc<Ready>, LoadError> {
+        if let Some(plan) = self.plans.known(shapes) {
             return Ok(plan);
         }
         let _one_at_a_time = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = self.known(shapes) {
+        if let Some(plan) = self.plans.known(shapes) {
             return Ok(plan);
         }
         // Room is made before, not after: the least recently used one goes.
-        self.lock().later.truncate(self.options.max_plans.max(1) - 1);
+        self.plans.make_room(self.options.max_plans);
         let plan = match self.build(shapes) {
-            Err(LoadError::Memory(_)) if !self.lock().later.is_empty() => {
-                self.lock().later.clear();
-                self.build(shapes)
-            }
+            Err(LoadError::Memory(_)) if self.plans.forget_later() => self.build(shapes),
             other => other,
         };
         let plan = Arc::new(plan?);
-        self.lock().later.insert(0, (shapes.clone(), Arc::clone(&plan)));
+        self.plans.add(shapes, Arc::clone(&plan));
         Ok(plan)
     }
 
-    fn known(&self, shapes: &Shapes) -> Option<Arc<Plan>> {
-        let mut plans = self.lock();
-        if let Some((_, plan)) = plans.first.iter().find(|(known, _)| known == shapes) {
-            return Some(Arc::clone(plan));
+    fn build(&self, shapes: &Shapes) -> Result<Ready, LoadError> {
+        if let Some(compiled) = &self.compiled {
+            match compiled.plan(shapes, &self.options.memory) {
+                Ok(plan) => return Ok(Ready::Compiled(Box::new(plan))),
+                // What the plan does not take tract may, where it is still there.
+                Err(LoadError::Plan { .. }) if self.graph.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
-        let at = plans.later.iter().position(|(known, _)| known == shapes)?;
-        let found = plans.later.remove(at);
-        let plan = Arc::clone(&found.1);
-        plans.later.insert(0, found);
-        Some(plan)
-    }
-
-    fn build(&self, shapes: &Shapes) -> Result<Plan, LoadError> {
         let graph = self.graph.clone().ok_or_else(|| InferError::Graph {
             reason: "the model has one shape only".to_owned(),
         })?;
-        Plan::build(graph, &self.inputs, shapes, self.options.threads.max(1), &self.options.memory)
+        Plan::build(graph, &self.inputs, shapes, self.options.threads.max(1), &self.options.memory).map(Ready::Tract)
     }
 }

@@ -151,6 +151,12 @@ pub enum TensorError {
         /// The byte.
         found: u8,
     },
+    /// Values that are not of a type.
+    #[error("the values are not {datatype}; feed what the model takes")]
+    Values {
+        /// The type.
+        datatype: Datatype,
+    },
     /// Tensors that do not go together.
     #[error("tensors that are to be joined differ in type, or in another axis than {axis}")]
     Apart {

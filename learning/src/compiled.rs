@@ -9,6 +9,7 @@
 
 mod arena;
 mod build;
+mod forward;
 mod fuse;
 mod memory;
 mod ops;
@@ -28,8 +29,9 @@ use rand_core::SeedableRng;
 
 use crate::array::Array;
 use crate::executor::{StepDone, check_memory};
-use crate::program::{self, Feed, Graph, GraphSource, Mode, Program, Role};
+use crate::program::{Graph, GraphSource, Mode, Program, Role};
 use crate::{Mask, OptimizerConfig, TrainError};
+pub(crate) use forward::{Forward, Weights};
 use memory::Memory;
 use ops::By;
 use plan::Plan;
@@ -148,36 +150,12 @@ impl Compiled {
     }
 
     fn forward_through(&mut self, plan: &Plan, inputs: Vec<Array>, noise: &mut ChaCha20Rng) -> Result<Vec<Array>, TrainError> {
-        let mut feed = plan.program.feed(&self.graph, inputs)?;
         self.sources.lay_out(&self.graph, &plan.layouts);
-        self.memory.begin(plan);
-        for (slot, array) in std::mem::take(&mut feed.arrays) {
-            self.memory.load(plan, slot, array);
-        }
         let by = By {
             isa: self.isa,
             team: &self.team,
         };
-        for (i, node) in plan.nodes.iter().enumerate() {
-            self.memory.forward(plan, i, node, &self.sources, by, noise)?;
-        }
-        self.collect(plan, &feed)
-    }
-
-    fn collect(&self, plan: &Plan, feed: &Feed) -> Result<Vec<Array>, TrainError> {
-        let missing = || TrainError::Device {
-            reason: "an output was not computed".to_owned(),
-        };
-        let each = plan.program.outputs.iter().map(|output| {
-            let array = match &output.from {
-                program::From::Known(array) => Some(array.clone()),
-                program::From::Host(slot) => feed.host(*slot),
-                program::From::Device(slot) => self.memory.read(plan, &self.graph, *slot, &self.sources),
-            };
-            let array = array.and_then(|array| array.reshaped(output.shape.clone())).ok_or_else(missing)?;
-            Ok(output.element.array_of(array))
-        });
-        each.collect()
+        forward::forward(&self.graph, plan, &self.sources, &mut self.memory, by, inputs, noise)
     }
 
     /// One step. `gradient` gets the outputs and returns the gradient of the loss by each (`None` for those that the loss does not read,

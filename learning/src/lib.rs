@@ -27,6 +27,7 @@ mod optimizer;
 pub mod parity;
 mod program;
 pub mod remote;
+mod runner;
 mod teacher;
 #[cfg(test)]
 mod testing;
@@ -46,6 +47,7 @@ pub use loss::{BinaryCrossEntropy, ClassAxis, Contrastive, CrossEntropy, Distill
 pub use mask::Mask;
 pub use metrics::{Evaluation, Metric};
 pub use optimizer::{OptimizerConfig, Rule, Schedule};
+pub use runner::{Prepared, Runner};
 pub use teacher::{Ensemble, Taught, Teacher};
 pub use train::{BatchNorm, Head, LocalUpdate, Progress, TrainConfig, dry_run, train, train_on};
 pub use trainer::{StepReport, Trainer};

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use aimass_inference::{LoadError, LoadOptions, MemoryBudget, Servable, Tensor, read_file};
+use aimass_inference::{Engine, LoadError, LoadOptions, MemoryBudget, Servable, Tensor, read_file};
 
 use self::trial::{MAX_NAME_BYTES, check_name, difference, self_test};
 use crate::error::{HostError, ServeError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Shown};
 use crate::queue::{Full, Queue, QueueConfig, Workers};
 use crate::slot::{ModelSlot, Version};
 use crate::windows::{Merge, Windows, received};
@@ -38,10 +38,12 @@ pub struct HostConfig {
     pub max_output_bytes: usize,
     /// How long a request may take, from its last byte on.
     pub timeout: Duration,
+    /// What computes the models.
+    pub engine: Engine,
 }
 
 impl Default for HostConfig {
-    /// One thread, no memory cap, models of 2 GiB, requests of 16 MiB, results of 256 MiB, 60 s.
+    /// One thread, no memory cap, models of 2 GiB, requests of 16 MiB, results of 256 MiB, 60 s, the faster engine.
     fn default() -> Self {
         Self {
             queue: QueueConfig::default(),
@@ -50,6 +52,7 @@ impl Default for HostConfig {
             max_request_bytes: 16 << 20,
             max_output_bytes: 256 << 20,
             timeout: Duration::from_secs(60),
+            engine: Engine::Auto,
         }
     }
 }
@@ -152,9 +155,14 @@ impl Host {
     pub fn metrics_text(&self) -> String {
         let current = |slot: Arc<ModelSlot>| {
             let current = slot.current();
-            (current.model.clone(), current.version.clone())
+            Shown {
+                model: current.model.clone(),
+                version: current.version.clone(),
+                engine: current.servable.engine(),
+                batch: current.servable.best_batch(),
+            }
         };
-        let models: Vec<(String, String)> = self.slots().into_iter().map(current).collect();
+        let models: Vec<Shown> = self.slots().into_iter().map(current).collect();
         self.metrics.text(&models, self.queue.depth(), self.memory.used())
     }
 
@@ -265,6 +273,14 @@ impl Host {
             return Err(HostError::TooMany { limit: MAX_VERSIONS });
         }
         let servable = Servable::load(bytes, &self.load_options()).map_err(|source| load_error(model, version, source))?;
+        tracing::info!(
+            model,
+            version,
+            "computed by {} ({}), in batches of up to {}",
+            servable.engine(),
+            servable.engine_reason(),
+            servable.best_batch()
+        );
         self_test(&servable).map_err(|reason| HostError::SelfTest {
             model: model.to_owned(),
             version: version.to_owned(),
@@ -285,6 +301,7 @@ impl Host {
             // Any number of rows is put together from these.
             batches: vec![1, (max / 4).max(1), max],
             memory: self.memory.clone(),
+            engine: self.config.engine,
             ..LoadOptions::default()
         }
     }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aimass_inference::Engine;
+
 /// Upper bounds of the latency histogram in seconds.
 const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -13,6 +15,16 @@ struct Latency {
     counts: [u64; BOUNDS.len()],
     count: u64,
     seconds: f64,
+}
+
+/// A model as figures show it.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) engine: Engine,
+    /// Most rows of requests that are joined.
+    pub(crate) batch: usize,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +69,8 @@ impl Metrics {
         *self.lock().failed_swaps.entry(model.to_owned()).or_default() += 1;
     }
 
-    /// `models`: name and version in service. `queue`: requests that wait, and runs under way. `memory`: bytes.
-    pub(crate) fn text(&self, models: &[(String, String)], queue: (usize, usize), memory: u64) -> String {
+    /// `models`: those in service. `queue`: requests that wait, and runs under way. `memory`: bytes.
+    pub(crate) fn text(&self, models: &[Shown], queue: (usize, usize), memory: u64) -> String {
         let figures = self.lock();
         let mut out = String::new();
         let requests = figures.requests.iter();
@@ -127,15 +139,35 @@ impl Metrics {
             "Memory of all models, by estimate.",
             single(memory.to_string()),
         );
-        let info = models
-            .iter()
-            .map(|(model, version)| (format!("model=\"{model}\",version=\"{version}\""), "1".to_owned()));
+        let info = models.iter().map(|shown| {
+            let Shown { model, version, .. } = shown;
+            (format!("model=\"{model}\",version=\"{version}\""), "1".to_owned())
+        });
         family(
             &mut out,
             "aimass_serve_model_info",
             "gauge",
             "The version of a model that is in service.",
             info,
+        );
+        family(
+            &mut out,
+            "aimass_serve_engine",
+            "gauge",
+            "What computes a model: tract, or the plan for the CPU.",
+            models.iter().map(|Shown { model, engine, .. }| {
+                let labels = format!("model=\"{model}\",engine=\"{engine}\"");
+                (labels, "1".to_owned())
+            }),
+        );
+        family(
+            &mut out,
+            "aimass_serve_best_batch",
+            "gauge",
+            "Most rows of requests that are joined: the batch whose rows cost least.",
+            models
+                .iter()
+                .map(|shown| (format!("model=\"{}\"", shown.model), shown.batch.to_string())),
         );
         out
     }
@@ -184,7 +216,13 @@ mod tests {
         metrics.computed("digits", Duration::from_millis(3));
         metrics.computed("digits", Duration::from_secs(60));
         metrics.swapped("digits");
-        let text = metrics.text(&[("digits".to_owned(), "2".to_owned())], (3, 1), 1000);
+        let shown = Shown {
+            model: "digits".to_owned(),
+            version: "2".to_owned(),
+            engine: Engine::Plan,
+            batch: 4,
+        };
+        let text = metrics.text(&[shown], (3, 1), 1000);
         for line in [
             "aimass_serve_requests_total{model=\"digits\",status=\"200\"} 2",
             "aimass_serve_errors_total{model=\"digits\"} 2",
@@ -197,6 +235,8 @@ mod tests {
             "aimass_serve_queue_waiting 3",
             "aimass_serve_runs 1",
             "aimass_serve_model_info{model=\"digits\",version=\"2\"} 1",
+            "aimass_serve_engine{model=\"digits\",engine=\"plan\"} 1",
+            "aimass_serve_best_batch{model=\"digits\"} 4",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

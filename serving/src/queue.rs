@@ -213,23 +213,24 @@ impl Queue {
         (Vec::new(), due)
     }
 
-    /// What goes into one run with the one at `first`, and whether nothing more fits.
+    /// What goes into one run with the one at `first`, and whether nothing more fits: no more rows than the batch in which they cost least.
     fn joined(&self, state: &State, first: usize) -> (Vec<usize>, bool) {
         let (mut group, mut rows) = (vec![first], state.waiting[first].rows);
+        let most = self.max_batch().min(state.waiting[first].version.servable.best_batch());
         for (i, other) in state.waiting.iter().enumerate().skip(first + 1) {
-            if rows >= self.max_batch() {
+            if rows >= most {
                 return (group, true);
             }
             if !state.waiting[first].goes_with(other) {
                 continue;
             }
-            if rows + other.rows > self.max_batch() {
+            if rows + other.rows > most {
                 return (group, true);
             }
             rows += other.rows;
             group.push(i);
         }
-        (group, rows >= self.max_batch())
+        (group, rows >= most)
     }
 }
 

@@ -53,6 +53,12 @@ pub enum LoadError {
         /// The limit.
         limit: u64,
     },
+    /// The plan for the CPU does not compute it as tract does, and nothing else was asked for.
+    #[error("the plan for the CPU does not run this model: {reason}; use the engine auto or tract")]
+    Plan {
+        /// What is wrong.
+        reason: String,
+    },
     /// tract panicked.
     #[error(
         "tract met a fault of its own with this model ({reason}); it is not served. Export it with another opset, or report the model to tract"
@@ -134,10 +140,10 @@ pub enum RunError {
     /// The model can't be made ready for these shapes.
     #[error("the model can't run on inputs of these shapes: {0}")]
     Plan(#[source] Box<LoadError>),
-    /// tract gave up.
-    #[error("tract can't compute this: {reason}")]
+    /// tract gave up, or the plan.
+    #[error("the model can't compute this: {reason}")]
     Graph {
-        /// What tract says.
+        /// What the engine says.
         reason: String,
     },
     /// An output that can't be served.
@@ -148,8 +154,8 @@ pub enum RunError {
         /// What is wrong with it.
         reason: String,
     },
-    /// tract panicked.
-    #[error("tract met a fault of its own ({reason})")]
+    /// The engine panicked.
+    #[error("the engine met a fault of its own ({reason})")]
     Fault {
         /// What it panicked with.
         reason: String,

@@ -77,11 +77,10 @@ fn should_bound_its_plans() {
     let model = Servable::load(mlp(&[8, 3], 1).as_bytes(), &LoadOptions { max_plans: 2, ..options() }).expect("loads");
     for n in 2..12 {
         model.run(&[rows(n, 8)]).expect("runs");
-        assert!(model.lock().later.len() <= 2, "{n}");
+        assert!(model.plans.later_rows().len() <= 2, "{n}");
     }
     // The most recent ones stay.
-    let sizes: Vec<usize> = model.lock().later.iter().map(|(shapes, _)| shapes[0][0]).collect();
-    assert_eq!(sizes, [11, 10]);
+    assert_eq!(model.plans.later_rows(), [11, 10]);
 }
 
 #[test]
@@ -100,15 +99,24 @@ fn should_keep_to_its_memory_and_give_it_back() {
         "1 MiB of weights, and plans of them"
     );
     assert_eq!(small.used(), 0, "what is refused holds nothing");
-    let large = MemoryBudget::new(64 << 20);
-    let loaded = capped(&large).expect("fits");
-    assert!(
-        large.used() >= 2 * model.as_bytes().len() as u64,
-        "the graph and a plan: {}",
-        large.used()
-    );
-    drop(loaded);
-    assert_eq!(large.used(), 0);
+    for engine in [Engine::Tract, Engine::Plan] {
+        let large = MemoryBudget::new(64 << 20);
+        let options = LoadOptions {
+            memory: large.clone(),
+            engine,
+            ..options()
+        };
+        let loaded = Servable::load(model.as_bytes(), &options).expect("fits");
+        // tract holds the graph and a plan of it; the plan its weights, once.
+        let (least, bytes) = (if engine == Engine::Tract { 2 } else { 1 }, model.as_bytes().len() as u64);
+        let used = large.used();
+        assert!(
+            used >= least * bytes * 9 / 10 && (engine == Engine::Tract || used < 2 * bytes),
+            "{engine}: {used}"
+        );
+        drop(loaded);
+        assert_eq!(large.used(), 0);
+    }
 }
 
 #[test]
@@ -223,4 +231,82 @@ fn should_survive_damaged_models() {
         }
         let _ = Servable::load(&damaged, &LoadOptions::default());
     }
+}
+
+#[test]
+fn should_give_the_same_by_either_engine() {
+    let gru = RecurrentClassifier::new(Cell::Gru)
+        .build(InitialWeights::seeded(3))
+        .expect("builds");
+    for model in [mlp(&[8, 6, 3], 1), gru] {
+        let load = |engine| Servable::load(model.as_bytes(), &LoadOptions { engine, ..options() }).expect("loads");
+        let (tract, plan) = (load(Engine::Tract), load(Engine::Plan));
+        assert_eq!(
+            (tract.engine(), plan.engine()),
+            (Engine::Tract, Engine::Plan),
+            "{}",
+            plan.engine_reason()
+        );
+        assert_eq!((tract.inputs(), tract.outputs()), (plan.inputs(), plan.outputs()));
+        for batch in [1, 4, 7] {
+            let inputs = trial::pattern(tract.inputs(), &tract.with_batch(batch), 5).expect("fills");
+            let (a, b) = (tract.run(&inputs).expect("runs"), plan.run(&inputs).expect("runs"));
+            assert!(a.iter().zip(&b).all(|(a, b)| a.is_close(b, 1e-5)), "{batch} rows");
+        }
+    }
+}
+
+/// The plan gives what one thread gives, whoever runs beside it.
+#[test]
+fn should_share_the_weights_of_a_plan_between_threads() {
+    let options = LoadOptions {
+        engine: Engine::Plan,
+        ..options()
+    };
+    let model = Servable::load(mlp(&[8, 6, 3], 1).as_bytes(), &options).expect("loads");
+    let inputs: Vec<Tensor> = (0..4)
+        .map(|i| rows(4, 8 * 4).slice(1, 8 * i, 8 * i + 8).expect("in range"))
+        .collect();
+    let expected: Vec<_> = inputs
+        .iter()
+        .map(|input| model.run(std::slice::from_ref(input)).expect("runs"))
+        .collect();
+    std::thread::scope(|scope| {
+        for (input, expected) in inputs.iter().zip(&expected) {
+            let model = &model;
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    assert_eq!(&model.run(std::slice::from_ref(input)).expect("runs"), expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn should_refuse_what_only_one_engine_was_asked_for_and_can_not_do() {
+    // float64 is tract's alone.
+    let model = with_last(|graph, output| {
+        let cast = |input: &str, output: &str, to: i64| NodeProto {
+            op_type: "Cast".to_owned(),
+            input: vec![input.to_owned()],
+            output: vec![output.to_owned()],
+            attribute: vec![AttributeProto {
+                name: "to".to_owned(),
+                r#type: AttributeType::Int as i32,
+                i: Some(to),
+                ..AttributeProto::default()
+            }],
+            ..NodeProto::default()
+        };
+        graph.node.push(cast("inner", output, 11));
+        if let Some(tensor) = graph.output[0].r#type.as_mut() {
+            *tensor = aimass_onnx::proto::TypeProto::default();
+        }
+    });
+    let load = |engine| Servable::load(model.as_bytes(), &LoadOptions { engine, ..options() });
+    assert!(matches!(load(Engine::Plan), Err(LoadError::Plan { .. })));
+    let auto = load(Engine::Auto).expect("tract runs it");
+    assert_eq!(auto.engine(), Engine::Tract);
+    assert!(auto.engine_reason().contains("float64"), "{}", auto.engine_reason());
 }

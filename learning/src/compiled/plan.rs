@@ -144,6 +144,20 @@ impl Plan {
         each.collect()
     }
 
+    /// Bytes that the plan takes besides the weights, and bytes of one run forward: the arena, and what goes in and out.
+    pub(super) fn forward_bytes(&self) -> (u64, u64) {
+        let floats = |n: usize| 4 * n as u64;
+        let own = self.nodes.iter().map(|node| match &node.op {
+            Op::Native(op) => op.plan_bytes() as u64,
+            Op::Interpreted(_) => 0,
+        });
+        let constants: usize = self.constants.iter().map(|c| c.len()).sum();
+        let inputs: usize = self.program.input_shapes.iter().map(|s| s.iter().product::<usize>()).sum();
+        let outputs: usize = self.program.outputs.iter().map(|o| o.shape.iter().product::<usize>()).sum();
+        let run = floats(self.arena) + self.kept_bytes as u64 + floats(inputs + 2 * outputs);
+        (floats(constants) + own.sum::<u64>(), run)
+    }
+
     /// Memory that training takes: the model's file, the weights that it began with and those of now, gradients, `vectors` more as long as
     /// the weights that the optimizer keeps, the plan, the arena, and what goes in and out.
     pub(super) fn bytes(&self, graph: &Graph, vectors: usize) -> u64 {

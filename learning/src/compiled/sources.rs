@@ -119,7 +119,7 @@ impl Layout {
 }
 
 /// Values by source of the graph: the weights themselves, or moments of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
     pub(super) values: Vec<Buffer>,
     layouts: Vec<Layout>,
@@ -147,6 +147,16 @@ impl Sources {
         let mut sources = Self::zeros(graph);
         sources.set(graph, flat, GraphSource::weight);
         sources
+    }
+
+    /// Whether all lie as `layouts` says.
+    pub(super) fn lie_as(&self, layouts: &[Layout]) -> bool {
+        self.layouts == layouts
+    }
+
+    /// Floats of all.
+    pub(super) fn floats(&self) -> usize {
+        self.values.iter().map(|values| values.len()).sum()
     }
 
     /// Lays out anew what lies otherwise.

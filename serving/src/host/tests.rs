@@ -1,5 +1,7 @@
 use aimass_onnx::build::mlp;
 
+use aimass_inference::Engine;
+
 use super::*;
 
 fn host(config: HostConfig) -> Host {
@@ -48,6 +50,7 @@ fn should_load_nothing_over_its_memory_and_free_what_is_unloaded() {
     let one = model.as_bytes().len() as u64;
     let config = HostConfig {
         memory_cap_bytes: Some(6 * one),
+        engine: Engine::Tract,
         ..HostConfig::default()
     };
     let host = host(config);

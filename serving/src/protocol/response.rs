@@ -85,7 +85,7 @@ pub fn metadata(slot: &ModelSlot, version: &Version) -> Value {
     json!({
         "name": version.model,
         "versions": slot.names(),
-        "platform": "onnx_tract",
+        "platform": format!("onnx_{}", version.servable.engine()),
         "inputs": ports(version.servable.inputs()),
         "outputs": ports(version.servable.outputs()),
     })

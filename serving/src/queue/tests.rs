@@ -41,7 +41,7 @@ fn still(config: QueueConfig) -> Queue {
 #[test]
 fn should_join_what_fits_and_leave_the_rest() {
     let queue = still(config(8, 0));
-    let (one, other) = (version(&[1]), version(&[1]));
+    let (one, other) = (version(&[1, 8]), version(&[1, 8]));
     let sizes = [(&one, 3), (&other, 1), (&one, 3), (&one, 3), (&one, 1)];
     let _receivers: Vec<_> = sizes
         .iter()
@@ -54,7 +54,7 @@ fn should_join_what_fits_and_leave_the_rest() {
 #[test]
 fn should_wait_for_others_no_longer_than_the_delay() {
     let queue = still(config(4, 50));
-    let one = version(&[1]);
+    let one = version(&[1, 4]);
     let _first = queue.push(&one, vec![rows(1, 0)], false).expect("room");
     let since = queue.lock().waiting[0].since;
     let (group, due) = queue.choose(&queue.lock(), since);

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use aimass_edge_agent::exit::ExitKind;
 use aimass_inference::measure::{Cost, MAX_RUNS, cost};
-use aimass_inference::{LoadOptions, read_file};
+use aimass_inference::{Engine, LoadOptions, read_file};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ const ABOUT_US: f64 = 500_000.0;
 
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The model is run by tract, as devices run it, on zeros and on one thread. Memory is that of this process at its peak, the program included.\n\n\
+    after_help = "The model is run as devices run it, on zeros and on one thread. Memory is that of this process at its peak, the program included.\n\n\
     Example:\n  aimass model measure model.onnx --batch 1,32"
 )]
 pub(crate) struct MeasureArgs {
@@ -30,6 +30,9 @@ pub(crate) struct MeasureArgs {
     /// Runs that are timed, after some that are not; default: as many as half a second has.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_RUNS as i64))]
     runs: Option<u32>,
+    /// What computes: tract; plan, the trainer's plan for the CPU; auto, the plan where its outputs are tract's and it is faster
+    #[arg(long, value_name = "ENGINE", default_value_t)]
+    engine: Engine,
 }
 
 /// What is printed, and read again by `aimass compress`.
@@ -39,7 +42,10 @@ pub(crate) struct Found {
 }
 
 pub(crate) fn run(args: &MeasureArgs, out: &Output) -> Result<ExitKind> {
-    let options = LoadOptions::default();
+    let options = LoadOptions {
+        engine: args.engine,
+        ..LoadOptions::default()
+    };
     let bad = |text: String| Failure::new(ExitKind::BadData, format!("{}: {text}", args.file.display()));
     let model = read_file(&args.file, options.max_model_bytes).map_err(|e| bad(e.to_string()))?;
     let mut costs: Vec<Cost> = Vec::new();
@@ -66,6 +72,7 @@ fn text(costs: &[Cost]) -> String {
     let row = |cost: &Cost| {
         vec![
             cost.batch.to_string(),
+            cost.engine.to_string(),
             format!("{:.0} us", cost.median_us),
             format!("{:.0} us", cost.p95_us),
             format!("{:.0}", cost.batch as f64 * 1e6 / cost.median_us.max(1e-3)),
@@ -73,7 +80,7 @@ fn text(costs: &[Cost]) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = costs.iter().map(row).collect();
-    table(&["ROWS", "MEDIAN", "95 %", "ROWS A SECOND", "PEAK MEMORY"], &rows)
+    table(&["ROWS", "ENGINE", "MEDIAN", "95 %", "ROWS A SECOND", "PEAK MEMORY"], &rows)
 }
 
 /// Measures a file in a process of its own, so that its memory is told apart from what this one holds.
