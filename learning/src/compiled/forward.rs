@@ -78,6 +78,13 @@ impl Weights {
         }
     }
 
+    /// With another instruction set than the processor's best.
+    #[cfg(test)]
+    pub(crate) fn with_isa(mut self, isa: Isa) -> Self {
+        self.isa = isa;
+        self
+    }
+
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -89,7 +96,14 @@ impl Weights {
     /// Bytes of the weights and constants.
     pub(crate) fn bytes(&self) -> u64 {
         let constants: usize = self.graph.sources.iter().map(|source| source.values.len()).sum();
-        4 * (self.lock().floats() + constants) as u64
+        let integers: usize = self
+            .graph
+            .sources
+            .iter()
+            .filter_map(|source| source.integers.as_ref())
+            .map(|i| i.memory_bytes())
+            .sum();
+        (4 * (self.lock().floats() + constants) + integers) as u64
     }
 
     /// A plan for inputs of these shapes, in the order of the graph's.
