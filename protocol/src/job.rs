@@ -2,8 +2,10 @@
 
 mod about;
 mod analyze;
+mod calibration;
 mod compress;
 mod file;
+mod filled;
 mod moment;
 mod reader;
 mod release;
@@ -17,6 +19,7 @@ mod train;
 mod training;
 
 pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
+pub use calibration::CalibrationSection;
 pub use compress::{ActivationsName, CalibrationName, CompressSection, QuantizeSection, StoreName};
 pub use file::*;
 pub use release::{ChampionSection, FitsSection, GateSection, MeasuredSection, ReleaseSection, Stage, VariantSection};

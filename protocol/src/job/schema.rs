@@ -116,6 +116,11 @@ const SECTIONS: &[SectionRule] = &[
         later: &["teacher"],
     },
     SectionRule {
+        name: "calibration",
+        keys: &["rows", "bits", "loss", "digest", "size_bytes", "tensors"],
+        later: &[],
+    },
+    SectionRule {
         name: "analyze",
         keys: &["max_rows", "bits", "columns"],
         later: &[],
