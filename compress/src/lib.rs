@@ -10,14 +10,16 @@ mod measure;
 mod options;
 mod pipeline;
 mod quantize;
+mod ranges;
 mod served;
 #[cfg(test)]
 mod tests;
 mod tune;
 
 pub use error::CompressError;
-pub use job::{FEWEST_ROWS, compress_job};
+pub use job::{FEWEST_ROWS, compress_calibrated, compress_job};
 pub use measure::{Agreement, Measured, Score, Tolerance, agreement, score};
 pub use options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 pub use pipeline::{Compressed, Data, Event, Step, compress};
 pub use quantize::calibrate;
+pub use ranges::{Watched, check_served, observed, spread};

@@ -8,6 +8,7 @@ use aimass_learning::{Head, Metric};
 use aimass_onnx::{Globs, Model, TrainableRules};
 use aimass_shrink::channels::{self, ChannelRules, Scope};
 use aimass_shrink::prune::{Masks, PruneRules};
+use aimass_shrink::quantize::Observed;
 use aimass_shrink::{fold, sparse};
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use crate::distil::distilled;
 use crate::measure::{Agreement, Measured, Tolerance, agreement};
 use crate::options::{Channels, Options, Prune, Storage};
 use crate::quantize::{Means, quantize};
+use crate::ranges::Pattern;
 use crate::tune::Tuning;
 
 /// What a model is trained, calibrated and measured on.
@@ -25,6 +27,8 @@ pub struct Data {
     pub train: Option<Arc<dyn Source>>,
     /// Rows to measure on; without them those to train on.
     pub test: Option<Arc<dyn Source>>,
+    /// Ranges that were seen elsewhere, of the model that comes before quantization: static quantization takes them instead of looking at rows.
+    pub ranges: Option<Arc<Observed>>,
     /// What is learnt.
     pub heads: Vec<Head>,
     /// What is measured besides the loss.
@@ -45,6 +49,7 @@ impl Data {
         Self {
             train: None,
             test: None,
+            ranges: None,
             heads: Vec::new(),
             metrics: Vec::new(),
             trainable: TrainableRules::default(),
@@ -97,7 +102,7 @@ pub struct Compressed {
     pub after: Measured,
     /// What was done.
     pub steps: Vec<Step>,
-    /// How far the trainer and tract lie apart; `None` without data.
+    /// How far the trainer and tract lie apart, on rows of data, or on rows drawn from given ranges; `None` with neither.
     pub agreement: Option<Agreement>,
 }
 
@@ -132,9 +137,13 @@ pub fn compress(model: &Model, data: &Data, options: &Options, show: &mut dyn Fn
     work.all()?;
     let (model, steps) = (work.model, work.steps);
     let plain = sparse::expand(&model)?;
-    let agreement = match data.measured_on() {
-        Some(on) => Some(agreement(&plain, on, Tolerance::of(&plain))?),
-        None => None,
+    let agreement = match (data.measured_on(), &data.ranges) {
+        (Some(on), _) => Some(agreement(&plain, on, Tolerance::of(&plain))?),
+        (None, Some(ranges)) => match Pattern::within(&plain, ranges)? {
+            Some(rows) => Some(agreement(&plain, &rows, Tolerance::of(&plain))?),
+            None => None,
+        },
+        (None, None) => None,
     };
     let after = steps.last().map_or(before, |step| step.after);
     Ok(Compressed {
@@ -190,6 +199,7 @@ impl Work<'_> {
                 .transpose()?;
             let means = Means {
                 data: self.data.train.as_ref(),
+                ranges: self.data.ranges.as_deref(),
                 heads: &self.data.heads,
                 rules: &self.data.trainable,
                 tune: options.tune.as_ref(),

@@ -230,7 +230,7 @@ impl Driver {
                             Ok(more) => bytes += more,
                             // That it can't be had is what is measured of it.
                             Err(error) if serving::is_refusal(&error) => {
-                                tracing::warn!(%digest, "a file of the release can't be fetched: {error}");
+                                tracing::warn!(%digest, "a file of the job can't be fetched: {error}");
                             }
                             Err(error) => return Err(error),
                         }
@@ -399,12 +399,17 @@ impl Driver {
         }
     }
 
-    /// The files that a release's task needs besides its base: those that this device may use.
+    /// The files that the task of a release or of a calibration needs besides its base: those that this device may use.
     fn files_of(&self, job: JobId) -> Vec<(Digest, u64)> {
-        let Some(release) = self.jobs.get(&job).and_then(|job| job.file.release.as_ref()) else {
+        let Some(file) = self.jobs.get(&job).map(|job| &job.file) else {
             return Vec::new();
         };
         let bench = self.bench();
+        if let Some(calibration) = &file.calibration {
+            let fits = calibration.size_bytes <= bench.max_file_bytes;
+            return fits.then_some((calibration.digest, calibration.size_bytes)).into_iter().collect();
+        }
+        let Some(release) = &file.release else { return Vec::new() };
         let variant = fit(release, &bench.device).map(|at| (release.variants[at].digest, release.variants[at].size_bytes));
         let champion = release.champion.as_ref().map(|champion| (champion.digest, champion.size_bytes));
         let mut files: Vec<_> = variant.into_iter().chain(champion).collect();
