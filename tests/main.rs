@@ -3,6 +3,7 @@
 mod analytics;
 mod bad_input;
 mod by_hand;
+mod calibration;
 mod compress;
 mod demo;
 mod distil;

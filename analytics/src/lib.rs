@@ -9,6 +9,7 @@
 //! (x - low) / step, with step = (high - low) / (2^bits - 1): x is off by at most step / 2. The mean of levels is therefore off by at most step / 2,
 //! and so is their standard deviation, as that of the errors is at most their largest (the triangle inequality).
 
+pub mod calibration;
 mod figures;
 pub mod release;
 mod report;

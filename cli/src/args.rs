@@ -168,9 +168,12 @@ pub(crate) enum JobCommand {
     Check {
         /// The job file.
         file: PathBuf,
+        /// Write the job file as it would be signed, with what follows from the model of a calibration job filled in.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Check, sign and submit a job. The teacher, the student and the public data that it may name are uploaded too; where the job file does not say their
-    /// SHA-256 and size, what is signed does.
+    /// SHA-256 and size, what is signed does. What follows from the model of a calibration job is filled in.
     Submit {
         /// The job file.
         file: PathBuf,
@@ -185,7 +188,7 @@ pub(crate) enum JobCommand {
     },
     /// List all jobs.
     List(ServerDir),
-    /// Show one job with its rounds; an analytics job with its latest report.
+    /// Show one job with its rounds; an analytics or calibration job with its latest report.
     Show {
         /// Id of the job, or its first digits (at least four).
         job: String,

@@ -1,5 +1,6 @@
 //! Why a model was not made smaller.
 
+use aimass_analytics::ReportError;
 use aimass_inference::{InferError, LoadError, ParityError, RunError};
 use aimass_learning::{DataError, TrainError};
 use aimass_onnx::lora::LoraError;
@@ -27,6 +28,23 @@ pub enum CompressError {
     /// A job that has a student to be taught, without its model.
     #[error("the job's student is not at hand; submit the job with `aimass job submit`, which uploads it")]
     NoStudent,
+    /// Ranges that were seen of something else than the model.
+    #[error("the ranges do not fit the model: {tensor:?} {problem}; calibrate this model as it is, with the same nodes kept in floats")]
+    Ranges {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A report that is none.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A calibration's report without histograms.
+    #[error("the report of round {round} holds no histograms: take that of the calibration's last round")]
+    NoHistograms {
+        /// Of which it is.
+        round: u32,
+    },
     /// Too few rows to look at some and measure on others.
     #[error("evaluate.data has {found} rows, and at least 2 are needed: one half is looked at, the other is measured on")]
     FewRows {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use aimass_analytics::calibration::CalibrationReport;
 use aimass_crypto::hash::sha256;
 use aimass_learning::Schedule;
-use aimass_learning::data::{Source, Subset, split};
+use aimass_learning::data::{Source, Subset, Wanted, split};
 use aimass_onnx::{Model, TrainableRules, lora};
 use aimass_protocol::job::{ActivationsName, CalibrationName, CompressSection, JobFile, QuantizeSection, StoreName, StudentSection};
-use aimass_recipe::{Recipe, Setting, train_config};
+use aimass_recipe::{Recipe, Setting, reading, train_config};
 use aimass_shrink::prune::Sparsity;
 use aimass_shrink::quantize::{Activations, Method};
 use rand_chacha::ChaCha20Rng;
@@ -17,6 +18,7 @@ use crate::CompressError;
 use crate::measure::Measured;
 use crate::options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 use crate::pipeline::{Compressed, Data, Event, compress};
+use crate::ranges::observed;
 
 /// Fewest rows of a job's data: one to look at and one to measure on.
 pub const FEWEST_ROWS: usize = 2;
@@ -116,13 +118,13 @@ pub fn compress_job(
     model: &Model,
     file: &JobFile,
     student: Option<Model>,
-    open: impl FnOnce(&Recipe) -> Result<Option<Arc<dyn Source>>, CompressError>,
+    open: impl FnOnce(&Wanted) -> Result<Option<Arc<dyn Source>>, CompressError>,
     show: &mut dyn FnMut(Event<'_>),
 ) -> Result<Compressed, CompressError> {
     let section = file.compress.as_ref().ok_or(CompressError::Unasked)?;
     let (model, file) = merged(model, file)?;
     let recipe = Recipe::of(&model, &file)?;
-    let data = match open(&recipe)? {
+    let data = match open(&recipe.wanted)? {
         None => Data::none(),
         Some(rows) => halves(rows, &recipe, &model, &file)?,
     };
@@ -133,6 +135,34 @@ pub fn compress_job(
         (Some(_), None) => return Err(CompressError::NoStudent),
         (Some(how), Some(student)) => taught(model, &student, how, &file, data, options, show)?,
     };
+    within(section, done)
+}
+
+/// Does to the model of a calibration job what its `[compress]` asks for, with the ranges of its last report. All of the public data, if there is some, is
+/// measured on.
+///
+/// # Errors
+/// As [`compress_job`]; [`CompressError::Ranges`] for the report of another model.
+pub fn compress_calibrated(
+    model: &Model,
+    file: &JobFile,
+    report: &CalibrationReport,
+    open: impl FnOnce(&Wanted) -> Result<Option<Arc<dyn Source>>, CompressError>,
+    show: &mut dyn FnMut(Event<'_>),
+) -> Result<Compressed, CompressError> {
+    let section = file.compress.as_ref().ok_or(CompressError::Unasked)?;
+    let (heads, wanted) = reading(model, file)?;
+    let data = Data {
+        test: open(&wanted)?,
+        ranges: Some(Arc::new(observed(report)?)),
+        heads,
+        ..Data::none()
+    };
+    within(section, compress(model, &data, &Options::of(section, file, 0)?, show)?)
+}
+
+/// What was made, unless too much was lost.
+fn within(section: &CompressSection, done: Compressed) -> Result<Compressed, CompressError> {
     match (section.max_drop, done.drop_points()) {
         (Some(allowed), Some(lost)) if lost > allowed => Err(CompressError::Drop { lost, allowed }),
         _ => Ok(done),
@@ -185,6 +215,7 @@ fn halves(rows: Arc<dyn Source>, recipe: &Recipe, model: &Model, file: &JobFile)
     Ok(Data {
         train: subset(train),
         test: subset(test),
+        ranges: None,
         heads: recipe.heads.clone(),
         metrics: Vec::new(),
         trainable: aimass_recipe::rules(model, file)?,

@@ -10,14 +10,16 @@ mod measure;
 mod options;
 mod pipeline;
 mod quantize;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod tune;
 
 pub use aimass_inference::Tolerance;
 pub use error::CompressError;
-pub use job::{FEWEST_ROWS, compress_job};
+pub use job::{FEWEST_ROWS, compress_calibrated, compress_job};
 pub use measure::{Measured, Score, score};
 pub use options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 pub use pipeline::{Compressed, Data, Event, Step, compress};
 pub use quantize::calibrate;
+pub use ranges::{Watched, check_served, observed, spread};

@@ -9,6 +9,7 @@ use aimass_learning::{Head, Metric};
 use aimass_onnx::{Globs, Model, TrainableRules};
 use aimass_shrink::channels::{self, ChannelRules, Scope};
 use aimass_shrink::prune::{Masks, PruneRules};
+use aimass_shrink::quantize::Observed;
 use aimass_shrink::{fold, sparse};
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::distil::distilled;
 use crate::measure::Measured;
 use crate::options::{Channels, Options, Prune, Storage};
 use crate::quantize::{Means, quantize};
+use crate::ranges::Pattern;
 use crate::tune::Tuning;
 
 /// Rows on which the trainer and tract are compared at most.
@@ -29,6 +31,8 @@ pub struct Data {
     pub train: Option<Arc<dyn Source>>,
     /// Rows to measure on; without them those to train on.
     pub test: Option<Arc<dyn Source>>,
+    /// Ranges that were seen elsewhere, of the model that comes before quantization: static quantization takes them instead of looking at rows.
+    pub ranges: Option<Arc<Observed>>,
     /// What is learnt.
     pub heads: Vec<Head>,
     /// What is measured besides the loss.
@@ -49,6 +53,7 @@ impl Data {
         Self {
             train: None,
             test: None,
+            ranges: None,
             heads: Vec::new(),
             metrics: Vec::new(),
             trainable: TrainableRules::default(),
@@ -101,7 +106,8 @@ pub struct Compressed {
     pub after: Measured,
     /// What was done.
     pub steps: Vec<Step>,
-    /// How far the trainer and tract lie apart, on data or on made-up values; `None` for a model that the trainer does not take, and no data.
+    /// How far the trainer and tract lie apart, on data, on rows drawn from given ranges, or on made-up values; `None` for a model that the trainer does not
+    /// take, and no data.
     pub parity: Option<Parity>,
 }
 
@@ -135,7 +141,7 @@ pub fn compress(model: &Model, data: &Data, options: &Options, show: &mut dyn Fn
     };
     work.all()?;
     let (model, steps) = (work.model, work.steps);
-    let parity = compared(&model, data.measured_on())?;
+    let parity = compared(&model, data)?;
     let after = steps.last().map_or(before, |step| step.after);
     Ok(Compressed {
         model,
@@ -146,10 +152,15 @@ pub fn compress(model: &Model, data: &Data, options: &Options, show: &mut dyn Fn
     })
 }
 
-fn compared(model: &Model, data: Option<&dyn Source>) -> Result<Option<Parity>, CompressError> {
-    let parity = match parity(model, data, COMPARED) {
+fn compared(model: &Model, data: &Data) -> Result<Option<Parity>, CompressError> {
+    let drawn = match (data.measured_on(), &data.ranges) {
+        (None, Some(ranges)) => Pattern::within(&sparse::expand(model)?, ranges)?,
+        _ => None,
+    };
+    let rows = data.measured_on().or(drawn.as_ref().map(|rows| rows as &dyn Source));
+    let parity = match parity(model, rows, COMPARED) {
         // What needs no data needs no trainer either.
-        Err(ParityError::Train(_)) if data.is_none() => return Ok(None),
+        Err(ParityError::Train(_)) if rows.is_none() => return Ok(None),
         found => found?,
     };
     match parity.excess() {
@@ -210,6 +221,7 @@ impl Work<'_> {
                 .transpose()?;
             let means = Means {
                 data: self.data.train.as_ref(),
+                ranges: self.data.ranges.as_deref(),
                 heads: &self.data.heads,
                 rules: &self.data.trainable,
                 tune: options.tune.as_ref(),

@@ -12,10 +12,11 @@ use aimass_shrink::quantize::{self, Observed, blocks, dynamic};
 use crate::CompressError;
 use crate::options::{Quantize, Tune};
 use crate::pipeline::Event;
+use crate::ranges::{check, spread};
 use crate::tune::Tuning;
 
 /// Rows that are computed at once.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 /// What is seen of a model's activations on rows of data: histograms, which add up over devices.
 ///
@@ -24,10 +25,23 @@ const BATCH: usize = 32;
 pub fn calibrate(model: &Model, options: &quantize::Options, data: &dyn Source, heads: &[Head]) -> Result<Observed, CompressError> {
     let (_, names) = quantize::observe(model, options)?;
     let mut observed = Observed::new(&names);
+    look(model, &names, &mut observed, data, heads, &mut || ControlFlow::Continue(()))?;
+    Ok(observed)
+}
+
+/// Counts what `names` hold on rows of data, batch by batch; `each` is asked after every batch whether to go on.
+pub(crate) fn look(
+    model: &Model,
+    names: &[String],
+    observed: &mut Observed,
+    data: &dyn Source,
+    heads: &[Head],
+    each: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<(), CompressError> {
     let watch = Watch {
         heads: heads.to_vec(),
         batch: BATCH,
-        ..Watch::new(names.clone())
+        ..Watch::new(names.to_vec())
     };
     let mut wrong = None;
     let seen = outputs(model, data, &watch, &mut |arrays| {
@@ -36,7 +50,7 @@ pub fn calibrate(model: &Model, options: &quantize::Options, data: &dyn Source, 
             None => Ok(()),
         });
         match added {
-            Ok(()) => ControlFlow::Continue(()),
+            Ok(()) => each(),
             Err(error) => {
                 wrong = Some(error);
                 ControlFlow::Break(())
@@ -46,19 +60,15 @@ pub fn calibrate(model: &Model, options: &quantize::Options, data: &dyn Source, 
     seen.map_err(CompressError::Calibration)?;
     match wrong {
         Some(error) => Err(error.into()),
-        None => Ok(observed),
+        None => Ok(()),
     }
-}
-
-/// Rows spread evenly over the data.
-pub(crate) fn spread(len: usize, rows: usize) -> Vec<usize> {
-    let n = rows.min(len);
-    (0..n).map(|i| i * len / n.max(1)).collect()
 }
 
 /// What the quantization of a model needs besides the model.
 pub(crate) struct Means<'a> {
     pub(crate) data: Option<&'a Arc<dyn Source>>,
+    /// Seen elsewhere.
+    pub(crate) ranges: Option<&'a Observed>,
     pub(crate) heads: &'a [Head],
     pub(crate) rules: &'a TrainableRules,
     pub(crate) tune: Option<&'a Tune>,
@@ -93,17 +103,27 @@ pub(crate) fn quantize(model: &Model, how: &Quantize, means: &Means<'_>, show: &
                 activations: *activations,
                 ..but(exclude)
             };
-            let data = means.data.ok_or(CompressError::NoData {
-                what: "static quantization",
-            })?;
-            show(Event::Began {
-                what: "looking at ranges",
-                steps: 0,
-            });
-            let rows = Subset::new(Arc::clone(data), spread(data.len(), *rows));
-            let rows: &dyn Source = rows.as_ref().map_or(&**data, |rows| rows);
-            let observed = calibrate(model, &options, rows, means.heads)?;
-            let Some(tune) = means.tune.filter(|_| *aware) else {
+            let observed = match (means.ranges, means.data) {
+                (Some(ranges), _) => {
+                    check(ranges, &quantize::observe(model, &options)?.1)?;
+                    ranges.clone()
+                }
+                (None, Some(data)) => {
+                    show(Event::Began {
+                        what: "looking at ranges",
+                        steps: 0,
+                    });
+                    let rows = Subset::new(Arc::clone(data), spread(data.len(), *rows));
+                    let rows: &dyn Source = rows.as_ref().map_or(&**data, |rows| rows);
+                    calibrate(model, &options, rows, means.heads)?
+                }
+                (None, None) => {
+                    return Err(CompressError::NoData {
+                        what: "static quantization",
+                    });
+                }
+            };
+            let (Some(tune), Some(data)) = (means.tune.filter(|_| *aware), means.data) else {
                 return Ok(quantize::int8(model, &observed, &options)?);
             };
             let fake = quantize::fake(model, &observed, &options)?;

@@ -1,5 +1,6 @@
 //! What is done with the data: training or counting, and turning the result into residues. Blocking; nothing of it is kept in memory afterwards.
 
+mod calibrating;
 mod counting;
 mod measuring;
 mod teacher;
@@ -10,8 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aimass_analytics::WidthError;
+use aimass_analytics::calibration::CountError;
 use aimass_analytics::release::Device;
-use aimass_analytics::{Shape, WidthError};
+use aimass_compress::CompressError;
 use aimass_compression::mask::{self, Sign};
 use aimass_compression::{ClientUpdate, ContributionError, Evaluation, FixedCodec, FixedParams, PlanError, SumPlan};
 use aimass_crypto::hash::{Sha256, sha256};
@@ -95,6 +98,25 @@ pub enum WorkError {
         /// What it stands on.
         base: Digest,
     },
+    /// The server goes on from something else than the report of the round before.
+    #[error(
+        "the server's round stands on {base}, which is not the report of the round before: {reason}; nothing is counted; tell the operator"
+    )]
+    Before {
+        /// What it stands on.
+        base: Digest,
+        /// Why it is not.
+        reason: String,
+    },
+    /// The model of a calibration is not there, too large, or another one than the job says.
+    #[error("the calibration's model: {0}")]
+    Calibrated(String),
+    /// The model does not run on the rows, or what it computes is not finite.
+    #[error("nothing is counted of this device's rows: {0}")]
+    Look(#[from] CompressError),
+    /// What was seen is not of the round.
+    #[error(transparent)]
+    Count(#[from] CountError),
     /// The data and what the job counts of it.
     #[error(transparent)]
     Width(#[from] WidthError),
@@ -170,7 +192,7 @@ pub enum WorkError {
     State(#[from] StateError),
 }
 
-/// Does what a task asks for: [`train`]; or where the job counts, counts; or measures a variant of a release. Those take one pass over the data, which starts anew after an interruption;
+/// Does what a task asks for: [`train`]; or where the job counts, counts; or measures a variant of a release; or looks at the activations of a model. Those take one pass over the data, which starts anew after an interruption;
 /// `control` hears of every batch.
 ///
 /// # Errors
@@ -181,10 +203,12 @@ pub fn work_on(
     backend: &BackendConfig,
     control: &mut dyn FnMut(Progress) -> Wish,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
-    match (&order.file.analyze, &order.file.release) {
-        (Some(analyze), _) => counting::count(folder, order, analyze, control),
-        (None, Some(release)) => measuring::measure(folder, order, release, control),
-        (None, None) => train(folder, order, backend, control),
+    let file = &order.file;
+    match (&file.analyze, &file.release, &file.calibration) {
+        (Some(analyze), ..) => counting::count(folder, order, analyze, control),
+        (None, Some(release), _) => measuring::measure(folder, order, release, control),
+        (None, None, Some(calibration)) => calibrating::look(folder, order, calibration, control),
+        (None, None, None) => train(folder, order, backend, control),
     }
 }
 
@@ -251,6 +275,7 @@ pub fn train(
         train_loss: update.train_loss,
         tally: None,
         release: None,
+        calibration: None,
         evaluation,
         round: order.round,
         round_mode: order.file.round.mode,
@@ -302,14 +327,9 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
     let trained = state.load_trained(id)?.ok_or(WorkError::Missing { id })?;
     let staleness = descriptor.bases.iter().position(|base| *base == trained.base);
     let staleness = staleness.ok_or(WorkError::OtherBase { base: trained.base })?;
-    let (mut packed, plan, clipped) = match (&trained.tally, &trained.release, descriptor.codec.codec) {
-        (None, None, CodecName::Fixed) => pack_update(state, id, &trained, descriptor, staleness)?,
-        (Some(shape), _, CodecName::Exact) => pack_counted(state, id, &trained, shape, descriptor.members)?,
-        (None, Some(shape), CodecName::Exact) => {
-            let codec = shape.codec(descriptor.members)?;
-            let packed = shape.encode(&codec, &state.load_counted(id, &trained)?)?;
-            (packed, codec.plan().clone(), false)
-        }
+    let (mut packed, plan, clipped) = match (trained.is_counted(), descriptor.codec.codec) {
+        (false, CodecName::Fixed) => pack_update(state, id, &trained, descriptor, staleness)?,
+        (true, CodecName::Exact) => pack_counted(&trained, &state.load_counted(id, &trained)?, descriptor.members)?,
         _ => return Err(WorkError::OtherCodec),
     };
     if let Some(masks) = masks {
@@ -329,15 +349,25 @@ pub fn encode(state: &StateFolder, id: ContributionId, descriptor: &Descriptor, 
 /// Residues without masks, their plan, and whether something was clipped.
 type Packed = (Vec<u8>, SumPlan, bool);
 
-fn pack_counted(
-    state: &StateFolder,
-    id: ContributionId,
-    counted: &TrainedRecord,
-    shape: &Shape,
-    members: u32,
-) -> Result<Packed, WorkError> {
-    let codec = shape.codec(members)?;
-    let packed = shape.encode(&codec, &state.load_counted(id, counted)?)?;
+fn pack_counted(counted: &TrainedRecord, values: &[u64], members: u32) -> Result<Packed, WorkError> {
+    let (codec, packed) = match (&counted.tally, &counted.release, &counted.calibration) {
+        (Some(shape), ..) => {
+            let codec = shape.codec(members)?;
+            let packed = shape.encode(&codec, values)?;
+            (codec, packed)
+        }
+        (None, Some(shape), _) => {
+            let codec = shape.codec(members)?;
+            let packed = shape.encode(&codec, values)?;
+            (codec, packed)
+        }
+        (None, None, Some(shape)) => {
+            let codec = shape.codec(members)?;
+            let packed = shape.encode(&codec, values)?;
+            (codec, packed)
+        }
+        (None, None, None) => return Err(WorkError::OtherCodec),
+    };
     Ok((packed, codec.plan().clone(), false))
 }
 

@@ -116,6 +116,7 @@ pub(crate) fn job_file(name: &str) -> JobFile {
         compress: None,
         analyze: None,
         release: None,
+        calibration: None,
     }
 }
 

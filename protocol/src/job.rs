@@ -3,9 +3,11 @@
 mod about;
 mod analyze;
 mod attached;
+mod calibration;
 mod compress;
 mod distil;
 mod file;
+mod filled;
 mod fusion;
 mod moment;
 mod reader;
@@ -21,6 +23,7 @@ mod training;
 
 pub use analyze::{AnalyzeColumns, AnalyzeSection, Feature, Features, Measure};
 pub use attached::{AttachedFile, Pinned};
+pub use calibration::CalibrationSection;
 pub use compress::{ActivationsName, CalibrationName, CompressSection, QuantizeSection, StoreName};
 pub use distil::{DistilSection, StudentSection};
 pub use file::*;

@@ -20,7 +20,13 @@ pub const MAX_ANALYZE_FEATURES: u32 = 4096;
 pub const MAX_ANALYZE_BINS: u32 = 4096;
 /// Most numbers that an agent counts for an analytics job.
 pub const MAX_ANALYZE_VALUES: u64 = 1 << 18;
-/// Longest report of an analytics job in bytes: one with that many features and numbers, and the longest names, is shorter.
+/// Most tensors that a calibration job looks at.
+pub const MAX_CALIBRATION_TENSORS: usize = 256;
+/// Bins of a tensor's histogram in a calibration job.
+pub const CALIBRATION_BINS: usize = 2048;
+/// Smallest and largest exponent of 2 of a tensor's range in a calibration job: every float32 is within the largest.
+pub const CALIBRATION_EXPONENTS: (i32, i32) = (-24, 128);
+/// Longest report of an analytics or calibration job in bytes: one with that many features or tensors and numbers, and the longest names, is shorter.
 pub const MAX_REPORT_BYTES: u64 = 16 << 20;
 /// Most variants of a release.
 pub const MAX_RELEASE_VARIANTS: usize = 16;

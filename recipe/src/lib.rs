@@ -89,18 +89,26 @@ impl Recipe {
     /// [`RecipeError`].
     pub fn of(model: &Model, file: &JobFile) -> Result<Self, RecipeError> {
         let rules = rules(model, file)?;
-        let heads = heads(&file.train);
-        Ok(Self {
-            layout: model.layout(&rules)?,
-            wanted: Wanted {
-                inputs: file.data.inputs.clone(),
-                targets: file.train.heads.iter().map(|head| target(head, file)).collect(),
-                model_inputs: inputs_needed(model, &heads)?,
-                labels: None,
-            },
-            heads,
-        })
+        let layout = model.layout(&rules)?;
+        let (heads, wanted) = reading(model, file)?;
+        Ok(Self { layout, heads, wanted })
     }
+}
+
+/// What is compared with what a model computes, and which columns or arrays of the data are read for that: of any job with a model, whether it trains
+/// or not.
+///
+/// # Errors
+/// [`RecipeError::Graph`].
+pub fn reading(model: &Model, file: &JobFile) -> Result<(Vec<Head>, Wanted), RecipeError> {
+    let heads = heads(&file.train);
+    let wanted = Wanted {
+        inputs: file.data.inputs.clone(),
+        targets: file.train.heads.iter().map(|head| target(head, file)).collect(),
+        model_inputs: inputs_needed(model, &heads)?,
+        labels: None,
+    };
+    Ok((heads, wanted))
 }
 
 /// Which of the model's initializers train, as the job says it.

@@ -247,6 +247,7 @@ pub fn job_file(name: &str, round: RoundSection) -> JobFile {
         compress: None,
         analyze: None,
         release: None,
+        calibration: None,
     }
 }
 

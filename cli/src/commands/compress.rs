@@ -24,6 +24,7 @@ use crate::output::{Failure, Output};
     tolerance nothing is written. Accuracy is measured on --test; without it on --data, and the table says so.\n\n\
     Examples:\n  \
     aimass compress model.onnx -o small.onnx --quantize static --data train.npz --test test.npz\n  \
+    aimass compress model.onnx -o small.onnx --quantize static --ranges report.json\n  \
     aimass compress model.onnx -o small.onnx --prune 0.9 --quantize aware --store compact --data train.npz --epochs 3\n  \
     aimass compress small.onnx -o student.onnx --teacher large.onnx --data public.npz --epochs 10\n  \
     aimass compress model.onnx -o small.onnx --quantize 4bit"
@@ -78,6 +79,9 @@ pub(super) struct Steps {
     /// Rows of --data that are looked at for ranges.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) calibration_rows: u32,
+    /// Ranges for --quantize static from here instead of --data: the report of a calibration job over this model (`aimass job pull`).
+    #[arg(long, value_name = "FILE", requires = "quantize", conflicts_with_all = ["teacher", "channels", "prune"])]
+    pub(super) ranges: Option<PathBuf>,
     /// Weights a block of --quantize 4bit.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = block)]
     pub(super) block: u32,
@@ -139,7 +143,7 @@ pub(super) struct TuneArgs {
 pub(super) enum QuantizeKind {
     /// Weights of 8 bits, a scale a channel; activations stay floats. Needs no data, and tract is as fast as before.
     Weights,
-    /// 8 bits, weights by channel, activations by ranges seen in --data.
+    /// 8 bits, weights by channel, activations by ranges seen in --data, or by --ranges.
     Static,
     /// The same, trained with the rounding in it.
     Aware,

@@ -1,6 +1,7 @@
 //! `aimass job`: submit, watch, stop, pull.
 
 pub(crate) mod attached;
+mod calibration;
 mod compressed;
 mod report;
 
@@ -32,7 +33,7 @@ use self::attached::Attachment;
 
 pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
     match &args.command {
-        JobCommand::Check { file } => check(file, out),
+        JobCommand::Check { file, output } => check(file, output.as_deref(), out),
         JobCommand::Submit {
             file,
             owner_key,
@@ -60,6 +61,8 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
                 (compressed::pull(&api, &view)?, Path::new("compressed.onnx"))
             } else if report::is_of(&view) {
                 (report::pull(&api, job, *round)?.1, Path::new("report.json"))
+            } else if calibration::is_of(&view) {
+                (calibration::pull(&api, job, *round)?.1, Path::new("report.json"))
             } else if view["kind"].as_str() == Some("release") {
                 (report::pull_release(&api, job, *round)?, Path::new("report.json"))
             } else {
@@ -80,10 +83,12 @@ pub(crate) fn run(args: &JobArgs, out: &Output) -> Result<ExitKind> {
 pub(crate) struct CheckedJob {
     text: String,
     file: JobFile,
-    /// The initial model; of an analytics job the report of nobody.
+    /// The initial model; of a job that counts the report of nobody.
     model: Vec<u8>,
-    /// Weights that train, or numbers that each agent counts.
+    /// Weights that train, or numbers that each agent counts in the last round.
     n_values: usize,
+    /// What agents fetch besides: the model of a calibration.
+    files: Vec<Vec<u8>>,
     evaluation: Option<(PathBuf, Vec<u8>)>,
     attachments: Vec<Attachment>,
 }
@@ -95,6 +100,9 @@ pub(crate) struct CheckedJob {
 pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
     let bad = |text: String| Failure::new(ExitKind::BadData, text);
     let text = bounded_file::read_text(path, MAX_JOB_FILE_BYTES).map_err(|e| bad(format!("the job file: {e}")))?;
+    if calibration::is_file(&text) {
+        return calibration::read(path, &text);
+    }
     let (file, source) = JobFile::parse_with_source(&text).map_err(|e| bad(format!("{}: {e}", path.display())))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let at =
@@ -113,6 +121,7 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         return Ok(CheckedJob {
             model: Report::empty(analyze, file.aggregation.mode).to_bytes(),
             n_values: Shape::of(analyze).n_values(),
+            files: Vec::new(),
             text,
             file,
             evaluation: None,
@@ -168,25 +177,37 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         n_values: layout.n_weights(),
         text: attached::pinned(&text, &file, &attachments)?,
         attachments,
+        files: Vec::new(),
         file,
         model: parsed.as_bytes().to_vec(),
         evaluation,
     })
 }
 
-fn check(path: &Path, out: &Output) -> Result<ExitKind> {
+fn check(path: &Path, output: Option<&Path>, out: &Output) -> Result<ExitKind> {
     let job = read(path)?;
+    if let Some(output) = output {
+        std::fs::write(output, &job.text).with_context(|| format!("can't write {}", output.display()))?;
+    }
     let (name, round, mode) = (&job.file.job.name, &job.file.round, job.file.aggregation.mode);
+    let tensors = job.file.calibration.as_ref().map(|calibration| calibration.tensors.len());
     let shown = match &job.file.analyze {
+        None if tensors.is_some() => {
+            json!({ "name": name, "rounds": round.rounds, "tensors": tensors, "numbers": job.n_values, "mode": mode })
+        }
         None => json!({ "name": name, "rounds": round.rounds, "weights": job.n_values, "model_bytes": job.model.len(), "mode": mode }),
         Some(analyze) => {
             json!({ "name": name, "rounds": round.rounds, "features": analyze.features().count(), "numbers": job.n_values, "mode": mode })
         }
     };
     out.result(&shown, || {
-        let what = match &job.file.analyze {
-            None => format!("{} weights train", job.n_values),
-            Some(analyze) => format!(
+        let what = match (&job.file.analyze, tensors) {
+            (None, Some(tensors)) => format!(
+                "{tensors} activations are looked at, {} numbers an agent in the second round",
+                job.n_values
+            ),
+            (None, None) => format!("{} weights train", job.n_values),
+            (Some(analyze), _) => format!(
                 "{} features are counted, {} numbers an agent",
                 analyze.features().count(),
                 job.n_values
@@ -227,6 +248,9 @@ pub(crate) fn upload(api: &Api, job: &CheckedJob, key: &aimass_crypto::sign::Sig
         let _: Value = api.put_bytes("/v1/blobs", bytes)?;
         Ok(Digest::from_bytes(sha256(bytes)))
     };
+    for file in &job.files {
+        put(file)?;
+    }
     let model = put(&job.model)?;
     let evaluation = job.evaluation.as_ref().map(|(_, raw)| put(raw)).transpose()?;
     for attachment in &job.attachments {
@@ -288,6 +312,14 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
     if let Some(report) = &report {
         view["report"] = serde_json::to_value(report)?;
     }
+    let ranges = if calibration::is_of(&view) {
+        Some(calibration::pull(api, job, None)?.0).filter(|report| report.round > 0)
+    } else {
+        None
+    };
+    if let Some(report) = &ranges {
+        view["report"] = calibration::summary(report);
+    }
     out.result(&view, || {
         let text = |key: &str| view[key].as_str().unwrap_or("-").to_owned();
         let mut lines = vec![
@@ -303,7 +335,15 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
                 "agents {} ready, {} in the cohort, {} received",
                 view["ready"], view["members"], view["received"]
             ),
-            format!("{:<6} {}", if report::is_of(&view) { "report" } else { "model" }, text("model")),
+            format!(
+                "{:<6} {}",
+                if report::is_of(&view) || calibration::is_of(&view) {
+                    "report"
+                } else {
+                    "model"
+                },
+                text("model")
+            ),
         ];
         if let Some(reason) = view["reason"].as_str().filter(|r| !r.is_empty()) {
             lines.push(format!("reason {reason}"));
@@ -316,6 +356,7 @@ fn show(api: &Api, job: &str, out: &Output) -> Result<ExitKind> {
         lines.extend(parity_line(history));
         lines.extend(compressed::line(&view));
         lines.extend(report.as_ref().map(report::text));
+        lines.extend(ranges.as_ref().map(calibration::text));
         lines.join("\n")
     });
     Ok(ExitKind::Ok)

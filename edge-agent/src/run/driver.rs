@@ -220,7 +220,7 @@ impl Driver {
             }
             Effect::Fetch { job, base, base_bytes } => {
                 self.announce_mode(job);
-                let (files, is_release) = self.files_of(job);
+                let (files, may_lack) = self.files_of(job);
                 let keep: Vec<Digest> = std::iter::once(base).chain(files.iter().map(|(digest, _)| *digest)).collect();
                 state.retain_models(&keep)?;
                 self.ask(RequestKind::Fetch, move |c| async move {
@@ -229,8 +229,8 @@ impl Driver {
                         match requests::fetch(&c, &state, digest, size_bytes).await {
                             Ok(more) => bytes += more,
                             // That it can't be had is what is measured of it.
-                            Err(error) if is_release && serving::is_refusal(&error) => {
-                                tracing::warn!(%digest, "a file of the release can't be fetched: {error}");
+                            Err(error) if may_lack && serving::is_refusal(&error) => {
+                                tracing::warn!(%digest, "a file of the job can't be fetched: {error}");
                             }
                             Err(error) => return Err(error),
                         }
@@ -399,10 +399,18 @@ impl Driver {
         }
     }
 
-    /// The files that a task needs besides its base, and whether they are of a release: those that this device may use, or a job's teacher.
+    /// The files that a task needs besides its base: those of a release or a calibration that this device may use, or a job's teacher. And whether the work can
+    /// begin without them: that one can't be had is what a release measures.
     fn files_of(&self, job: JobId) -> (Vec<(Digest, u64)>, bool) {
         let bench = self.bench();
         let file = self.jobs.get(&job).map(|job| &job.file);
+        if let Some(calibration) = file.and_then(|file| file.calibration.as_ref()) {
+            let fits = calibration.size_bytes <= bench.max_file_bytes;
+            return (
+                fits.then_some((calibration.digest, calibration.size_bytes)).into_iter().collect(),
+                true,
+            );
+        }
         let Some(release) = file.and_then(|file| file.release.as_ref()) else {
             // One that is not taken was declined with its task.
             let teacher = file.and_then(|file| work::pinned_teacher(file, bench.max_file_bytes).ok().flatten());

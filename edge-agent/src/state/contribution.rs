@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
 use aimass_analytics::Shape;
+use aimass_analytics::calibration::CalibrationShape;
 use aimass_analytics::release::ReleaseShape;
 use aimass_net::disk;
 use aimass_net::identity::durable;
@@ -41,6 +42,9 @@ pub struct TrainedRecord {
     /// What was measured, of a release; `None` where something was trained or counted.
     #[serde(default)]
     pub release: Option<ReleaseShape>,
+    /// What was looked at, of a calibration.
+    #[serde(default)]
+    pub calibration: Option<CalibrationShape>,
     /// How good the base is on the rows that were held back; `None` where the job asks for no evaluation on devices.
     #[serde(default)]
     pub evaluation: Option<EvaluationRecord>,
@@ -56,10 +60,12 @@ pub struct TrainedRecord {
 impl TrainedRecord {
     /// The file that it vouches for.
     fn values_file(&self) -> &'static str {
-        match (&self.tally, &self.release) {
-            (None, None) => "delta.f32",
-            _ => "tally.u64",
-        }
+        if self.is_counted() { "tally.u64" } else { "delta.f32" }
+    }
+
+    /// Whether it is numbers that were counted, and no update of a model.
+    pub fn is_counted(&self) -> bool {
+        self.tally.is_some() || self.release.is_some() || self.calibration.is_some()
     }
 }
 

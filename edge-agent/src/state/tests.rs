@@ -25,6 +25,7 @@ fn record() -> TrainedRecord {
         train_loss: 0.5,
         tally: None,
         release: None,
+        calibration: None,
         evaluation: Some(EvaluationRecord {
             loss: 0.1,
             correct: 3,

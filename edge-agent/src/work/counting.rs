@@ -60,6 +60,7 @@ pub(super) fn count(
         train_loss: 0.0,
         tally: Some(tally.shape()),
         release: None,
+        calibration: None,
         evaluation: None,
         round: order.round,
         round_mode: order.file.round.mode,

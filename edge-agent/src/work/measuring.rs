@@ -65,6 +65,7 @@ pub(super) fn measure(
         train_loss: 0.0,
         tally: None,
         release: Some(shape),
+        calibration: None,
         evaluation: None,
         round: order.round,
         round_mode: order.file.round.mode,

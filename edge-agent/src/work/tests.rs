@@ -9,6 +9,7 @@ use super::*;
 use crate::fixture::job_file;
 use crate::state::FolderLock;
 
+mod calibrating;
 mod counting;
 mod disk;
 mod held_back;

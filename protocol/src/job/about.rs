@@ -20,6 +20,7 @@ pub(super) fn read(section: &Section<'_, '_>) -> Result<JobSection, JobFileError
             ("train", JobKind::Train),
             ("analytics", JobKind::Analytics),
             ("release", JobKind::Release),
+            ("calibration", JobKind::Calibration),
         ],
         &["evaluate", "search", "continual"],
         None,

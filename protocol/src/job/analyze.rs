@@ -118,6 +118,7 @@ pub(super) const OTHERS: &[(&str, &str)] = &[
     ("compress", "there is no model to make smaller"),
     ("release", "it counts rows and measures no model"),
     ("gate", "it counts rows and measures no model"),
+    ("calibration", "it counts rows and runs no model"),
 ];
 
 /// Reads an analytics job, whose `[job]` is read.
@@ -155,6 +156,7 @@ pub(super) fn job<'a, 't: 'a>(job: JobSection, section: impl Fn(&str) -> Section
         compress: None,
         analyze: Some(analyze),
         release: None,
+        calibration: None,
     })
 }
 

@@ -2,8 +2,10 @@
 
 use super::file::{JobFile, JobFileError};
 use super::reader::Section;
-use super::release::variant;
 use crate::Digest;
+
+/// What fills in a digest.
+const BY: &str = "aimass job submit";
 
 /// A file beside the job file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +42,8 @@ pub(super) fn read(section: &Section<'_, '_>, key: &str, example: &str) -> Resul
     let pinned = match (section.has("digest"), section.has("size_bytes")) {
         (false, false) => None,
         (true, true) => Some(Pinned {
-            digest: variant::digest(section, "digest")?,
-            size_bytes: variant::size(section)?,
+            digest: section.digest("digest", BY)?,
+            size_bytes: section.size(BY)?,
         }),
         (has_digest, _) => {
             let (there, missing) = if has_digest {

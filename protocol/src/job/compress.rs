@@ -200,13 +200,7 @@ pub(super) fn read(
         let fix = "name distil, channels, prune, quantize or store, or remove the section";
         return Err(section.refuse("quantize", "is missing, and so is every other step: nothing is asked for", fix));
     }
-    let keep = section.texts("keep", "[\"head.*\"]")?;
-    for (at, glob) in keep.iter().enumerate() {
-        globset::Glob::new(glob).map_err(|e| {
-            let fix = "write names of weights or nodes with *, ? or [...]";
-            section.refuse(&format!("keep[{at}]"), format!("is no glob: {}", e.kind()), fix)
-        })?;
-    }
+    let keep = keep(section)?;
     let epochs = section.integer32("epochs", 0, MAX_EPOCHS, Some(if has_data { DEFAULT_EPOCHS } else { 0 }), "1")?;
     if epochs > 0 && !has_data {
         return Err(no_data(section, "epochs", "trains on"));
@@ -226,6 +220,57 @@ pub(super) fn read(
         epochs,
         lr,
         max_drop: max_drop(section, has_data)?,
+    })
+}
+
+/// Reads the section of a calibration job: static quantization by the ranges of `rows` rows of each agent, and nothing that trains or changes weights first,
+/// as the ranges are those of the model as it is.
+pub(super) fn read_calibrated(section: &Section<'_, '_>, has_data: bool, rows: u32) -> Result<CompressSection, JobFileError> {
+    const OTHERS: [&str; 8] = ["distil", "channels", "prune", "block", "store", "epochs", "lr", "calibration_rows"];
+    if let Some(key) = OTHERS.into_iter().find(|key| section.has(key)) {
+        let (why, fix) = match key {
+            "calibration_rows" => ("is of data that the server has", "write `rows` in [calibration]"),
+            _ => (
+                "would change what the ranges were seen of",
+                "remove it; do it before, and calibrate what comes out",
+            ),
+        };
+        return Err(section.refuse(key, why, fix));
+    }
+    if section.choice("quantize", KINDS, &[], None)? != Kind::Static {
+        let fix = "write quantize = \"static\"; the others need no ranges, or training";
+        return Err(section.refuse("quantize", "is not of calibration jobs, whose ranges are for \"static\"", fix));
+    }
+    Ok(CompressSection {
+        distil: None,
+        channels: None,
+        prune: None,
+        quantize: Some(with_ranges(section, false, rows)?),
+        keep: keep(section)?,
+        store: StoreName::Dense,
+        epochs: 0,
+        lr: None,
+        max_drop: max_drop(section, has_data)?,
+    })
+}
+
+fn keep(section: &Section<'_, '_>) -> Result<Vec<String>, JobFileError> {
+    let keep = section.texts("keep", "[\"head.*\"]")?;
+    for (at, glob) in keep.iter().enumerate() {
+        globset::Glob::new(glob).map_err(|e| {
+            let fix = "write names of weights or nodes with *, ? or [...]";
+            section.refuse(&format!("keep[{at}]"), format!("is no glob: {}", e.kind()), fix)
+        })?;
+    }
+    Ok(keep)
+}
+
+fn with_ranges(section: &Section<'_, '_>, aware: bool, rows: u32) -> Result<QuantizeSection, JobFileError> {
+    Ok(QuantizeSection::Static {
+        aware,
+        activations: section.choice("activations", ACTIVATIONS, &[], Some(ActivationsName::U8))?,
+        calibration: section.choice("calibration", CALIBRATIONS, &[], Some(CalibrationName::MinMax))?,
+        rows,
     })
 }
 
@@ -279,12 +324,10 @@ fn quantize(section: &Section<'_, '_>, has_data: bool) -> Result<Option<Quantize
     Ok(match kind {
         None => None,
         Some(Kind::Static | Kind::Aware) if !has_data => return Err(no_data(section, "quantize", "looks for ranges in")),
-        Some(kind @ (Kind::Static | Kind::Aware)) => Some(QuantizeSection::Static {
-            aware: kind == Kind::Aware,
-            activations: section.choice("activations", ACTIVATIONS, &[], Some(ActivationsName::U8))?,
-            calibration: section.choice("calibration", CALIBRATIONS, &[], Some(CalibrationName::MinMax))?,
-            rows: section.integer32("calibration_rows", 1, u32::MAX, Some(DEFAULT_ROWS), "512")?,
-        }),
+        Some(kind @ (Kind::Static | Kind::Aware)) => {
+            let rows = section.integer32("calibration_rows", 1, u32::MAX, Some(DEFAULT_ROWS), "512")?;
+            Some(with_ranges(section, kind == Kind::Aware, rows)?)
+        }
         Some(Kind::Weights) => Some(QuantizeSection::Weights),
         Some(Kind::Dynamic) => Some(QuantizeSection::Dynamic),
         Some(Kind::FourBit) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analyze::AnalyzeSection;
+use super::calibration::CalibrationSection;
 use super::compress::CompressSection;
 use super::fusion::FusionSection;
 use super::release::{ReleaseSection, Stage};
@@ -18,7 +19,8 @@ use crate::descriptor::{CodecParams, MaskSuite, Profile};
 ///
 /// An analytics job has `analyze` and none of `[model]`, `[train]`, `[strategy]`, `[update]`, `[evaluate]` and `[compress]`: it starts from no file, predicts nothing,
 /// trains for no epoch, and its numbers are whole ([`CodecName::Exact`](crate::descriptor::CodecName::Exact)). A release has `release`, and of those sections
-/// `[evaluate]` alone: which of its rows an agent measures on.
+/// `[evaluate]` alone: which of its rows an agent measures on. A calibration job has `calibration`, `[model]`, and where a model is made at its end `[compress]`
+/// and `[evaluate]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobFile {
     /// `[job]`
@@ -39,12 +41,14 @@ pub struct JobFile {
     pub update: CodecParams,
     /// `[evaluate]`
     pub evaluate: Option<EvaluateSection>,
-    /// `[compress]`: of training jobs alone.
+    /// `[compress]`: of training and calibration jobs.
     pub compress: Option<CompressSection>,
     /// `[analyze]`: there exactly where the kind is [`JobKind::Analytics`].
     pub analyze: Option<AnalyzeSection>,
     /// `[release]` and `[gate]`: there exactly where the kind is [`JobKind::Release`].
     pub release: Option<ReleaseSection>,
+    /// `[calibration]`: there exactly where the kind is [`JobKind::Calibration`].
+    pub calibration: Option<CalibrationSection>,
 }
 
 /// `[job]`
@@ -80,6 +84,8 @@ pub enum JobKind {
     Analytics,
     /// Variants of a model, measured on the agents' devices and data before they are promoted.
     Release,
+    /// Ranges of a model's activations on the agents' data, for its quantization.
+    Calibration,
 }
 
 /// `[model]`
@@ -233,7 +239,7 @@ pub struct JobFileError {
 impl JobFile {
     /// Whether agents train a model; otherwise they count, and what is published are reports.
     pub fn trains(&self) -> bool {
-        self.analyze.is_none() && self.release.is_none()
+        self.analyze.is_none() && self.release.is_none() && self.calibration.is_none()
     }
 
     /// Rounds that train from one model: one, but for groups whose averages are fused.

@@ -14,6 +14,8 @@ use crate::limits::{MAX_RELEASE_STAGES, MAX_SELF_TEST_ROWS, MAX_TAG_BYTES};
 
 pub use variant::{FitsSection, MeasuredSection, VariantSection};
 
+/// What fills in what nobody writes by hand.
+const SUBMIT: &str = "aimass release submit";
 /// `release.max_rows` where the file says nothing.
 const DEFAULT_MAX_ROWS: u32 = 10_000;
 /// `release.tolerance` where the file says nothing.
@@ -116,6 +118,7 @@ pub(super) const OTHERS: &[(&str, &str)] = &[
         "its variants are made before it: by a job that ends with [compress], or by `aimass compress`",
     ),
     ("analyze", "it measures variants and counts nothing else"),
+    ("calibration", "its variants are quantized before it"),
 ];
 
 /// Reads a release, whose `[job]` is read.
@@ -159,6 +162,7 @@ pub(super) fn job<'a, 't: 'a>(job: JobSection, section: impl Fn(&str) -> Section
         compress: None,
         analyze: None,
         release: Some(release),
+        calibration: None,
     })
 }
 
@@ -184,8 +188,8 @@ fn read(section: &Section<'_, '_>, gate: &Section<'_, '_>, round: &RoundSection)
     let champion = match section.table("champion", "{ digest = \"...\", size_bytes = 1 }")? {
         None => None,
         Some(champion) => Some(ChampionSection {
-            digest: variant::digest(&champion, "digest")?,
-            size_bytes: variant::size(&champion)?,
+            digest: champion.digest("digest", SUBMIT)?,
+            size_bytes: champion.size(SUBMIT)?,
         }),
     };
     Ok(ReleaseSection {

@@ -129,6 +129,11 @@ const SECTIONS: &[SectionRule] = &[
         later: &[],
     },
     SectionRule {
+        name: "calibration",
+        keys: &["rows", "bits", "loss", "digest", "size_bytes", "tensors"],
+        later: &[],
+    },
+    SectionRule {
         name: "analyze",
         keys: &["max_rows", "bits", "columns"],
         later: &[],

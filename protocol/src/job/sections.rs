@@ -12,7 +12,7 @@ use super::reader::Section;
 use super::schema;
 use super::source::{JobSource, Locator};
 use super::train::HeadSection;
-use super::{about, analyze, compress, fusion, release, training};
+use super::{about, analyze, calibration, compress, fusion, release, training};
 use crate::check::is_label;
 use crate::descriptor::{CodecName, CodecParams, MaskSuite, Profile};
 use crate::limits::{
@@ -87,6 +87,10 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
                 let fix = "remove it, or write kind = \"release\" in [job]";
                 return Err(source.error_at(name, "is of releases, and this job trains", fix));
             }
+            if has("calibration") {
+                let fix = "remove it, or write kind = \"calibration\" in [job]";
+                return Err(source.error_at("calibration", "is of calibration jobs, and this one trains", fix));
+            }
             training_job(job, section, has)?
         }
         JobKind::Release => {
@@ -95,6 +99,13 @@ pub(super) fn parse(text: &str) -> Result<(JobFile, JobSource), JobFileError> {
                 return Err(source.error_at(name, format!("is not of releases: {why}"), fix));
             }
             release::job(job, section)?
+        }
+        JobKind::Calibration => {
+            if let Some((name, why)) = calibration::OTHERS.iter().find(|(name, _)| has(name)) {
+                let fix = "remove the section, or change kind in [job]";
+                return Err(source.error_at(name, format!("is not of calibration jobs: {why}"), fix));
+            }
+            calibration::job(job, section, has)?
         }
         JobKind::Analytics => {
             if let Some((name, why)) = analyze::OTHERS.iter().find(|(name, _)| has(name)) {
@@ -136,6 +147,7 @@ fn training_job<'a, 't: 'a>(
         compress,
         analyze: None,
         release: None,
+        calibration: None,
     })
 }
 
@@ -143,7 +155,7 @@ pub(super) fn label_fix() -> String {
     format!("use 1 to {MAX_TAG_BYTES} of a-z, A-Z, 0-9, '-', '_' and '.'")
 }
 
-fn model(section: &Section<'_, '_>) -> Result<ModelSection, JobFileError> {
+pub(super) fn model(section: &Section<'_, '_>) -> Result<ModelSection, JobFileError> {
     let path = section.path("path", "\"model.onnx\"")?;
     let trainable = section.texts("trainable", "[\"head.*\"]")?;
     for (at, glob) in trainable.iter().enumerate() {
@@ -248,6 +260,10 @@ pub(super) fn round(section: &Section<'_, '_>, kind: JobKind) -> Result<RoundSec
     if kind == JobKind::Release && mode != RoundMode::Sync {
         let fix = "remove it: each agent of a stage measures once";
         return Err(section.refuse("mode", "is about training, and a release trains nothing", fix));
+    }
+    if kind == JobKind::Calibration && mode != RoundMode::Sync {
+        let fix = "remove it: each agent looks at its rows once a round";
+        return Err(section.refuse("mode", "is about training, and a calibration job trains nothing", fix));
     }
     let default_rounds = (kind != JobKind::Train).then_some(1);
     let min = section.integer32("min", 1, MAX_MEMBERS, None, "3")?;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod analytics;
+mod calibration;
 mod compress;
 mod distil;
 mod release;
@@ -87,6 +88,7 @@ fn small() -> JobFile {
         compress: None,
         analyze: None,
         release: None,
+        calibration: None,
     }
 }
 
@@ -176,7 +178,11 @@ const WITHOUT_A_DEFAULT: &[&str] = &[
 #[test]
 fn every_key_of_the_schema_is_in_the_example() {
     let (_, source) = JobFile::parse_with_source(&uncommented(EXAMPLE)).expect("the example parses");
-    for key in schema::job_file_keys().filter(|key| !["analyze", "release", "gate"].iter().any(|other| key.starts_with(other))) {
+    for key in schema::job_file_keys().filter(|key| {
+        !["analyze", "release", "gate", "calibration"]
+            .iter()
+            .any(|other| key.starts_with(other))
+    }) {
         let (section, name) = key.rsplit_once('.').expect("a section and a key");
         let explained = EXAMPLE.lines().any(|line| {
             let text = line.trim_start_matches(['#', ' ']);

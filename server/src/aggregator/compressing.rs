@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use aimass_compress::{CompressError, Compressed, Measured, compress_job};
+use aimass_analytics::calibration::CalibrationReport;
+use aimass_compress::{CompressError, Compressed, Measured, compress_calibrated, compress_job};
 use aimass_federation::coordinator::JobEnd;
-use aimass_learning::data::{Limits, Source, open_bytes};
+use aimass_learning::data::{Limits, Source, Wanted, open_bytes};
 use aimass_onnx::Model;
 use axum::body::Bytes;
 
@@ -34,10 +35,13 @@ pub(crate) enum Postponed {
 /// The record of a job that has just finished; `None` where nothing is asked for, or the job ended otherwise.
 pub(crate) fn begun(job: &Job, record: &JobRecord, rounds: &[RoundRecord]) -> Option<CompressionRecord> {
     let section = job.file.compress.as_ref()?;
+    let last = rounds.last().map_or(job.model, |round| round.model);
+    let calibration = job.file.calibration.as_ref();
     matches!(record.end, Some(JobEnd::Finished { .. })).then(|| CompressionRecord {
         job: job.id,
         round: rounds.last().map_or(0, |round| round.round),
-        parent: rounds.last().map_or(job.model, |round| round.model),
+        parent: calibration.map_or(last, |calibration| calibration.digest),
+        ranges: calibration.map(|_| last),
         recipe: section.to_string(),
         attempts: 0,
         made: None,
@@ -101,13 +105,14 @@ async fn make(shared: &Shared, job: &Arc<Job>, record: &CompressionRecord) -> Re
         Ok(model) => model,
         Err(e) => return missing(e).map(Err),
     };
-    let evaluation = match job.signed.evaluation {
-        None => None,
-        Some(digest) => match shared.blobs.read(digest).await {
-            Ok(bytes) => Some(bytes),
+    let (mut evaluation, mut ranges) = (None, None);
+    for (digest, into) in [(job.signed.evaluation, &mut evaluation), (record.ranges, &mut ranges)] {
+        let Some(digest) = digest else { continue };
+        match shared.blobs.read(digest).await {
+            Ok(bytes) => *into = Some(bytes),
             Err(e) => return missing(e).map(Err),
-        },
-    };
+        }
+    }
     let student = job.file.compress.as_ref().and_then(|section| section.distil.as_ref());
     let student = match student.and_then(|distil| distil.student.pinned) {
         None => None,
@@ -117,7 +122,7 @@ async fn make(shared: &Shared, job: &Arc<Job>, record: &CompressionRecord) -> Re
         },
     };
     let job = Arc::clone(job);
-    let done = tokio::task::spawn_blocking(move || work(&job, model, student, evaluation)).await;
+    let done = tokio::task::spawn_blocking(move || work(&job, model, student, evaluation, ranges)).await;
     match done {
         Ok(done) => Ok(done.map_err(|e| e.to_string())),
         Err(cut) if cut.is_panic() => Ok(Err("the work ended by a fault of the program: report it with the model".to_owned())),
@@ -125,8 +130,14 @@ async fn make(shared: &Shared, job: &Arc<Job>, record: &CompressionRecord) -> Re
     }
 }
 
-/// Minutes for a large model with training, so off the reactor.
-fn work(job: &Job, model: Bytes, student: Option<Bytes>, evaluation: Option<Bytes>) -> Result<Compressed, CompressError> {
+/// Minutes for a large model with training, so off the reactor. `ranges` is the report of a calibration.
+fn work(
+    job: &Job,
+    model: Bytes,
+    student: Option<Bytes>,
+    evaluation: Option<Bytes>,
+    ranges: Option<Bytes>,
+) -> Result<Compressed, CompressError> {
     let model = Model::from_shared(model)?;
     let student = student.map(Model::from_shared).transpose()?;
     let named = job.file.evaluate.as_ref().and_then(|section| section.data.as_deref());
@@ -135,18 +146,16 @@ fn work(job: &Job, model: Bytes, student: Option<Bytes>, evaluation: Option<Byte
             tracing::info!(job = %job.id, step = step.name, note = %step.note, bytes = step.after.bytes, seconds = step.seconds, "a step has ended");
         }
     };
-    compress_job(
-        &model,
-        &job.file,
-        student,
-        |recipe| {
-            let data = evaluation
-                .zip(named)
-                .map(|(bytes, name)| open_bytes(name, &bytes, &recipe.wanted, &Limits::default()));
-            Ok(data.transpose()?.map(|data| Arc::from(data) as Arc<dyn Source>))
-        },
-        &mut show,
-    )
+    let open = |wanted: &Wanted| {
+        let data = evaluation
+            .zip(named)
+            .map(|(bytes, name)| open_bytes(name, &bytes, wanted, &Limits::default()));
+        Ok(data.transpose()?.map(|data| Arc::from(data) as Arc<dyn Source>))
+    };
+    match ranges {
+        None => compress_job(&model, &job.file, student, open, &mut show),
+        Some(report) => compress_calibrated(&model, &job.file, &CalibrationReport::parse(&report)?, open, &mut show),
+    }
 }
 
 fn of(done: &Compressed, digest: aimass_protocol::Digest) -> CompressedRecord {

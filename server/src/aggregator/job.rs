@@ -122,8 +122,12 @@ impl Job {
         self.model_bytes = model.len() as u64;
         self.check_variants(blobs).await?;
         let attached = self.read_attached(blobs).await?;
+        let calibrated = match &self.file.calibration {
+            None => None,
+            Some(calibration) => Some(blobs.read(calibration.digest).await.map_err(JobError::Blob)?),
+        };
         tokio::task::spawn_blocking(move || {
-            let work = self.prepare(&model, evaluation.as_deref(), &attached)?;
+            let work = self.prepare(&model, evaluation.as_deref(), &attached, calibrated.as_deref())?;
             self.work = Some(Arc::new(work));
             Ok(self)
         })
@@ -131,16 +135,18 @@ impl Job {
         .map_err(|_| JobError::ShuttingDown)?
     }
 
-    /// The files that agents fetch besides the base: those of a release, and a job's teacher.
+    /// The files that agents fetch besides the base: those of a release, the model of a calibration, a job's teacher.
     pub(crate) fn files(&self) -> impl Iterator<Item = (String, Digest, u64)> {
         let release = self.file.release.iter();
+        let calibration = self.file.calibration.iter();
+        let models = calibration.map(|calibration| ("calibration.digest".to_owned(), calibration.digest, calibration.size_bytes));
         let released = release.flat_map(|release| {
             let variants = release.variants.iter().enumerate();
             let variants = variants.map(|(at, variant)| (format!("release.variants[{at}].digest"), variant.digest, variant.size_bytes));
             let champion = release.champion.iter();
             variants.chain(champion.map(|champion| ("release.champion.digest".to_owned(), champion.digest, champion.size_bytes)))
         });
-        released.chain(self.teacher())
+        models.chain(released).chain(self.teacher())
     }
 
     /// Whether all of them are here, and as long as the owner signed.
@@ -151,7 +157,9 @@ impl Job {
                 Ok(found) => found,
                 Err(BlobError::NotFound { digest }) => {
                     let problem = format!("the file {} is not stored here", digest.to_hex());
-                    return Err(self.at(&field, problem, "upload it first: `aimass release submit` does").into());
+                    return Err(self
+                        .at(&field, problem, "upload it first: the command that submits the file does")
+                        .into());
                 }
                 Err(other) => return Err(JobError::Blob(other)),
             };
@@ -161,7 +169,7 @@ impl Job {
                     .at(
                         &field,
                         problem,
-                        "correct size_bytes, or remove it and let `aimass release submit` fill it in",
+                        "correct size_bytes, or remove it and let the command that submits the file fill it in",
                     )
                     .into());
             }
@@ -176,16 +184,23 @@ impl Job {
         self.at(&field, problem, fix).into()
     }
 
-    fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>, attached: &Attached) -> Result<Work, JobError> {
-        let work = match (&self.file.analyze, &self.file.release) {
-            (Some(analyze), _) => Work::Analytics(self.prepare_analytics(analyze, model, evaluation)?),
-            (None, Some(release)) => Work::Release(self.prepare_release(release, model, evaluation)?),
-            (None, None) => Work::Training(Box::new(self.prepare_training(model, evaluation, attached)?)),
+    /// `calibrated` is the model of a calibration.
+    fn prepare(&self, model: &[u8], evaluation: Option<&[u8]>, attached: &Attached, calibrated: Option<&[u8]>) -> Result<Work, JobError> {
+        let file = &self.file;
+        let work = match (&file.analyze, &file.release, &file.calibration) {
+            (Some(analyze), ..) => Work::Analytics(self.prepare_analytics(analyze, model, evaluation)?),
+            (None, Some(release), _) => Work::Release(self.prepare_release(release, model, evaluation)?),
+            (None, None, Some(calibration)) => {
+                Work::Calibration(self.prepare_calibration(calibration, model, evaluation, calibrated.unwrap_or_default())?)
+            }
+            (None, None, None) => Work::Training(Box::new(self.prepare_training(model, evaluation, attached)?)),
         };
-        let codec = work.codec(&self.file, self.file.round.max, None).map_err(|e| match work {
+        // No round's contributions are longer than the last one's.
+        let codec = work.codec(file, file.round.rounds, file.round.max, None).map_err(|e| match work {
             Work::Training(_) => self.at("update.bits", e.to_string(), "use fewer bits, or fewer agents a round"),
             Work::Analytics(_) => self.at("analyze", e.to_string(), "use fewer bits, or fewer agents a round"),
             Work::Release(_) => self.at("release.variants", e.to_string(), "use fewer variants, or fewer agents a round"),
+            Work::Calibration(_) => self.at("calibration.bits", e.to_string(), "use fewer bits, or fewer agents a round"),
         })?;
         let packed_bytes = codec.plan().packed_bytes() as u64;
         if packed_bytes > MAX_BLOB_BYTES {
@@ -204,7 +219,7 @@ impl Job {
     pub(crate) fn initial_accuracy(&self) -> Option<f64> {
         match self.work.as_deref()? {
             Work::Training(training) => training.initial.as_ref()?.accuracy,
-            Work::Analytics(_) | Work::Release(_) => None,
+            Work::Analytics(_) | Work::Release(_) | Work::Calibration(_) => None,
         }
     }
 
@@ -213,7 +228,7 @@ impl Job {
         let codec = self
             .work
             .as_ref()
-            .and_then(|work| work.codec(&self.file, self.file.round.max, None).ok());
+            .and_then(|work| work.codec(&self.file, self.file.round.rounds, self.file.round.max, None).ok());
         let packed_bytes = codec.map_or(0, |codec| codec.plan().packed_bytes() as u64);
         packed_bytes.saturating_mul(self.file.round.max.into())
     }

@@ -13,6 +13,9 @@ pub struct CompressionRecord {
     pub round: u32,
     /// That model.
     pub parent: Digest,
+    /// The report whose ranges it is quantized by, of a calibration.
+    #[serde(default)]
+    pub ranges: Option<Digest>,
     /// How: the keys of `[compress]` in a line.
     pub recipe: String,
     /// How often it was begun: a server that is killed meanwhile begins anew.

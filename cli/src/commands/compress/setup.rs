@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use aimass_compress::{Data, Distil, Options};
+use aimass_analytics::calibration::CalibrationReport;
+use aimass_compress::{Data, Distil, Options, observed};
+use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
 use aimass_onnx::Model;
 use aimass_protocol::job::{ActivationsName, CalibrationName, CompressSection, JobFile, QuantizeSection, StoreName};
-use aimass_protocol::limits::MAX_JOB_FILE_BYTES;
+use aimass_protocol::limits::{MAX_JOB_FILE_BYTES, MAX_REPORT_BYTES};
 use aimass_recipe::Recipe;
+use aimass_shrink::quantize::Observed;
 use anyhow::Result;
 
-use super::{ActivationKind, Calibration, CompressArgs, QuantizeKind, StoreKind};
+use super::{ActivationKind, Calibration, CompressArgs, QuantizeKind, Steps, StoreKind};
 use crate::output::Failure;
 use crate::{bounded_file, local_data, model_file};
 
@@ -61,6 +64,9 @@ pub(super) fn load(args: &CompressArgs) -> Result<Setup> {
         data.metrics = aimass_recipe::metrics(&file.train)?;
         data.trainable = aimass_recipe::rules(&model, &file)?;
     }
+    if let Some(path) = &args.steps.ranges {
+        data.ranges = Some(std::sync::Arc::new(ranges(path, &model, &args.model)?));
+    }
     let rows = data.train.as_ref().map_or(0, |data| data.len());
     let options = options(args, file, rows)?;
     if options.is_empty() {
@@ -73,6 +79,23 @@ pub(super) fn load(args: &CompressArgs) -> Result<Setup> {
         options,
         measured_on,
     })
+}
+
+/// What the agents of a calibration saw of this model.
+fn ranges(path: &Path, model: &Model, model_path: &Path) -> Result<Observed> {
+    let wrong = |problem: String| bad(format!("{}: {problem}", path.display()));
+    let bytes = bounded_file::read(path, usize::try_from(MAX_REPORT_BYTES).unwrap_or(usize::MAX)).map_err(|e| wrong(e.to_string()))?;
+    let report = CalibrationReport::parse(&bytes).map_err(|e| wrong(format!("{e}; pull it with `aimass job pull`")))?;
+    let digest = hex::encode(sha256(model.as_bytes()));
+    if report.model.to_hex() != digest {
+        return Err(wrong(format!(
+            "these are the ranges of the model {}, and {} is {digest}; calibrate this model, or name that one",
+            report.model.to_hex(),
+            model_path.display()
+        ))
+        .into());
+    }
+    Ok(observed(&report).map_err(|e| wrong(e.to_string()))?)
 }
 
 /// The job's settings, or those of the command line as a job has them.
@@ -96,7 +119,7 @@ fn job(args: &CompressArgs) -> Result<JobFile> {
     };
     let text = bounded_file::read_text(path, MAX_JOB_FILE_BYTES).map_err(|e| bad(format!("--job: {e}")))?;
     let file = JobFile::parse(&text).map_err(|e| bad(format!("{}: {e}", path.display())))?;
-    if file.analyze.is_some() {
+    if !file.trains() {
         return Err(bad(format!(
             "{}: the job counts and trains no model; name a job with [train]",
             path.display()
@@ -112,24 +135,17 @@ fn section(args: &CompressArgs) -> Result<CompressSection> {
     let has_data = !args.data.data.is_empty();
     let quantize = match steps.quantize {
         None => None,
+        Some(QuantizeKind::Static) if !has_data && steps.ranges.is_some() => Some(with_ranges(steps, false)),
         Some(QuantizeKind::Static | QuantizeKind::Aware) if !has_data => {
-            let text = "--quantize static needs rows to look at: name --data";
+            let text =
+                "--quantize static needs rows to look at, and --quantize aware rows to train on: name --data, or for static --ranges";
             return Err(Failure::new(ExitKind::Usage, text).into());
         }
-        Some(kind @ (QuantizeKind::Static | QuantizeKind::Aware)) => Some(QuantizeSection::Static {
-            aware: kind == QuantizeKind::Aware,
-            activations: match steps.activations {
-                ActivationKind::U8 => ActivationsName::U8,
-                ActivationKind::I8 => ActivationsName::I8,
-            },
-            calibration: match steps.calibration {
-                Calibration::Minmax => CalibrationName::MinMax,
-                Calibration::Percentile => CalibrationName::Percentile,
-                Calibration::Mse => CalibrationName::Mse,
-                Calibration::Entropy => CalibrationName::Entropy,
-            },
-            rows: steps.calibration_rows,
-        }),
+        Some(kind @ (QuantizeKind::Static | QuantizeKind::Aware)) => Some(with_ranges(steps, kind == QuantizeKind::Aware)),
+        Some(_) if steps.ranges.is_some() => {
+            let text = "--ranges are for --quantize static and aware: the others round no activations by ranges";
+            return Err(Failure::new(ExitKind::Usage, text).into());
+        }
         Some(QuantizeKind::Weights) => Some(QuantizeSection::Weights),
         Some(QuantizeKind::Dynamic) => Some(QuantizeSection::Dynamic),
         Some(QuantizeKind::FourBit) => Some(QuantizeSection::FourBit { block: steps.block }),
@@ -151,6 +167,23 @@ fn section(args: &CompressArgs) -> Result<CompressSection> {
         lr: args.tune.lr,
         max_drop: args.max_drop,
     })
+}
+
+fn with_ranges(steps: &Steps, aware: bool) -> QuantizeSection {
+    QuantizeSection::Static {
+        aware,
+        activations: match steps.activations {
+            ActivationKind::U8 => ActivationsName::U8,
+            ActivationKind::I8 => ActivationsName::I8,
+        },
+        calibration: match steps.calibration {
+            Calibration::Minmax => CalibrationName::MinMax,
+            Calibration::Percentile => CalibrationName::Percentile,
+            Calibration::Mse => CalibrationName::Mse,
+            Calibration::Entropy => CalibrationName::Entropy,
+        },
+        rows: steps.calibration_rows,
+    }
 }
 
 fn options(args: &CompressArgs, mut file: JobFile, rows: usize) -> Result<Options> {

@@ -140,7 +140,7 @@ fn short(value: f64) -> String {
 }
 
 /// A bar a bin; what is there at all is seen.
-fn histogram(bins: &[u64]) -> String {
+pub(super) fn histogram(bins: &[u64]) -> String {
     if bins.is_empty() {
         return String::new();
     }

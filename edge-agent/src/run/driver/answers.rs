@@ -43,7 +43,7 @@ impl Driver {
                     _ if !self.training.is_current(number) => Ok(self.options.state.discard(order.contribution)?),
                     Ok((record, took)) => {
                         let (job_hex, seconds) = (job.to_hex(), took.as_secs_f64());
-                        self.notes.tell(&match record.tally.is_some() || record.release.is_some() {
+                        self.notes.tell(&match record.is_counted() {
                             true => AgentEvent::Counted {
                                 job: job_hex,
                                 round: record.round,

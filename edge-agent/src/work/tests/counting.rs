@@ -1,6 +1,6 @@
 //! Jobs that count.
 
-use aimass_analytics::Report;
+use aimass_analytics::{Report, Shape};
 use aimass_compression::Accumulator;
 
 use super::*;

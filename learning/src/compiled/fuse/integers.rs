@@ -266,11 +266,9 @@ impl Fuser<'_> {
             step.inputs.get(2).map(|o| o.slot),
             weights,
             0,
-            packed,
-            runs,
+            (packed, runs),
             draft.now,
-            Some(next),
-            relu,
+            (relu, Some(next)),
         )?;
         let last = draft.frames.len() - 1;
         draft.frames[last] = (padded, fill);

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::super::file::JobFileError;
 use super::super::reader::Section;
 use super::super::schema::shown;
+use super::SUBMIT;
 use crate::Digest;
 use crate::check::is_label;
-use crate::limits::{MAX_BLOB_BYTES, MAX_COLUMN_BYTES, MAX_RELEASE_VARIANTS, MAX_SELF_TEST_VALUES, MAX_TAG_BYTES, MAX_TAGS};
+use crate::limits::{MAX_COLUMN_BYTES, MAX_RELEASE_VARIANTS, MAX_SELF_TEST_VALUES, MAX_TAG_BYTES, MAX_TAGS};
 
 /// One file of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,14 +103,14 @@ fn one(entry: &Section<'_, '_>, rows: u32) -> Result<VariantSection, JobFileErro
         entry.one_line("recipe", recipe, MAX_COLUMN_BYTES)?;
     }
     let parent = match entry.has("parent") {
-        true => Some(digest(entry, "parent")?),
+        true => Some(entry.digest("parent", SUBMIT)?),
         false => None,
     };
     Ok(VariantSection {
         name: name.to_owned(),
         path: entry.path("path", "\"model.onnx\"")?,
-        digest: digest(entry, "digest")?,
-        size_bytes: size(entry)?,
+        digest: entry.digest("digest", SUBMIT)?,
+        size_bytes: entry.size(SUBMIT)?,
         fits: FitsSection {
             device_classes,
             memory_mib: entry.integer32("memory_mib", 0, 1 << 30, Some(0), "2048")?,
@@ -149,24 +150,3 @@ fn outputs(entry: &Section<'_, '_>, rows: u32) -> Result<Vec<f32>, JobFileError>
 
 /// What to do where something is not there that nobody writes by hand.
 const FILL: &str = "let `aimass release submit` or `aimass release check --output FILE` fill it in from the file at `path`";
-
-pub(in crate::job) fn digest(section: &Section<'_, '_>, key: &str) -> Result<Digest, JobFileError> {
-    let Some(text) = section.optional_text(key, "\"9f86d081...\"")? else {
-        return Err(section.refuse(key, "is missing", FILL));
-    };
-    text.parse().map_err(|_| {
-        let problem = format!("{:?} is no SHA-256", shown(text));
-        section.refuse(
-            key,
-            problem,
-            "write the 64 hexadecimal digits that `sha256sum` prints, or remove it and let `aimass release submit` fill it in",
-        )
-    })
-}
-
-pub(in crate::job) fn size(section: &Section<'_, '_>) -> Result<u64, JobFileError> {
-    if !section.has("size_bytes") {
-        return Err(section.refuse("size_bytes", "is missing", FILL));
-    }
-    section.integer("size_bytes", 1, MAX_BLOB_BYTES, None, "1048576")
-}

@@ -237,6 +237,7 @@ fn compression_view(record: &CompressionRecord) -> Value {
         "reason": record.failure,
         "round": record.round,
         "parent": record.parent,
+        "ranges": record.ranges,
         "recipe": record.recipe,
         "model": record.made,
         "ended_at_ms": record.ended_at_ms,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use aimass_analytics::calibration::CalibrationReport;
 use aimass_analytics::release::{Broken, Decision, ReleaseReport, VariantReport};
 use aimass_analytics::{Report, ReportError};
 use aimass_compression::{Accumulator, FixedCodec};
@@ -404,6 +405,17 @@ fn make(
                 weight: report.variants.iter().map(|variant| variant.rows).sum(),
                 clipped: u32::try_from(report.variants.iter().map(VariantReport::failed).sum::<u64>()).unwrap_or(u32::MAX),
                 report: Some(Box::new(report)),
+                ..Made::default()
+            })
+        }
+        (Work::Calibration(work), Codec::Exact(_)) => {
+            let before = CalibrationReport::parse(&base)?;
+            let report = CalibrationReport::of_sum(&work.calibration, &before, accumulator)?;
+            let divided = report.tensors.iter().map(|tensor| tensor.divided).max();
+            Ok(Made {
+                model: report.to_bytes().into(),
+                weight: report.rows,
+                clipped: u32::try_from(divided.unwrap_or_default()).unwrap_or(u32::MAX),
                 ..Made::default()
             })
         }

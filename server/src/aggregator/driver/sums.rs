@@ -129,7 +129,12 @@ impl Driver {
         let work = entry.job.work.as_ref().ok_or("the job is over")?;
         // It was tried when the job was taken.
         let codec = work
-            .codec(&entry.job.file, open.terms.members, entry.job.rotation(&open.terms))
+            .codec(
+                &entry.job.file,
+                open.terms.round,
+                open.terms.members,
+                entry.job.rotation(&open.terms),
+            )
             .map_err(|e| e.to_string())?;
         let (journal, store, written) = (self.shared.journal.clone(), self.shared.store.clone(), open.clone());
         let is_restored = self.restored.contains_key(&cohort);

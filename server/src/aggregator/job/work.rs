@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use aimass_analytics::calibration::{CalibrationReport, CalibrationShape, canonical_calibration_bytes};
 use aimass_analytics::release::{ReleaseReport, ReleaseShape, canonical_release_bytes};
 use aimass_analytics::{Report, Shape, canonical_bytes};
-use aimass_compress::FEWEST_ROWS;
+use aimass_compress::{CompressError, FEWEST_ROWS, Watched, check_served};
 use aimass_compression::{FixedCodec, FixedParams, PlanError, SlotCodec, SumPlan};
 use aimass_crypto::hash::sha256;
 use aimass_learning::data::{Limits, Source, open_bytes};
@@ -13,9 +14,9 @@ use aimass_learning::training::{check_data, evaluate_on};
 use aimass_learning::{Evaluation, Head, Metric, TrainError, fit_check};
 use aimass_onnx::{Model, ParamLayout};
 use aimass_protocol::Digest;
-use aimass_protocol::job::{AnalyzeSection, JobFile, ReleaseSection};
-use aimass_recipe::Recipe;
+use aimass_protocol::job::{AnalyzeSection, CalibrationSection, JobFile, ReleaseSection};
 use aimass_recipe::taught::row_width;
+use aimass_recipe::{Recipe, reading};
 
 use super::{Attached, Job, JobError};
 
@@ -28,6 +29,8 @@ pub(crate) enum Work {
     Analytics(Analytics),
     /// Of a release, whose variants agents measure: it has the report of the stage before.
     Release(Release),
+    /// Of a calibration, whose agents look at the activations of a model: it has the report of the round before.
+    Calibration(Calibration),
 }
 
 /// See [`Work::Training`].
@@ -64,6 +67,15 @@ pub(crate) struct Release {
     layout_digest: Digest,
 }
 
+/// See [`Work::Calibration`].
+#[derive(Debug)]
+pub(crate) struct Calibration {
+    /// What is looked at.
+    pub(crate) calibration: CalibrationSection,
+    /// SHA-256 of its canonical bytes.
+    layout_digest: Digest,
+}
+
 /// How what agents send becomes sums.
 #[derive(Debug)]
 pub(crate) enum Codec {
@@ -90,14 +102,15 @@ impl Work {
             Self::Training(training) => training.layout_digest,
             Self::Analytics(analytics) => analytics.layout_digest,
             Self::Release(release) => release.layout_digest,
+            Self::Calibration(calibration) => calibration.layout_digest,
         }
     }
 
-    /// How contributions become integers, in a sum of `members`. The rotation changes no lengths.
+    /// How contributions to a round become integers, in a sum of `members`. The rotation changes no lengths.
     ///
     /// # Errors
     /// [`PlanError`].
-    pub(crate) fn codec(&self, file: &JobFile, members: u32, rotation: Option<Digest>) -> Result<Codec, PlanError> {
+    pub(crate) fn codec(&self, file: &JobFile, round: u32, members: u32, rotation: Option<Digest>) -> Result<Codec, PlanError> {
         let update = file.update;
         match self {
             Self::Training(training) => FixedCodec::new(FixedParams {
@@ -113,6 +126,7 @@ impl Work {
             .map(Codec::Fixed),
             Self::Analytics(analytics) => Shape::of(&analytics.analyze).codec(members).map(Codec::Exact),
             Self::Release(release) => ReleaseShape::of(&release.release).codec(members).map(Codec::Exact),
+            Self::Calibration(work) => CalibrationShape::of(&work.calibration, round).codec(members).map(Codec::Exact),
         }
     }
 }
@@ -183,6 +197,57 @@ impl Job {
         Ok(Release {
             release: release.clone(),
             layout_digest: Digest::from_bytes(sha256(&canonical_release_bytes(release))),
+        })
+    }
+
+    /// `beginning` has to be the report of nobody, as with analytics; `model` is one that can be quantized, run on devices, and has the activations that
+    /// the owner signed.
+    pub(super) fn prepare_calibration(
+        &self,
+        calibration: &CalibrationSection,
+        beginning: &[u8],
+        evaluation: Option<&[u8]>,
+        model: &[u8],
+    ) -> Result<Calibration, JobError> {
+        if beginning != CalibrationReport::empty(calibration, self.file.aggregation.mode).to_bytes() {
+            let problem = "what was signed as its beginning is not the empty report of this job";
+            let fix = "submit it with `aimass job submit` of the same version as the server";
+            return Err(self.at("calibration", problem, fix).into());
+        }
+        let unfit = |e: &CompressError| {
+            self.at(
+                "model.path",
+                e.to_string(),
+                "use a model in floats that `aimass compress` can quantize",
+            )
+        };
+        let model =
+            Model::from_bytes(model).map_err(|e| self.at("model.path", e.to_string(), "use a model that passes `aimass model check`"))?;
+        let keep = self.file.compress.as_ref().map_or(&[][..], |section| &section.keep);
+        if Watched::of(&model, keep).map_err(|e| unfit(&e))?.tensors() != calibration.tensors {
+            let problem = "these are not the activations of the model that are rounded";
+            let fix = "remove them, and let `aimass job submit` of the same version as the server fill them in";
+            return Err(self.at("calibration.tensors", problem, fix).into());
+        }
+        check_served(&model).map_err(|e| unfit(&e))?;
+        let (heads, wanted) = reading(&model, &self.file).map_err(|e| self.at(e.field(), e.to_string(), "use a model that can be run"))?;
+        let named = self.file.evaluate.as_ref().and_then(|section| section.data.as_ref());
+        match (evaluation, named) {
+            (None, None) => {}
+            (Some(bytes), Some(name)) => {
+                let data = open_bytes(name, bytes, &wanted, &Limits::default())
+                    .map_err(|e| self.at("evaluate.data", e.to_string(), "correct the file at that place"))?;
+                evaluate_on(&model, &*data, &heads, &[])
+                    .map_err(|e| self.at("evaluate.data", e.to_string(), "use data whose columns and classes fit the model"))?;
+            }
+            _ => {
+                let problem = "held-out data was signed and the job file names none, or the other way round";
+                return Err(self.at("evaluate.data", problem, "submit the job again").into());
+            }
+        }
+        Ok(Calibration {
+            calibration: calibration.clone(),
+            layout_digest: Digest::from_bytes(sha256(&canonical_calibration_bytes(calibration))),
         })
     }
 

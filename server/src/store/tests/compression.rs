@@ -7,6 +7,7 @@ fn pending(n: u8) -> CompressionRecord {
         job: JobId::from_bytes([n; 16]),
         round: 3,
         parent: Digest::from_bytes([4; 32]),
+        ranges: None,
         recipe: "quantize = \"dynamic\", epochs = 0".to_owned(),
         attempts: 1,
         made: None,
