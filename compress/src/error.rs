@@ -17,7 +17,7 @@ use aimass_shrink::sparse::SparseError;
 #[non_exhaustive]
 pub enum CompressError {
     /// Data is needed and there is none.
-    #[error("{what} needs data to train or to look at; name --data")]
+    #[error("{what} needs data to train or to look at: name some (--data; in a job [evaluate] data)")]
     NoData {
         /// Which step.
         what: &'static str,
@@ -109,7 +109,7 @@ pub enum CompressError {
     /// tract computes something else than the trainer.
     #[error(
         "the trainer and tract do not compute the same with the smaller model: {found:.5} of a row's largest output apart, {allowed:.5} are allowed \
-         (over {rows} rows); nothing is written; keep the nodes in question as they are (--keep), or report it with the model"
+         (over {rows} rows); nothing is written; keep the nodes in question as they are (--keep; in a job `keep`), or report it with the model"
     )]
     Parity {
         /// What was found.

@@ -194,7 +194,7 @@ fn taught(
 }
 
 /// Without adapters: what trains in between are weights.
-fn merged(model: &Model, file: &JobFile) -> Result<(Model, JobFile), CompressError> {
+pub(crate) fn merged(model: &Model, file: &JobFile) -> Result<(Model, JobFile), CompressError> {
     let mut file = file.clone();
     file.train.lora = None;
     let model = if lora::is_adapted(model) {

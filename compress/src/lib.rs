@@ -11,6 +11,7 @@ mod options;
 mod pipeline;
 mod quantize;
 mod ranges;
+mod rehearsal;
 #[cfg(test)]
 mod tests;
 mod tune;
@@ -23,3 +24,4 @@ pub use options::{Channels, Distil, Options, Prune, Quantize, Storage, Tune};
 pub use pipeline::{Compressed, Data, Event, Step, compress};
 pub use quantize::calibrate;
 pub use ranges::{Watched, check_served, observed, spread};
+pub use rehearsal::rehearse;

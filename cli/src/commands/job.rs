@@ -6,8 +6,10 @@ mod compressed;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aimass_analytics::{Report, Shape};
+use aimass_compress::rehearse;
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
 use aimass_federation::coordinator::check_graph;
@@ -173,6 +175,12 @@ pub(crate) fn read(path: &Path) -> Result<CheckedJob> {
         }
     };
     attached::check(&file, &parsed, &wanted, &attachments, held_out.as_deref()).map_err(of_file)?;
+    let student = attachments.iter().find(|attachment| attachment.section == "compress.distil");
+    let student = student.and_then(|attachment| attachment.model.as_ref());
+    rehearse(&parsed, &file, student, held_out.map(Arc::from)).map_err(|e| {
+        let fix = "ask for what can be done to this model, see docs/compress.md";
+        at("compress", format!("it can't be made smaller so: {e}"), fix)
+    })?;
     Ok(CheckedJob {
         n_values: layout.n_weights(),
         text: attached::pinned(&text, &file, &attachments)?,

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use aimass_analytics::calibration::CalibrationReport;
-use aimass_compress::{CompressError, Compressed, Measured, compress_calibrated, compress_job};
+use aimass_compress::{CompressError, Compressed, Measured, compress_calibrated, compress_job, rehearse};
 use aimass_federation::coordinator::JobEnd;
 use aimass_learning::data::{Limits, Source, Wanted, open_bytes};
 use aimass_onnx::Model;
+use aimass_recipe::Recipe;
 use axum::body::Bytes;
 
 use super::driver::now;
-use super::job::Job;
+use super::job::{Job, JobError};
 use super::service::Shared;
 use crate::blobs::BlobError;
 use crate::store::{CompressedRecord, CompressionRecord, JobRecord, MeasuredRecord, ParityRecord, RoundRecord, StepRecord, StoreError};
@@ -156,6 +157,37 @@ fn work(
         None => compress_job(&model, &job.file, student, open, &mut show),
         Some(report) => compress_calibrated(&model, &job.file, &CalibrationReport::parse(&report)?, open, &mut show),
     }
+}
+
+/// Whether the last step of a job that is submitted can be done at all, as far as that shows on the model that it starts from.
+///
+/// # Errors
+/// [`JobError`].
+pub(crate) async fn rehearsed(shared: &Shared, job: &Job) -> Result<(), JobError> {
+    let student = job.file.compress.as_ref().and_then(|section| section.distil.as_ref());
+    let student = student.and_then(|distil| distil.student.pinned).map(|pinned| pinned.digest);
+    let mut read = Vec::new();
+    for digest in [Some(job.model), job.signed.evaluation, student] {
+        read.push(match digest {
+            None => None,
+            Some(digest) => Some(shared.blobs.read(digest).await.map_err(JobError::Blob)?),
+        });
+    }
+    let tried = job.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let mut read = read.into_iter();
+        let (model, rows, student) = (read.next().flatten(), read.next().flatten(), read.next().flatten());
+        let model = Model::from_shared(model.unwrap_or_default())?;
+        let student = student.map(Model::from_shared).transpose()?;
+        let named = tried.file.evaluate.as_ref().and_then(|section| section.data.as_deref());
+        let wanted = Recipe::of(&model, &tried.file)?.wanted;
+        let rows = rows
+            .zip(named)
+            .map(|(bytes, name)| open_bytes(name, &bytes, &wanted, &Limits::default()));
+        rehearse(&model, &tried.file, student.as_ref(), rows.transpose()?.map(Arc::from))
+    });
+    let found = found.await.map_err(|_| JobError::ShuttingDown)?;
+    found.map_err(|e| job.refuse_compression(&e.to_string()))
 }
 
 fn of(done: &Compressed, digest: aimass_protocol::Digest) -> CompressedRecord {

@@ -177,6 +177,12 @@ impl Job {
         Ok(())
     }
 
+    /// Why the last step of a job can't be done.
+    pub(crate) fn refuse_compression(&self, problem: &str) -> JobError {
+        let fix = "ask for what can be done to this model, see docs/compress.md";
+        self.at("compress", format!("it can't be made smaller so: {problem}"), fix).into()
+    }
+
     /// Why a release's variant must not go out.
     pub(crate) fn refuse_variant(&self, at: usize, problem: &str) -> JobError {
         let field = format!("release.variants[{at}].path");

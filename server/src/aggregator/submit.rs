@@ -142,6 +142,9 @@ pub(crate) async fn submit(
         shared.catalog.check_champion(release)?;
         check_variants(shared, &job, release, &known).await?;
     }
+    if job.file.trains() && job.file.compress.is_some() {
+        super::compressing::rehearsed(shared, &job).await?;
+    }
     let record = JobRecord {
         job: job.id,
         signed_job: hex::encode(&job.signed_bytes),
