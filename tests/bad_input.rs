@@ -30,7 +30,10 @@ fn job_files_are_refused_with_the_line_and_the_fix() {
     let line_of = |key: &str| good.lines().position(|l| l.starts_with(key)).expect("the key is there") + 1;
     // Found out by doing it to the model that the job starts from, and not after the last round.
     for section in ["quantize = \"static\"\nkeep = [\"*\"]", "channels = 0.5\nkeep = [\"*\"]"] {
-        check(&format!("{good}\n[compress]\n{section}\n"), &["compress", "it can't be made smaller so"]);
+        check(
+            &format!("{good}\n[compress]\n{section}\n"),
+            &["compress", "it can't be made smaller so"],
+        );
     }
     check(
         &good.replace("lr = 0.1", "lr = -1.0"),

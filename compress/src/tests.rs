@@ -1,5 +1,7 @@
 //! The pipeline on models and rows that are made here.
 
+mod job;
+
 use std::sync::Arc;
 
 use aimass_learning::data::Source;
