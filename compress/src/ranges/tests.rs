@@ -149,7 +149,7 @@ fn should_compare_trainer_and_tract_on_drawn_rows_without_data() {
     assert!(found.max > 0.0 || found.mean >= 0.0);
     let ranges = observed(&report(&[part(0..ROWS)])).expect("histograms");
     let pattern = Pattern::within(&model(), &ranges).expect("reads").expect("floats of a known width");
-    let (low, high) = ranges.histograms().values().next().and_then(Histogram::extremes).expect("values");
+    let (low, high) = ranges.histograms()[&model().inputs()[0].name].extremes().expect("values");
     let batch = pattern.batch(&[3, 4]).expect("rows");
     assert_eq!(batch.inputs[0].shape(), [2, FEATURES]);
     let values = batch.inputs[0].as_floats().expect("floats").to_vec();
