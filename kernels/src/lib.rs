@@ -21,6 +21,7 @@ mod nest;
 pub mod optimizer;
 pub mod permute;
 pub mod pool;
+pub mod quantized;
 pub mod recurrent;
 pub mod rows;
 mod stretch;

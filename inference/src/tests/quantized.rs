@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aimass_learning::{Array, Values};
+use aimass_learning::{Array, Runner, Values};
 use aimass_onnx::Model;
 use aimass_shrink::serve;
 use serde_json::Value;
@@ -45,6 +45,10 @@ fn apart(case: &Value, model: &Model) -> Result<f64, String> {
     let inputs = case["inputs"].as_object().expect("inputs by name");
     let inputs = inputs.iter().map(|(name, recorded)| (name.clone(), array(recorded))).collect();
     let found = infer::run(model.as_bytes(), inputs).map_err(|e| e.to_string())?;
+    distance(case, found)
+}
+
+fn distance(case: &Value, found: impl IntoIterator<Item = (String, Array)>) -> Result<f64, String> {
     let mut furthest = 0.0f64;
     for (name, found) in found {
         let recorded = array(&case["outputs"][&name]);
@@ -82,6 +86,31 @@ fn should_compute_what_onnxruntime_computes() {
     }
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     assert!(exact >= 75, "{exact} of {} are exact", cases.len());
+}
+
+/// The plan for the CPU, where it takes the graph: as far apart as tract may be; what it does not take is tract's.
+#[test]
+fn should_compute_the_same_by_the_plan() {
+    let (mut wrong, mut exact, mut ran) = (Vec::new(), 0, 0);
+    for (name, case) in &vectors("good") {
+        let model = Model::from_bytes(&file(&format!("good/{name}.onnx"))).expect("it reads");
+        let Ok(runner) = Runner::new(&model) else { continue };
+        let inputs: Vec<Array> = runner.inputs().iter().map(|name| array(&case["inputs"][*name])).collect();
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape().to_vec()).collect();
+        let Ok(plan) = runner.prepare(&shapes) else { continue };
+        let Ok(found) = plan.run(inputs, 1) else { continue };
+        ran += 1;
+        let names = model.outputs().iter().map(|output| output.name.clone());
+        match distance(case, names.zip(found)) {
+            Ok(0.0) => exact += 1,
+            Ok(furthest) if furthest <= CLOSE => {}
+            Ok(furthest) => wrong.push(format!("{name}: {furthest:.1e} apart")),
+            Err(why) => wrong.push(format!("{name}: {why}")),
+        }
+    }
+    println!("{exact} of {ran} are exact");
+    assert!(wrong.is_empty(), "{} of {ran} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(ran >= 30 && exact * 10 >= ran * 9, "{exact} of {ran} are exact");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::array::Values;
 use crate::program::{From, Graph, Mode, Program, Slot};
 
 pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, threads: usize, plain_descent: bool) -> Plan {
-    let fused = operations(graph, &program, isa);
+    let fused = operations(graph, &program, isa, mode == Mode::Inference);
     let mut builder = Builder {
         graph,
         roots: fused.roots,
@@ -100,6 +100,9 @@ pub(super) fn plan(graph: &Graph, program: Program, mode: Mode, isa: Isa, thread
             backward,
         });
         kept_bytes += bytes;
+    }
+    if mode == Mode::Inference {
+        builder.leave_unread(&nodes, &mut layouts);
     }
     Plan {
         nodes,
@@ -220,6 +223,23 @@ impl Builder<'_> {
         self.roots[slot]
             .checked_sub(self.first_source)
             .filter(|&i| i < self.graph.sources.len())
+    }
+
+    /// Constants whose integers are read, or nothing of them, take no room as floats.
+    fn leave_unread(&self, nodes: &[Node], layouts: &mut [Layout]) {
+        let read = |slot: Slot| {
+            let by_nodes = nodes.iter().flat_map(|node| &node.inputs).any(|&input| self.roots[input] == slot);
+            let outputs = self.program.outputs.iter();
+            by_nodes
+                || outputs
+                    .into_iter()
+                    .any(|output| matches!(output.from, From::Device(from) if self.roots[from] == slot))
+        };
+        for (i, source) in self.graph.sources.iter().enumerate() {
+            if source.integers.is_some() && !read(self.first_source + i) {
+                layouts[i] = Layout::Nowhere;
+            }
+        }
     }
 
     fn needs(&self, proto: &Proto, threads: usize) -> Needs {

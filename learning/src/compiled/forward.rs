@@ -17,6 +17,8 @@ use crate::program::{self, Element, Feed, Graph, Mode};
 
 /// Constants of more values are not kept beside the weights that kernels read: planning folds none of that size.
 const KEPT_CONSTANT: usize = 1 << 16;
+/// The same for those that can be made of integers again.
+const KEPT_WITH_INTEGERS: usize = 1 << 10;
 
 /// The outputs of a plan for one batch of inputs.
 pub(super) fn forward(
@@ -67,7 +69,12 @@ impl Weights {
     pub(crate) fn new(mut graph: Graph) -> Self {
         let sources = Sources::new(&graph);
         for source in &mut graph.sources {
-            if source.element == Element::Float && source.values.len() > KEPT_CONSTANT {
+            let kept = if source.integers.is_some() {
+                KEPT_WITH_INTEGERS
+            } else {
+                KEPT_CONSTANT
+            };
+            if source.element == Element::Float && source.values.len() > kept {
                 source.values = Arc::default();
             }
         }
@@ -76,6 +83,13 @@ impl Weights {
             isa: Isa::best(),
             sources: Mutex::new(Arc::new(sources)),
         }
+    }
+
+    /// With another instruction set than the processor's best.
+    #[cfg(test)]
+    pub(crate) fn with_isa(mut self, isa: Isa) -> Self {
+        self.isa = isa;
+        self
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -89,7 +103,14 @@ impl Weights {
     /// Bytes of the weights and constants.
     pub(crate) fn bytes(&self) -> u64 {
         let constants: usize = self.graph.sources.iter().map(|source| source.values.len()).sum();
-        4 * (self.lock().floats() + constants) as u64
+        let integers: usize = self
+            .graph
+            .sources
+            .iter()
+            .filter_map(|source| source.integers.as_ref())
+            .map(|i| i.memory_bytes())
+            .sum();
+        (4 * (self.lock().floats() + constants) + integers) as u64
     }
 
     /// A plan for inputs of these shapes, in the order of the graph's.

@@ -1,5 +1,6 @@
 //! From the steps of a program to operations: patterns of several steps become one, views become names.
 
+mod integers;
 mod layers;
 mod maps;
 mod moves;
@@ -35,14 +36,19 @@ pub(super) struct Fused {
     pub(super) roots: Vec<Slot>,
 }
 
-pub(super) fn operations(graph: &Graph, program: &Program, isa: Isa) -> Fused {
-    Fuser::new(graph, program, isa).run()
+/// `forward_alone`: no gradient is asked for.
+pub(super) fn operations(graph: &Graph, program: &Program, isa: Isa, forward_alone: bool) -> Fused {
+    let mut fuser = Fuser::new(graph, program, isa);
+    fuser.forward_alone = forward_alone;
+    fuser.run()
 }
 
 pub(super) struct Fuser<'a> {
     graph: &'a Graph,
     pub(super) program: &'a Program,
     isa: Isa,
+    /// Whether the plan runs forward alone.
+    forward_alone: bool,
     roots: Vec<Slot>,
     /// By root: steps that read it, with repeats; one more for what is an output.
     reads: Vec<Vec<usize>>,
@@ -103,6 +109,7 @@ impl<'a> Fuser<'a> {
             graph,
             program,
             isa,
+            forward_alone: false,
             roots,
             reads,
             tracked,
@@ -137,6 +144,9 @@ impl<'a> Fuser<'a> {
 
     /// The operation that begins with step `i`, and the last step that it stands for.
     fn native(&mut self, i: usize) -> Option<(usize, Proto)> {
+        if let Some(chain) = self.integer_chain(i) {
+            return Some(chain);
+        }
         let step = &self.program.steps[i];
         let floats = |slot: Slot| self.program.floats[slot];
         let of_floats = step.outputs.iter().flatten().all(|&slot| floats(slot));

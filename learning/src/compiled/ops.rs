@@ -3,6 +3,7 @@
 pub(super) mod batch_norm;
 pub(super) mod conv;
 pub(super) mod dense;
+pub(super) mod integers;
 pub(super) mod interpreted;
 pub(super) mod maps;
 pub(super) mod movement;

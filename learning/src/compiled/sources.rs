@@ -15,6 +15,8 @@ pub(super) enum Layout {
     /// As in the file.
     #[default]
     Plain,
+    /// Not there: a constant that is read as integers, or not at all.
+    Nowhere,
     /// Weights of a fully connected layer.
     Dense {
         layer: Dense,
@@ -87,6 +89,7 @@ impl Layout {
     pub(super) fn len(&self, plain: usize) -> usize {
         match self {
             Self::Plain => plain,
+            Self::Nowhere => 0,
             Self::Dense { layer, .. } => layer.weights_len(),
             Self::Conv(weights) => weights.conv.weights_len(),
             Self::Recurrent(weights) if weights.part == 0 => weights.layer.weights_len(),
@@ -96,6 +99,7 @@ impl Layout {
 
     fn lay_out(&self, plain: &[f32], home: &mut [f32]) {
         match self {
+            Self::Nowhere => {}
             Self::Plain => home.copy_from_slice(plain),
             Self::Dense { layer, transposed } => layer.lay_out(plain, *transposed, home),
             Self::Conv(weights) => weights.conv.lay_out(plain, home),
@@ -110,6 +114,7 @@ impl Layout {
 
     fn read_out(&self, home: &[f32], plain: &mut [f32]) {
         match self {
+            Self::Nowhere => {}
             Self::Plain => plain.copy_from_slice(home),
             Self::Dense { layer, transposed } => layer.read_out(home, *transposed, plain),
             Self::Conv(weights) => weights.conv.read_out(home, plain),
@@ -211,6 +216,9 @@ impl Sources {
     /// The values as the file has them; none where nothing is kept of it.
     pub(super) fn plain(&self, graph: &Graph, source: usize) -> Vec<f32> {
         let layout = &self.layouts[source];
+        if *layout == Layout::Nowhere {
+            return graph.sources[source].floats();
+        }
         let home = &self.values[layout.home(source)];
         if home.is_empty() {
             return Vec::new();

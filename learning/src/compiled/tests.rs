@@ -1,5 +1,7 @@
 //! Whole networks by the compiled plan against the interpreter, with every optimizer.
 
+mod integers;
+
 use aimass_kernels::{Isa, Team};
 use aimass_onnx::build::{Cell, InitialWeights, LeNet, McMahanCnn, RecurrentLm, ResNet18, Stack, TransformerClassifier, mlp};
 use aimass_onnx::{Model, ParamKind};

@@ -2,6 +2,7 @@
 //! bits is one with what these stand for. So the kernels for weights serve them too.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aimass_onnx::proto::NodeProto;
 
@@ -99,6 +100,7 @@ impl Graph {
             shape: x.shape().to_vec(),
             values: parameters.dequantized(&integers, x.shape()).into(),
             role: Role::Constant,
+            integers: parameters.differences(&integers, x.shape()).map(Arc::new),
         })
     }
 
@@ -194,6 +196,7 @@ impl Graph {
             shape: vec![packed.k, packed.n],
             values: values.into(),
             role: Role::Constant,
+            integers: None,
         })
     }
 }

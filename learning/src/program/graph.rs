@@ -8,7 +8,7 @@ use aimass_onnx::proto::NodeProto;
 use aimass_onnx::{Dim, ElementType, Model, ParamKind, ParamLayout, TensorRef};
 
 use super::plan::elements;
-use super::{Element, GraphError, Host, Integers, folding};
+use super::{Dequantized, Element, GraphError, Host, Integers, folding};
 use crate::array::n_elements;
 use crate::ops;
 
@@ -32,6 +32,8 @@ pub(crate) struct Source {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Arc<[f32]>,
     pub(crate) role: Role,
+    /// What the values were made of, where a DequantizeLinear made them of constants.
+    pub(crate) integers: Option<Arc<Dequantized>>,
 }
 
 impl Source {
@@ -40,6 +42,13 @@ impl Source {
             Some(range.clone())
         } else {
             None
+        }
+    }
+    /// The values as they were read.
+    pub(crate) fn floats(&self) -> Vec<f32> {
+        match &self.integers {
+            Some(integers) if self.values.is_empty() => integers.floats(),
+            _ => self.values.to_vec(),
         }
     }
     pub(crate) fn buffer(&self) -> Option<Range<usize>> {
@@ -222,6 +231,7 @@ impl Graph {
                     shape: tensor.shape.clone(),
                     values,
                     role,
+                    integers: None,
                 });
             }
             ElementType::I64 | ElementType::I32 => {
@@ -246,6 +256,7 @@ impl Graph {
                     shape: tensor.shape.clone(),
                     values: integers.values(tensor).ok_or_else(wrong)?.into(),
                     role: Role::Constant,
+                    integers: None,
                 });
             }
         }
@@ -266,6 +277,7 @@ impl Graph {
             shape,
             values: values.into(),
             role: Role::Constant,
+            integers: None,
         };
         let ints = |shape: Vec<usize>, values: Vec<i64>| Host::ints(shape, values).map_err(|p| wrong(&p.problem));
         match attribute.name.as_str() {

@@ -100,7 +100,8 @@ impl<'g> Planner<'g> {
         }
         for (i, source) in graph.sources.iter().enumerate() {
             let slot = graph.inputs.len() + i;
-            let constant = (source.role == Role::Constant).then(|| source.values.clone());
+            // Weights of a model that is only run are where kernels read them, not here.
+            let constant = (source.role == Role::Constant && !source.values.is_empty()).then(|| source.values.clone());
             if let Some(values) = &constant {
                 planner.known.insert(slot, values.clone());
             }

@@ -29,7 +29,7 @@ const MOST_OF_AN_IMAGE: usize = 1 << 31;
 const MOST_PIXELS: usize = 1 << 22;
 
 /// Two spatial axes of a window; one of them does nothing where there is but one.
-fn two(axes: &[Axis]) -> Option<[Axis; 2]> {
+pub(super) fn two(axes: &[Axis]) -> Option<[Axis; 2]> {
     const ONE: Axis = Axis {
         kernel: 1,
         stride: 1,
@@ -45,7 +45,7 @@ fn two(axes: &[Axis]) -> Option<[Axis; 2]> {
 }
 
 /// Height and width of an image whose last axes they are.
-fn image(shape: &[usize]) -> Option<[usize; 2]> {
+pub(super) fn image(shape: &[usize]) -> Option<[usize; 2]> {
     match shape[2..] {
         [width] => Some([1, width]),
         [height, width] => Some([height, width]),

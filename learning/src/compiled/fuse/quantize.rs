@@ -46,7 +46,7 @@ impl Fuser<'_> {
     }
 
     /// The shape and the values of an operand that is a constant of the program.
-    fn floats_of(&self, step: &Step, operand: usize) -> Option<(&[usize], &[f32])> {
+    pub(super) fn floats_of(&self, step: &Step, operand: usize) -> Option<(&[usize], &[f32])> {
         let slot: Slot = step.inputs.get(operand)?.slot;
         let constant = self.program.constants.iter().find(|constant| constant.slot == slot)?;
         Some((constant.array.shape(), constant.array.as_floats()?))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::program::host::broadcast_values;
-use crate::program::{Element, NodeView, Problem, Source, Value, refuse};
+use crate::program::{Dequantized, Element, NodeView, Problem, Source, Value, refuse};
 
 /// Scales and zero points of a tensor: one, one a channel, or one a block.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +165,13 @@ impl Parameters {
             shape: self.shape.clone(),
             values: values.clone(),
         })
+    }
+
+    /// `x - zero` with the scales, for a tensor of the shape `x`.
+    pub(crate) fn differences(&self, values: &[f32], x: &[usize]) -> Option<Dequantized> {
+        let zeros = broadcast_values(&self.zeros, &self.shape, if x.is_empty() { &[1][..] } else { x });
+        let each: Vec<f32> = values.iter().zip(zeros).map(|(x, zero)| x - zero).collect();
+        Dequantized::new(&each, x, &self.shape, &self.scales)
     }
 
     /// `(x - zero) scale`, for a tensor of the shape `x`.
