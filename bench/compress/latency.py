@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Latency of the files that run.py made, on an idle machine: tract (`aimass model measure`) beside onnxruntime, one thread, batches of 1 and 32.
+"""Latency of the files that run.py made: as devices run them (`aimass model measure`), by tract alone, and onnxruntime; one thread, batches of 1 and 32.
 
-  latency.py --aimass target/release/aimass --peer PYTHON [--out FOLDER]
+  latency.py --aimass target/release/aimass --peer PYTHON [--out FOLDER] [--repeat N] [--only MODEL] [--json FILE]
+
+Medians; of N repetitions in turn the least, for all three: what other programs cost the machine is not what is measured.
 """
 import argparse
 import json
@@ -33,25 +35,58 @@ print(json.dumps(found))
 """
 
 
+def ours(aimass, path, engine):
+    found = json.loads(subprocess.run([aimass, "--json", "model", "measure", path, "--engine", engine], capture_output=True, text=True, check=True).stdout)
+    return found["costs"]
+
+
+def theirs(peer, path):
+    found = subprocess.run([peer, "-c", PEER, path], capture_output=True, text=True, check=False)
+    return json.loads(found.stdout) if found.returncode == 0 else {}
+
+
+def measure(args, path):
+    """Microseconds by batch of each, the engine that was chosen, and MiB of the process with it."""
+    row = {"file": str(path.relative_to(args.out)), "chosen": {}, "tract": {}, "onnxruntime": {}, "engine": {}, "mib": 0}
+
+    def least(name, batch, us):
+        row[name][batch] = min(us, row[name].get(batch, us))
+
+    for _ in range(args.repeat):
+        for cost in ours(args.aimass, path, "auto"):
+            least("chosen", str(cost["batch"]), cost["median_us"])
+            row["engine"][str(cost["batch"])] = cost["engine"]
+            row["mib"] = max(row["mib"], (cost["peak_memory_bytes"] or 0) / 2**20)
+        for cost in ours(args.aimass, path, "tract"):
+            least("tract", str(cost["batch"]), cost["median_us"])
+        for batch, us in theirs(args.peer, path).items():
+            least("onnxruntime", batch, us)
+    return row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--aimass", required=True)
     parser.add_argument("--peer", required=True)
     parser.add_argument("--out", type=Path, default=Path("compress-bench"))
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    print("| model | file | tract, us, 1 / 32 rows | onnxruntime, us, 1 / 32 rows | process, MiB |\n| --- | --- | --- | --- | --- |")
-    for work in sorted(folder for folder in args.out.iterdir() if folder.is_dir()):
+    print("| model | file | as served, us, 1 / 32 rows | by | tract | onnxruntime | process, MiB |\n| --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for work in sorted(folder for folder in args.out.iterdir() if folder.is_dir() and (not args.only or folder.name in args.only)):
         for name, file in FILES.items():
             path = work / file
             if not path.exists():
                 continue
-            ours = json.loads(subprocess.run([args.aimass, "--json", "model", "measure", path], capture_output=True, text=True, check=True).stdout)
-            us = {str(cost["batch"]): cost["median_us"] for cost in ours["costs"]}
-            peer = subprocess.run([args.peer, "-c", PEER, path], capture_output=True, text=True, check=False)
-            theirs = json.loads(peer.stdout) if peer.returncode == 0 else {}
+            row = measure(args, path)
+            rows.append(row)
             show = lambda found: " / ".join(f"{found[n]:.0f}" if n in found else "-" for n in ("1", "32"))
-            peak = max(cost["peak_memory_bytes"] or 0 for cost in ours["costs"])
-            print(f"| {work.name} | {name} | {show(us)} | {show(theirs)} | {peak / 2**20:.0f} |", flush=True)
+            engines = " / ".join(sorted(set(row["engine"].values())))
+            print(f"| {work.name} | {name} | {show(row['chosen'])} | {engines} | {show(row['tract'])} | {show(row['onnxruntime'])} | {row['mib']:.0f} |", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

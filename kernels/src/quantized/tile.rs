@@ -37,11 +37,11 @@ impl Store for Bytes {
     #[inline(always)]
     unsafe fn store(&mut self, at: usize, n: usize, results: [f32; PANEL]) {
         let mut bytes = [0u8; PANEL];
-        for (byte, result) in bytes.iter_mut().zip(results) {
+        for i in 0..PANEL {
             // Bounds are whole: to keep within them first changes nothing, and the integer fits. Scales and sums are finite.
-            let kept = result.max(self.least).min(self.most);
+            let kept = results[i].max(self.least).min(self.most);
             let rounded = kept.round_ties_even() + self.zero;
-            *byte = rounded.to_int_unchecked::<i32>() as u8;
+            bytes[i] = rounded.to_int_unchecked::<i32>() as u8;
         }
         let to = self.y.add(at);
         if n == PANEL {
@@ -61,7 +61,9 @@ impl Store for Floats {
     #[inline(always)]
     unsafe fn store(&mut self, at: usize, n: usize, mut results: [f32; PANEL]) {
         if self.relu {
-            results = results.map(|v| v.max(0.0));
+            for result in &mut results {
+                *result = result.max(0.0);
+            }
         }
         std::ptr::copy_nonoverlapping(results.as_ptr(), self.y.add(at), n);
     }
@@ -137,27 +139,37 @@ impl Tiles<'_> {
         let panel_len = self.offsets.len() * self.weights.run * PANEL;
         let mut weights = self.weights.packed.as_ptr().add(panel * panel_len);
         let mut sums = [[D::zero(); V]; P];
-        let places: [*const u8; P] = std::array::from_fn(|p| from.add(p * x[1]));
+        let steps = self.weights.run / 4;
+        let stride = x[1];
+        // No calls in here that may stay calls, such as those of arrays' `map`: sums would leave their registers.
         for &offset in self.offsets {
-            let mut bytes = places.map(|place| place.add(offset));
-            for _ in 0..self.weights.run / 4 {
+            let mut bytes = from.add(offset);
+            for _ in 0..steps {
                 let mut four: [D::Weights; V] = [D::weights(weights); V];
                 for v in 1..V {
                     four[v] = D::weights(weights.add(v * panel_len));
                 }
                 for p in 0..P {
+                    let four_bytes = bytes.wrapping_add(p.wrapping_mul(stride));
                     for v in 0..V {
-                        sums[p][v] = sums[p][v].add(bytes[p], four[v]);
+                        sums[p][v] = sums[p][v].add(four_bytes, four[v]);
                     }
                 }
-                bytes = bytes.map(|bytes| bytes.add(4));
+                bytes = bytes.add(4);
                 weights = weights.add(4 * PANEL);
+            }
+        }
+        // By places that are known when it is compiled; the loop behind may stay one.
+        let mut whole = [[[0; PANEL]; V]; P];
+        for p in 0..P {
+            for v in 0..V {
+                whole[p][v] = sums[p][v].store();
             }
         }
         for p in 0..P {
             for v in 0..V {
                 let first = (panel + v) * PANEL;
-                let results = self.rescaled(sums[p][v].store(), first);
+                let results = self.rescaled(whole[p][v], first);
                 let n = PANEL.min(self.weights.outputs - first);
                 store.store(row * y[0] + (column + p) * y[1] + first, n, results);
             }
@@ -170,6 +182,10 @@ impl Tiles<'_> {
         let bias = self.rescale.bias.as_ptr().add(first).cast::<[i32; PANEL]>().read_unaligned();
         let scale = self.rescale.scale.as_ptr().add(first).cast::<[f32; PANEL]>().read_unaligned();
         let add = self.rescale.add.as_ptr().add(first).cast::<[f32; PANEL]>().read_unaligned();
-        std::array::from_fn(|i| sums[i].wrapping_add(bias[i]) as f32 * scale[i] + add[i])
+        let mut results = [0.0; PANEL];
+        for i in 0..PANEL {
+            results[i] = sums[i].wrapping_add(bias[i]) as f32 * scale[i] + add[i];
+        }
+        results
     }
 }

@@ -17,6 +17,8 @@ use crate::program::{self, Element, Feed, Graph, Mode};
 
 /// Constants of more values are not kept beside the weights that kernels read: planning folds none of that size.
 const KEPT_CONSTANT: usize = 1 << 16;
+/// The same for those that can be made of integers again.
+const KEPT_WITH_INTEGERS: usize = 1 << 10;
 
 /// The outputs of a plan for one batch of inputs.
 pub(super) fn forward(
@@ -67,7 +69,12 @@ impl Weights {
     pub(crate) fn new(mut graph: Graph) -> Self {
         let sources = Sources::new(&graph);
         for source in &mut graph.sources {
-            if source.element == Element::Float && source.values.len() > KEPT_CONSTANT {
+            let kept = if source.integers.is_some() {
+                KEPT_WITH_INTEGERS
+            } else {
+                KEPT_CONSTANT
+            };
+            if source.element == Element::Float && source.values.len() > kept {
                 source.values = Arc::default();
             }
         }

@@ -385,10 +385,9 @@ impl Fuser<'_> {
                 .filter(|bias| bias.scales_along(bias.axes() - 1).as_ref() == Some(&products));
             match of_sums {
                 Some(bias) => whole = bias.words(),
-                None if source.values.len() == outputs => add = source.values.iter().map(|v| v / out).collect(),
-                None => return None,
+                None => add = source.floats().iter().map(|v| v / out).collect(),
             }
-            if whole.len() != outputs || self.shape(slot).last() != Some(&outputs) {
+            if whole.len() != outputs || add.len() != outputs || self.shape(slot).last() != Some(&outputs) {
                 return None;
             }
         }
