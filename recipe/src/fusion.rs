@@ -54,14 +54,16 @@ pub struct Group<'a> {
 /// Opens public rows by `open`: with the job's targets where they are there, else without.
 ///
 /// # Errors
-/// What `open` says with targets, where it works neither way.
+/// What `open` says with targets and without, where it works neither way.
 pub fn open(wanted: &Wanted, open: impl Fn(&Wanted) -> Result<Box<dyn Source>, DataError>) -> Result<Box<dyn Source>, DataError> {
     open(wanted).or_else(|with_targets| {
         let without = Wanted {
             targets: Vec::new(),
             ..wanted.clone()
         };
-        open(&without).map_err(|_| with_targets)
+        open(&without).map_err(|without| DataError::Columns {
+            problem: format!("{with_targets}; and without a target: {without}"),
+        })
     })
 }
 

@@ -266,6 +266,8 @@ pub struct Fleet<W> {
     engaged: BTreeSet<u32>,
     /// Of those, clients that still have to do with the round before.
     again: BTreeSet<u32>,
+    /// Clients that are in an earlier group of the running block: they are not drawn.
+    given: BTreeSet<u32>,
     /// Of who is drawn.
     draws: Chance,
     lives: u32,
@@ -312,6 +314,7 @@ impl<W: Workshop> Fleet<W> {
             active: BTreeMap::new(),
             kept: BTreeMap::new(),
             engaged: BTreeSet::new(),
+            given: BTreeSet::new(),
             again: BTreeSet::new(),
             draws: Chance::new(setup.seed, "round 1"),
             lives: 0,

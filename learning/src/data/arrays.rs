@@ -349,13 +349,9 @@ fn choose<'a>(name: &str, keys: &[&'a str], wanted: &Wanted) -> Result<Chosen<'a
             .map(|key| find(key).ok_or_else(|| missing("the model's input", key)))
             .collect::<Result<_, _>>()?,
     };
-    if inputs.is_empty() || targets.is_empty() {
-        return Err(DataError::parse(
-            name,
-            0,
-            0,
-            "nothing of it is an input, or nothing a target; name both",
-        ));
+    // Rows that are only asked about have no targets, and nobody names any.
+    if inputs.is_empty() {
+        return Err(DataError::parse(name, 0, 0, "nothing of it is an input; name one"));
     }
     if let Some(both) = targets.iter().find(|t| inputs.contains(t)) {
         let problem = format!("the target `{both}` is also an input; take it out of the inputs");

@@ -83,7 +83,7 @@ impl<W: Workshop> Fleet<W> {
                         .window(*client, self.now)
                         .is_some_and(|window| window.from_ms <= self.now)
                 };
-                !self.engaged.contains(client) && is_there()
+                !self.engaged.contains(client) && !self.given.contains(client) && is_there()
             };
             let drawn = (0..DRAWS).find_map(|_| {
                 let client = u32::try_from(self.draws.below(n)).unwrap_or(0);

@@ -271,6 +271,12 @@ impl<W: Workshop> Fleet<W> {
                 });
             }
         };
+        // Who is in a group of a block gives no more to it.
+        if self.setup.job.keeps_its_base(round) {
+            self.given.extend(&clients);
+        } else {
+            self.given.clear();
+        }
         let Some(state) = self.cohorts.remove(&cohort) else { return };
         if let Some(open) = &state.open {
             let event = log::round(open, published.model, survivors.len());

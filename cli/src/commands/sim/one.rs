@@ -72,7 +72,7 @@ pub(super) fn single(
 ) -> Result<Done> {
     let job_text = inputs.job_text(setting)?;
     let seed = setting.map(|setting| setting.seed).or(args.seed);
-    let apart = told_apart_by(args, &inputs.model, seed)?;
+    let apart = told_apart_by(args, inputs, seed)?;
     let input = Input {
         job: job_text.as_bytes(),
         population: inputs.population_text.as_ref().map(String::as_bytes),

@@ -26,6 +26,8 @@ pub(super) struct Inputs {
     pub(super) job_text: String,
     pub(super) model: Model,
     teacher: Option<Model>,
+    /// SHA-256 of the rows that groups are asked about.
+    public: Option<String>,
     folder: PathBuf,
     pub(super) population_text: Option<String>,
     population: Population,
@@ -58,12 +60,15 @@ impl Inputs {
         // What is compressed at the end of a job is no part of a simulation.
         let simulated = JobFile { compress: None, ..file };
         let read = attached::read(&simulated, &folder).map_err(attached)?;
+        let public = read.iter().find(|file| file.model.is_none());
+        let public = public.map(|file| hex::encode(aimass_crypto::hash::sha256(&file.bytes)));
         let teacher = read.into_iter().find_map(|file| file.model);
         let (population_text, population, population_folder) = population(args)?;
         Ok(Self {
             job_text,
             model,
             teacher,
+            public,
             folder,
             population_text,
             population,
@@ -150,7 +155,7 @@ fn options(args: &SimArgs, setting: Option<&Setting>) -> Options {
 }
 
 /// What a run's folder is told apart by, besides the job and the population.
-pub(super) fn told_apart_by(args: &SimArgs, model: &Model, seed: Option<u64>) -> Result<BTreeMap<String, String>> {
+pub(super) fn told_apart_by(args: &SimArgs, inputs: &Inputs, seed: Option<u64>) -> Result<BTreeMap<String, String>> {
     let mut options = BTreeMap::new();
     let mut put = |key: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -165,7 +170,10 @@ pub(super) fn told_apart_by(args: &SimArgs, model: &Model, seed: Option<u64>) ->
     put("selection", Some(format!("{:?}", args.selection).to_lowercase()));
     put("without-masks", args.without_masks.then(|| "yes".to_owned()));
     put("evaluate-every", Some(args.evaluate_every.to_string()));
-    put("model", Some(hex::encode(aimass_crypto::hash::sha256(model.as_bytes()))));
+    let digest = |model: &Model| hex::encode(aimass_crypto::hash::sha256(model.as_bytes()));
+    put("model", Some(digest(&inputs.model)));
+    put("teacher", inputs.teacher.as_ref().map(digest));
+    put("public", inputs.public.clone());
     for (name, path) in args
         .data
         .iter()

@@ -398,3 +398,12 @@ fn an_archive_that_is_cut_while_it_is_read_is_an_error() {
     assert!(matches!(source.batch(&[998, 999]), Err(DataError::Io { .. })));
     assert!(source.fingerprint(&mut |_| {}).is_err());
 }
+
+#[test]
+fn should_read_arrays_that_nobody_names_a_target_of() {
+    let rows = open_bytes("public.npz", &stored(4), &wanted(&["x"], &[], &["x"]), &Limits::default()).expect("rows to ask about");
+    let batch = rows.batch(&[2, 0]).expect("there");
+    assert_eq!((rows.len(), batch.inputs.len(), batch.targets.len()), (4, 1, 0));
+    let nothing = open_bytes("public.npz", &stored(4), &wanted(&[], &["y"], &[]), &Limits::default());
+    assert!(nothing.err().expect("no input").to_string().contains("name one"));
+}
