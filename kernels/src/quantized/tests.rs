@@ -44,7 +44,7 @@ fn should_sum_exactly_on_every_instruction_set() {
         let least = random.below(100) as u8;
         let bytes: Vec<u8> = floats
             .iter()
-            .map(|v| (v.round_ties_even() as f64 + f64::from(y_zero)).clamp(f64::from(least), 255.0) as u8)
+            .map(|v| (f64::from(v.round_ties_even()) + f64::from(y_zero)).clamp(f64::from(least), 255.0) as u8)
             .collect();
         x.resize(rows * len + SLACK, 7);
         for isa in Isa::available() {
