@@ -116,7 +116,13 @@ pub(crate) fn run_child(args: &RunsArgs) -> Result<()> {
             })
         }
         "tract" => {
-            let model = Servable::load(&bytes, &LoadOptions::default())?;
+            let model = Servable::load(
+                &bytes,
+                &LoadOptions {
+                    engine: aimass_inference::Engine::Tract,
+                    ..LoadOptions::default()
+                },
+            )?;
             let images = [Tensor::f32(vec![args.batch, 1, 28, 28], pixels)?];
             Box::new(move || {
                 let outputs = model.run(&images)?;

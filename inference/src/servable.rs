@@ -245,7 +245,12 @@ impl Servable {
         let mut ready = Vec::new();
         for &batch in batches {
             let shapes = self.with_batch(batch);
-            let plan = self.plan(&shapes)?;
+            let plan = match self.plan(&shapes) {
+                Ok(plan) => plan,
+                // What runs a row alone need not run many at once: the smaller batches are enough.
+                Err(LoadError::Plan { .. } | LoadError::Memory(_) | LoadError::Value { .. }) if !ready.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             let inputs = trial::pattern(&self.inputs, &shapes, 0).unwrap_or_default();
             let [micros] = trial::times([&*plan], &inputs).map_err(|e| LoadError::FirstRun(Box::new(e)))?;
             self.costs.push(RowCost {

@@ -245,6 +245,15 @@ impl Tensor {
         &self.data
     }
 
+    /// Multiplies floats; others stay as they are.
+    pub(crate) fn scale(&mut self, by: f32) {
+        match &mut self.data {
+            Data::F32(values) => values.iter_mut().for_each(|value| *value *= by),
+            Data::F64(values) => values.iter_mut().for_each(|value| *value *= f64::from(by)),
+            _ => {}
+        }
+    }
+
     /// The values, taken out.
     pub fn into_data(self) -> Data {
         self.data

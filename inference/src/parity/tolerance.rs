@@ -68,7 +68,7 @@ impl Apart {
             if ours.iter().chain(theirs).any(|v| !v.is_finite()) {
                 return Err(i);
             }
-            let differences = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs()));
+            let differences = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
             let largest = ours.iter().map(|v| f64::from(v.abs())).fold(1e-6, f64::max);
             let most = differences.clone().fold(0.0, f64::max);
             self.max_abs = self.max_abs.max(most);

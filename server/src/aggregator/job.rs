@@ -151,7 +151,7 @@ impl Job {
 
     /// Whether all of them are here, and as long as the owner signed.
     async fn check_variants(&self, blobs: &BlobStore) -> Result<(), JobError> {
-        let released = self.files().filter(|(field, ..)| field.starts_with("release"));
+        let released = self.files().filter(|(field, ..)| !field.starts_with("train"));
         for (field, digest, size_bytes) in released {
             let found = match blobs.size(digest).await {
                 Ok(found) => found,

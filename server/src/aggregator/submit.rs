@@ -184,7 +184,7 @@ async fn check_variants(shared: &Shared, job: &Job, release: &ReleaseSection, kn
     for (at, variant) in release.variants.iter().enumerate() {
         let recorded = known
             .iter()
-            .flat_map(|snapshot| snapshot.rounds.iter().rev().find(|round| round.model == variant.digest));
+            .flat_map(|snapshot| snapshot.rounds.iter().find(|round| round.model == variant.digest));
         let mut broken = recorded.filter(|round| round.not_served.is_some() || round.parity.is_some_and(|found| !found.holds()));
         let problem = match broken.next() {
             Some(round) => Err(format!(

@@ -155,7 +155,8 @@ impl AggregatorStore {
                     parent: Some(small.parent),
                 }));
             }
-            if let Some(round) = self.rounds(job.job)?.iter().rev().find(|round| round.model == digest) {
+            // The first: rounds that are fused publish what they began with.
+            if let Some(round) = self.rounds(job.job)?.iter().find(|round| round.model == digest) {
                 return Ok(Some(OriginRecord {
                     job: job.job,
                     round: round.round,

@@ -1,6 +1,5 @@
-use aimass_onnx::build::mlp;
-
 use aimass_inference::Engine;
+use aimass_onnx::build::mlp;
 
 use super::*;
 
