@@ -37,7 +37,7 @@ pub(crate) fn distilled(
         what: "asking the teacher",
         steps: 0,
     });
-    let taught = match taught.answered(MAX_ANSWERS) {
+    let taught = match taught.answered(MAX_ANSWERS, &mut |_, _| true) {
         Ok(taught) => taught,
         // More than may be kept, or answers of different shapes: batch by batch.
         Err(_) => Taught::new(data, &teacher, student, heads)?,

@@ -187,7 +187,7 @@ impl Pattern {
                 _ => None,
             });
             let width = width.try_fold(1_usize, |product, dim| product.checked_mul(dim?));
-            let Some(width) = width.filter(|_| input.dims.is_some()) else {
+            let Some(width) = width.filter(|width| input.dims.is_some() && *width <= 1 << 24) else {
                 return Ok(None);
             };
             let (low, high) = ranges.histograms().get(name).and_then(Histogram::extremes).unwrap_or((-1.0, 1.0));

@@ -250,11 +250,11 @@ pub fn train(
     } else {
         let teacher = teacher::of(folder, order)?;
         let taught = teacher
-            .map(|teacher| taught::taught(&*data, &teacher, &model, &config))
+            .map(|teacher| {
+                let mut go_on = |step, steps| control(Progress { step, steps, loss: 0.0 }) == Wish::GoOn;
+                taught::taught(&*data, &teacher, &model, &config, teacher::threads(backend), &mut go_on)
+            })
             .transpose()?;
-        if let Some(taught) = &taught {
-            taught.set_threads(teacher::threads(backend));
-        }
         let data: &dyn Source = taught.as_ref().map_or(&*data, |taught| taught);
         let kept = training::Kept {
             path: folder.checkpoint_path(),

@@ -103,8 +103,7 @@ pub fn fuse(
     let averages = groups.iter().map(|group| base.with_weights(layout, group.weights));
     let teachers = Teacher::ensemble(averages.collect::<Result<_, _>>()?, Ensemble::Logits)?;
     let config = config(fusion, file, rows.len(), seed(file.job.seed, digest));
-    let rows = taught(rows, &teachers, &student, &config)?;
-    rows.set_threads(threads);
+    let rows = taught(rows, &teachers, &student, &config, threads, &mut |_, _| true)?;
     let mut training = Training::on(&student, layout, &rows, &config, |model, layout, config| {
         let mut trainer = Trainer::new(model, layout, config)?;
         trainer.set_threads(threads);

@@ -1,6 +1,8 @@
 //! What a teacher knows, learnt beside the data's own targets: the one place where `[train.distil]` becomes losses and rows with answers. Devices and the
 //! simulator train by it, to the same bytes.
 
+use std::num::NonZeroUsize;
+
 use aimass_learning::data::{DataError, Source};
 use aimass_learning::training::check_data;
 use aimass_learning::{Array, Batch, Distillation, Head, Loss, Taught, Teacher, TrainConfig, TrainError};
@@ -11,6 +13,9 @@ use crate::{RecipeError, heads};
 
 /// A teacher's answers are kept for all rows up to this many bytes; beyond, and in a single pass, they are computed with each batch.
 const MAX_ANSWERS: u64 = 64 << 20;
+
+/// Longest row of features that is made up.
+const MAX_WIDTH: usize = 1 << 24;
 
 /// The heads that are trained in a round: with a teacher's share where the job has one.
 pub(crate) fn taught_heads(file: &JobFile) -> Vec<Head> {
@@ -33,16 +38,28 @@ pub fn softened(mut heads: Vec<Head>, temperature: f32, alpha: f32) -> Vec<Head>
     heads
 }
 
-/// The rows with a teacher's answers to them, for a training of `student` by `config`.
+/// The rows with a teacher's answers to them, for a training of `student` by `config`. So many threads compute them; they are the same for any number. `go_on`
+/// hears of every batch that is answered before the training begins, as in [`Taught::answered`].
 ///
 /// # Errors
-/// [`TrainError`] where teacher, student and rows do not go together, and where the teacher can't answer.
-pub fn taught<'a>(data: &'a dyn Source, teacher: &Teacher, student: &Model, config: &TrainConfig) -> Result<Taught<'a>, TrainError> {
-    let bound = || Taught::new(data, teacher, student, &config.heads);
+/// [`TrainError`] where teacher, student and rows do not go together, and where the teacher can't answer; [`TrainError::Stopped`].
+pub fn taught<'a>(
+    data: &'a dyn Source,
+    teacher: &Teacher,
+    student: &Model,
+    config: &TrainConfig,
+    threads: NonZeroUsize,
+    go_on: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Taught<'a>, TrainError> {
+    let bound = || {
+        let taught = Taught::new(data, teacher, student, &config.heads)?;
+        taught.set_threads(threads);
+        Ok::<_, TrainError>(taught)
+    };
     if config.epochs < 2 {
         return bound();
     }
-    match bound()?.answered(MAX_ANSWERS) {
+    match bound()?.answered(MAX_ANSWERS, go_on) {
         Ok(answered) => Ok(answered),
         // More than may be kept, or answers of different shapes: batch by batch.
         Err(TrainError::Config { .. } | TrainError::Data { .. }) => bound(),
@@ -116,14 +133,12 @@ pub fn row_width(model: &Model, file: &JobFile) -> Option<usize> {
     if !file.data.inputs.is_empty() {
         return Some(file.data.inputs.len());
     }
-    let dims = input.dims.as_ref()?;
-    dims.iter()
-        .skip(1)
-        .map(|dim| match dim {
-            Dim::Fixed(n) => Some(*n),
-            _ => None,
-        })
-        .product()
+    let mut dims = input.dims.as_ref()?.iter().skip(1).map(|dim| match dim {
+        Dim::Fixed(n) => Some(*n),
+        _ => None,
+    });
+    let width = dims.try_fold(1_usize, |product, dim| product.checked_mul(dim?));
+    width.filter(|width| *width <= MAX_WIDTH)
 }
 
 /// Rows to ask about where there are none.

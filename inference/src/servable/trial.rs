@@ -47,7 +47,9 @@ pub(super) fn agree(theirs: &Ready, ours: &Ready, ports: &[Port], shapes: &[Vec<
             match (a.as_f32(), b.as_f32()) {
                 (Some(a), Some(b)) => {
                     let rows = theirs[i].rows();
-                    apart[i].add(a, b, rows).map_err(|_| format!("output {i} is not finite on a trial"))?;
+                    apart[i]
+                        .add(a, b, rows)
+                        .map_err(|_| format!("output {i} is not finite on a trial"))?;
                 }
                 _ if a == b => {}
                 _ => return Err(format!("output {i} differs from tract's")),

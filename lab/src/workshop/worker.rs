@@ -1,6 +1,7 @@
 //! One thread's work: a client trained, its update encoded and added.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aimass_compression::mask::{self, Sign};
@@ -189,7 +190,7 @@ impl Worker {
             let taught = tools
                 .teacher
                 .as_ref()
-                .map(|teacher| taught::taught(&*train, teacher, &base.model, &config));
+                .map(|teacher| taught::taught(&*train, teacher, &base.model, &config, NonZeroUsize::MIN, &mut |_, _| true));
             let taught = taught.transpose().map_err(|e| e.to_string())?;
             let rows: &dyn Source = taught.as_ref().map_or(&*train, |taught| taught);
             let mut training = Training::checked(trainer, &base.model, &tools.layout, rows, &config).map_err(|e| e.to_string())?;

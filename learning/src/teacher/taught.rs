@@ -74,15 +74,21 @@ impl<'a> Taught<'a> {
         self.faculty.lock().unwrap_or_else(PoisonError::into_inner).set_threads(threads);
     }
 
-    /// Has all rows answered now, so that the teacher runs once whatever the number of passes.
+    /// Has all rows answered now, so that the teacher runs once whatever the number of passes. `go_on` hears before every batch how many were answered, and how
+    /// many there are.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for answers of more than `max_bytes`; [`TrainError`] of the data or the teacher.
-    pub fn answered(mut self, max_bytes: u64) -> Result<Self, TrainError> {
+    /// [`TrainError::Config`] for answers of more than `max_bytes`; [`TrainError::Stopped`] where `go_on` said so; [`TrainError`] of the data or the teacher.
+    pub fn answered(mut self, max_bytes: u64, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<Self, TrainError> {
         let n = self.data.len();
+        let (mut step, steps) = (0, n.div_ceil(ANSWERED_AT_ONCE) as u64);
         let mut all: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
         let rows: Vec<usize> = (0..n).collect();
         for rows in rows.chunks(ANSWERED_AT_ONCE) {
+            if !go_on(step, steps) {
+                return Err(TrainError::Stopped { step });
+            }
+            step += 1;
             let batch = self.data.batch(rows)?;
             let answers = self.faculty.get_mut().unwrap_or_else(PoisonError::into_inner).answer(&batch)?;
             if all.is_empty() {

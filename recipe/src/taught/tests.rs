@@ -25,7 +25,17 @@ fn trained(file: &JobFile, teacher: Option<&Model>) -> Vec<f32> {
     let data = data();
     let layout = student.layout(&TrainableRules::default()).expect("a layout");
     let config = train_config(file, Setting::Round, 12, [1; 32]);
-    let bound = teacher.map(|teacher| taught(&data, &Teacher::new(teacher.clone()), &student, &config).expect("fits"));
+    let bound = teacher.map(|teacher| {
+        taught(
+            &data,
+            &Teacher::new(teacher.clone()),
+            &student,
+            &config,
+            NonZeroUsize::MIN,
+            &mut |_, _| true,
+        )
+        .expect("fits")
+    });
     let rows: &dyn Source = bound.as_ref().map_or(&data, |bound| bound);
     let mut training = Training::new(&student, &layout, rows, &config).expect("fits");
     while training.step().expect("trains").is_some() {}

@@ -186,7 +186,7 @@ pub(crate) async fn rehearsed(shared: &Shared, job: &Job) -> Result<(), JobError
             .map(|(bytes, name)| open_bytes(name, &bytes, &wanted, &Limits::default()));
         rehearse(&model, &tried.file, student.as_ref(), rows.transpose()?.map(Arc::from))
     });
-    let found = found.await.map_err(|_| JobError::ShuttingDown)?;
+    let found = found.await.map_err(JobError::cut)?;
     found.map_err(|e| job.refuse_compression(&e.to_string()))
 }
 

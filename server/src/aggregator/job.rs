@@ -46,9 +46,19 @@ pub(crate) enum JobError {
     /// The blob store failed.
     #[error(transparent)]
     Blob(BlobError),
+    /// The program failed over it.
+    #[error("the program met a fault of its own with this job: report it with the job file and its model")]
+    Fault,
     /// The work was cut short by the end of the process.
     #[error("the server is shutting down: submit the job again later")]
     ShuttingDown,
+}
+
+impl JobError {
+    /// Why work off the reactor gave nothing.
+    pub(crate) fn cut(error: tokio::task::JoinError) -> Self {
+        if error.is_panic() { Self::Fault } else { Self::ShuttingDown }
+    }
 }
 
 /// A job.
@@ -132,7 +142,7 @@ impl Job {
             Ok(self)
         })
         .await
-        .map_err(|_| JobError::ShuttingDown)?
+        .map_err(JobError::cut)?
     }
 
     /// The files that agents fetch besides the base: those of a release, the model of a calibration, a job's teacher.

@@ -97,7 +97,9 @@ pub(crate) struct Shared {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     /// Counts changes of jobs.
     pub(crate) changes: watch::Receiver<u64>,
-    /// Held while a job is checked and stored.
+    /// Held while a job is checked: what takes long comes before `submitting` is held.
+    pub(crate) preparing: tokio::sync::Mutex<()>,
+    /// Held while a job is stored, and while the registry changes.
     pub(crate) submitting: tokio::sync::Mutex<()>,
     /// One turn: models are made smaller one after the other.
     pub(crate) compressing: tokio::sync::Semaphore,
@@ -173,6 +175,7 @@ pub async fn run(
         errands,
         commands: commands.clone(),
         changes,
+        preparing: tokio::sync::Mutex::default(),
         submitting: tokio::sync::Mutex::default(),
         compressing: tokio::sync::Semaphore::new(1),
     });

@@ -106,8 +106,6 @@ pub(crate) async fn submit(
     if signed.len() > MAX_SIGNED_JOB_BYTES {
         return Err(SubmitError::TooLarge { len: signed.len() });
     }
-    // One at a time: the limit holds, and a job sent twice at once is stored once.
-    let _submitting = shared.submitting.lock().await;
     verify(&signed, &owner, &signature)?;
     let job = Job::read(ByteBuf::from(signed), owner, signature)?;
     if job.signed.tenant != shared.tenant {
@@ -117,6 +115,8 @@ pub(crate) async fn submit(
         });
     }
     trusted(shared, &owner).await?;
+    // One at a time: the limit holds, and a job sent twice at once is stored once. What takes long is done before the lock that rollbacks wait for.
+    let _preparing = shared.preparing.lock().await;
     let known = snapshots(shared, None).await?;
     if known.iter().any(|snapshot| snapshot.record.job == job.id) {
         return Ok(job.id);
@@ -144,6 +144,10 @@ pub(crate) async fn submit(
     }
     if job.file.trains() && job.file.compress.is_some() {
         super::compressing::rehearsed(shared, &job).await?;
+    }
+    let _submitting = shared.submitting.lock().await;
+    if let Some(release) = &job.file.release {
+        shared.catalog.check_champion(release)?;
     }
     let record = JobRecord {
         job: job.id,

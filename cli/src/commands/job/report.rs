@@ -145,7 +145,10 @@ pub(super) fn histogram(bins: &[u64]) -> String {
         return String::new();
     }
     let joined = bins.len().div_ceil(WIDEST);
-    let heights: Vec<u64> = bins.chunks(joined).map(|bins| bins.iter().sum()).collect();
+    let heights: Vec<u64> = bins
+        .chunks(joined)
+        .map(|bins| bins.iter().fold(0_u64, |sum, n| sum.saturating_add(*n)))
+        .collect();
     let highest = heights.iter().copied().max().unwrap_or(0).max(1);
     let bar = |height: u64| BARS[(u128::from(height) * 8).div_ceil(u128::from(highest)) as usize];
     heights.into_iter().map(bar).chain(['|']).collect()

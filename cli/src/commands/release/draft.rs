@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aimass_crypto::hash::sha256;
 use aimass_edge_agent::exit::ExitKind;
@@ -51,10 +51,15 @@ pub(super) fn draft(id: &str, model: &str, output: &Path, server_dir: &Path, out
     let folder = output.parent().unwrap_or(Path::new("."));
     let champion = champion(&api, model)?;
     let release = written(&file, model, &variants, last, champion);
-    for variant in &variants {
-        write_new(&folder.join(&variant.path), &variant.bytes)?;
+    let mut files: Vec<(PathBuf, &[u8])> = vec![(output.to_owned(), release.as_bytes())];
+    files.extend(variants.iter().map(|variant| (folder.join(&variant.path), &variant.bytes[..])));
+    // All or nothing.
+    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists()) {
+        return Err(in_the_way(path, &"it is there already").into());
     }
-    write_new(output, release.as_bytes())?;
+    for (path, bytes) in files {
+        write_new(&path, bytes)?;
+    }
     let paths: Vec<&str> = variants.iter().map(|variant| variant.path.as_str()).collect();
     out.result(&json!({ "file": output, "variants": paths, "job": job }), || {
         format!(
@@ -80,7 +85,7 @@ fn variants(api: &Api, view: &Value, last: &Value, model: &str) -> Result<Vec<Va
         bytes: full.as_bytes().to_vec(),
         recipe: format!("job {}, round {}", &job[..8.min(job.len())], last["round"]),
         parent: None,
-        accuracy: last["accuracy"].as_f64().or(last["device_accuracy"].as_f64()),
+        accuracy: last["accuracy"].as_f64(),
     }];
     let compressed = &view["compressed"];
     if compressed["state"] == "done" {
@@ -111,12 +116,21 @@ fn champion(api: &Api, model: &str) -> Result<bool> {
     Ok(models.any(|known| known["model"] == model && !known["aliases"]["champion"].is_null()))
 }
 
+fn in_the_way(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
+    let text = format!(
+        "can't write {}: {problem}; give another --output, or move the file away",
+        path.display()
+    );
+    Failure::new(ExitKind::BadData, text)
+}
+
 /// Nothing that is there is written over.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| {
-        let text = format!("can't write {}: {e}; give another --output, or move the file away", path.display());
-        Failure::new(ExitKind::BadData, text)
-    })?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|e| in_the_way(path, &e))?;
     file.write_all(bytes).with_context(|| format!("can't write {}", path.display()))
 }
 
@@ -185,8 +199,13 @@ fn written(file: &JobFile, model: &str, variants: &[Variant], last: &Value, has_
     let measured = last["accuracy"].as_f64().or(last["device_accuracy"].as_f64());
     match measured.filter(|_| classes) {
         Some(accuracy) => line(format_args!(
-            "\n[gate]\nmin_accuracy = {:.2}  # the job measured {accuracy:.4}",
-            (accuracy - SLACK).max(0.0)
+            "\n[gate]\nmin_accuracy = {:.2}  # the job measured {accuracy:.4}{}",
+            (accuracy - SLACK).max(0.0),
+            if last["accuracy"].is_null() {
+                " on devices, of the model before"
+            } else {
+                ""
+            }
         )),
         None => line(format_args!("\n[gate]\nmin_accuracy = 0.5  # set it")),
     }

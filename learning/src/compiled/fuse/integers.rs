@@ -233,8 +233,13 @@ impl Fuser<'_> {
         let frame = draft.frame();
         let shape = self.shape(w);
         // What lies in between may have given the image another shape.
-        let read = self.shape(step.inputs[0].as_ref()?.slot);
-        if draft.flat || conv.groups != 1 || shape[1] != frame.channels || read.get(1) != Some(&frame.channels) || image(read) != Some(frame.size) {
+        let read = self.shape(step.inputs[0].slot);
+        if draft.flat
+            || conv.groups != 1
+            || shape[1] != frame.channels
+            || read.get(1) != Some(&frame.channels)
+            || image(read) != Some(frame.size)
+        {
             return None;
         }
         let (steps, relu, quantized) = self.behind(at)?;

@@ -39,7 +39,7 @@ impl From<SubmitError> for ApiError {
                 Self::new(StatusCode::NOT_FOUND, "blob_unknown", text)
             }
             SubmitError::Job(JobError::File(_)) => Self::new(StatusCode::BAD_REQUEST, "job_file", text),
-            SubmitError::Job(JobError::Malformed { .. }) => Self::new(StatusCode::BAD_REQUEST, "malformed", text),
+            SubmitError::Job(JobError::Malformed { .. } | JobError::Fault) => Self::new(StatusCode::BAD_REQUEST, "malformed", text),
             SubmitError::Job(JobError::Blob(_) | JobError::ShuttingDown) | SubmitError::Store(_) | SubmitError::ShuttingDown => {
                 Self::unavailable(text)
             }
