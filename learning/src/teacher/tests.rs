@@ -80,9 +80,13 @@ fn should_answer_alike_ahead_and_batch_by_batch_and_end_with_the_same_bytes_when
     assert_ne!(print(&live), print(&data));
     let other = Taught::new(&data, &Teacher::new(mlp(&[6, 16, 3], 9)), &student, &heads(0.5)).expect("fits");
     assert_ne!(print(&live), print(&other), "another teacher is other data");
-    let stopped = Taught::new(&data, &teacher, &student, &heads(0.5)).expect("fits").answered(1 << 20, &mut |step, steps| step + 1 < steps);
+    let stopped = Taught::new(&data, &teacher, &student, &heads(0.5))
+        .expect("fits")
+        .answered(1 << 20, &mut |step, steps| step + 1 < steps);
     assert!(matches!(stopped, Err(TrainError::Stopped { .. })), "before the last batch");
-    let small = Taught::new(&data, &teacher, &student, &heads(0.5)).expect("fits").answered(100, &mut |_, _| true);
+    let small = Taught::new(&data, &teacher, &student, &heads(0.5))
+        .expect("fits")
+        .answered(100, &mut |_, _| true);
     assert!(small.expect_err("30 rows of 3").to_string().contains("answers to all 30 rows"));
 
     let config = TrainConfig {
