@@ -276,6 +276,22 @@ impl StateFolder {
         entries(&self.task_dir())?.iter().try_for_each(|path| remove_if_there(path))
     }
 
+    /// The rounds that were counted for, as [`Self::save_turns`] left them.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn load_turns<T: DeserializeOwned>(&self) -> Result<Option<T>, StateError> {
+        read_json(&self.work_dir().join("turns.json"))
+    }
+
+    /// Keeps them durably.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn save_turns<T: Serialize>(&self, turns: &T) -> Result<(), StateError> {
+        write_json(&self.work_dir().join("turns.json"), turns)
+    }
+
     /// The reports that were kept, a line each.
     ///
     /// # Errors

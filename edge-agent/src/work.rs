@@ -5,6 +5,7 @@ mod counting;
 mod measuring;
 mod teacher;
 mod training;
+mod turns;
 
 use std::fs;
 use std::io;
@@ -89,6 +90,16 @@ pub enum WorkError {
         round: u32,
         /// By the job.
         rounds: u32,
+    },
+    /// What was counted does not change: counted for other sums it could be told.
+    #[error(
+        "the server asks for round {round} on another report, and this device counted for round {counted}: nothing is counted; tell the operator"
+    )]
+    Again {
+        /// By the server.
+        round: u32,
+        /// The last that was counted for.
+        counted: u32,
     },
     /// The server starts a job that counts from something else than nothing.
     #[error(

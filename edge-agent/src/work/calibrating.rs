@@ -17,7 +17,7 @@ use aimass_protocol::Digest;
 use aimass_protocol::job::CalibrationSection;
 use aimass_recipe::reading;
 
-use super::{TrainOrder, Wish, WorkError};
+use super::{TrainOrder, Wish, WorkError, turns};
 use crate::state::{StateError, StateFolder, TrainedRecord};
 
 /// Looks at the activations of the job's model on this device's rows and keeps what the round asks for durably under `order.contribution`.
@@ -86,6 +86,7 @@ pub(super) fn look(
         round_mode: order.file.round.mode,
         rounding_seed: Digest::from_bytes([0; 32]),
     };
+    turns::note(folder, order)?;
     let record = folder.save_counted(order.contribution, record, &values)?;
     Ok((record, started.elapsed()))
 }
@@ -93,15 +94,11 @@ pub(super) fn look(
 /// As with analytics: no more often than the owner signed, and first from nothing but the report of nobody. The second round stands on the report of the
 /// first, whose exponents are returned.
 fn check_turn(folder: &StateFolder, order: &TrainOrder, calibration: &CalibrationSection) -> Result<Vec<i32>, WorkError> {
-    let (round, rounds, base) = (order.round, order.file.round.rounds, order.base);
-    if round == 0 || round > rounds {
-        return Err(WorkError::Turn { round, rounds });
-    }
+    let (round, base) = (order.round, order.base);
+    turns::check(order, || {
+        CalibrationReport::empty(calibration, order.file.aggregation.mode).to_bytes()
+    })?;
     if round == 1 {
-        let empty = CalibrationReport::empty(calibration, order.file.aggregation.mode).to_bytes();
-        if base != Digest::from_bytes(sha256(&empty)) {
-            return Err(WorkError::Beginning { base });
-        }
         return Ok(Vec::new());
     }
     let bytes = read(folder, base)?.ok_or(WorkError::Base { base })?;

@@ -9,7 +9,7 @@ use aimass_learning::{Progress, TrainError};
 use aimass_protocol::Digest;
 use aimass_protocol::job::AnalyzeSection;
 
-use super::{TrainOrder, Wish, WorkError};
+use super::{TrainOrder, Wish, WorkError, turns};
 use crate::state::{StateFolder, TrainedRecord};
 
 /// Values that are in memory at once, but for a row that is longer.
@@ -26,7 +26,7 @@ pub(super) fn count(
     control: &mut dyn FnMut(Progress) -> Wish,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
-    check_turn(order, analyze)?;
+    turns::check(order, || Report::empty(analyze, order.file.aggregation.mode).to_bytes())?;
     let mut tally = Tally::new(analyze);
     let columns = Columns::open(&order.data, tally.names(), &Limits::default())?;
     let widths = columns.widths()?;
@@ -66,20 +66,7 @@ pub(super) fn count(
         round_mode: order.file.round.mode,
         rounding_seed: Digest::from_bytes([0; 32]),
     };
+    turns::note(folder, order)?;
     let record = folder.save_counted(order.contribution, record, &tally.into_values())?;
     Ok((record, started.elapsed()))
-}
-
-/// What an agent counts does not change, so that two sums could give it away. It counts no more often than the owner signed, and in the first round from
-/// nothing but the report of nobody, which follows from the job file: once that is spent, a job of one round gets nothing any more.
-fn check_turn(order: &TrainOrder, analyze: &AnalyzeSection) -> Result<(), WorkError> {
-    let (round, rounds) = (order.round, order.file.round.rounds);
-    if round == 0 || round > rounds {
-        return Err(WorkError::Turn { round, rounds });
-    }
-    let empty = Report::empty(analyze, order.file.aggregation.mode).to_bytes();
-    if round == 1 && order.base != Digest::from_bytes(sha256(&empty)) {
-        return Err(WorkError::Beginning { base: order.base });
-    }
-    Ok(())
 }

@@ -18,7 +18,7 @@ use aimass_recipe::seeds;
 use tracing::{info, warn};
 
 use self::judge::{Counted, Judge};
-use super::{TrainOrder, Wish, WorkError};
+use super::{TrainOrder, Wish, WorkError, turns};
 use crate::state::{StateFolder, TrainedRecord};
 use crate::trial::{self, SelfTest, TrialError};
 
@@ -36,7 +36,7 @@ pub(super) fn measure(
     control: &mut dyn FnMut(Progress) -> Wish,
 ) -> Result<(TrainedRecord, Duration), WorkError> {
     let started = Instant::now();
-    check_turn(order, release)?;
+    turns::check(order, || ReleaseReport::empty(release, order.file.aggregation.mode).to_bytes())?;
     let shape = ReleaseShape::of(release);
     let measured = match fit(release, &order.bench.device) {
         None => Measured::unfit(),
@@ -71,21 +71,9 @@ pub(super) fn measure(
         round_mode: order.file.round.mode,
         rounding_seed: Digest::from_bytes([0; 32]),
     };
+    turns::note(folder, order)?;
     let record = folder.save_counted(order.contribution, record, &measured.values(shape))?;
     Ok((record, started.elapsed()))
-}
-
-/// As with analytics: no more often than the owner signed, and first from nothing but the report of nobody.
-fn check_turn(order: &TrainOrder, release: &ReleaseSection) -> Result<(), WorkError> {
-    let (round, rounds) = (order.round, order.file.round.rounds);
-    if round == 0 || round > rounds {
-        return Err(WorkError::Turn { round, rounds });
-    }
-    let empty = ReleaseReport::empty(release, order.file.aggregation.mode).to_bytes();
-    if round == 1 && order.base != Digest::from_bytes(sha256(&empty)) {
-        return Err(WorkError::Beginning { base: order.base });
-    }
-    Ok(())
 }
 
 /// What a variant's self-test is.

@@ -166,6 +166,15 @@ fn should_stand_on_the_empty_report_first_and_then_on_that_of_the_first_round() 
     );
     stand_on(&mut device, &first, 2);
     run(&device, &mut |_| Wish::GoOn).expect("looks");
+    run(&device, &mut |_| Wish::GoOn).expect("again, as after a kill");
+    let mut nearly = first.clone();
+    nearly.rows += 1;
+    stand_on(&mut device, &nearly, 2);
+    let again = run(&device, &mut |_| Wish::GoOn);
+    assert!(matches!(again, Err(WorkError::Again { round: 2, counted: 2 })), "{again:?}");
+    stand_on(&mut device, &empty, 1);
+    let back = run(&device, &mut |_| Wish::GoOn);
+    assert!(matches!(back, Err(WorkError::Again { round: 1, counted: 2 })), "{back:?}");
 }
 
 #[test]
