@@ -62,13 +62,16 @@ impl Runs {
         }
     }
 
-    fn offset(&self, run: usize) -> usize {
-        run / self.rows[1] * self.strides[1] + run % self.rows[1] * self.strides[0]
-    }
-
-    /// Bytes that are read from the first one on.
-    fn reach(&self) -> usize {
-        self.offset(self.count - 1) + self.len.next_multiple_of(4)
+    /// Where each run begins, and how many bytes are read from the first one on, whatever the order of the runs is; `None` where that is more than an address.
+    fn offsets(&self) -> Option<(Vec<usize>, usize)> {
+        let offset = |run: usize| {
+            let rows = (run / self.rows[1]).checked_mul(self.strides[1])?;
+            rows.checked_add((run % self.rows[1]).checked_mul(self.strides[0])?)
+        };
+        let offsets: Vec<usize> = (0..self.count).map(offset).collect::<Option<_>>()?;
+        let furthest = offsets.iter().max().copied().unwrap_or(0);
+        let end = furthest.checked_add(self.len.checked_next_multiple_of(4)?)?;
+        Some((offsets, end))
     }
 }
 
@@ -204,8 +207,10 @@ pub struct Places {
 }
 
 impl Places {
-    fn reach(&self, strides: [usize; 2]) -> usize {
-        (self.count[0] - 1) * strides[0] + (self.count[1] - 1) * strides[1]
+    /// Where the last place is; `None` where that is more than an address. No count is 0.
+    fn reach(&self, strides: [usize; 2]) -> Option<usize> {
+        let [rows, columns] = [0, 1].map(|axis| (self.count[axis] - 1).checked_mul(strides[axis]));
+        rows?.checked_add(columns?)
     }
 }
 
@@ -222,13 +227,14 @@ pub fn product(weights: &Weights, runs: &Runs, rescale: &Rescale, places: Places
     }
     assert_eq!((weights.runs, weights.run), (runs.count, runs.len.next_multiple_of(4)), "runs");
     assert!(rescale.bias.len() == weights.outputs.next_multiple_of(PANEL), "a value an output");
-    assert!(places.reach(places.x) + runs.reach() <= x.len(), "x is too short");
+    let (offsets, read) = runs.offsets().expect("runs are further apart than there are addresses");
+    let within = |last: Option<usize>, more: usize, len: usize| last.and_then(|last| last.checked_add(more)).is_some_and(|end| end <= len);
+    assert!(within(places.reach(places.x), read, x.len()), "x is too short");
     let y_len = match &to {
         To::Bytes { y, .. } => y.len(),
         To::Floats { y, .. } => y.len(),
     };
-    assert!(places.reach(places.y) + weights.outputs <= y_len, "y is too short");
-    let offsets: Vec<usize> = (0..runs.count).map(|run| runs.offset(run)).collect();
+    assert!(within(places.reach(places.y), weights.outputs, y_len), "y is too short");
     let tiles = Tiles {
         weights,
         offsets: &offsets,

@@ -185,3 +185,27 @@ fn should_quantize_pool_and_dequantize_within_frames() {
     );
     assert_eq!(bytes, [0, 255, 0]);
 }
+
+#[test]
+fn should_read_nothing_behind_the_bytes_whatever_the_runs_say() {
+    let [row, rows] = [([1, 3], [1, 0]), ([2, 2], [1000, 1])].map(|(rows, strides)| Runs {
+        count: 3,
+        len: 4,
+        rows,
+        strides,
+    });
+    let weights = Weights::new(Isa::best(), &row, 1, |_, _| 1);
+    let rescale = weights.rescale(0, &[0], &[1.0], &[0.0]).expect("small sums");
+    let places = Places {
+        count: [1, 1],
+        x: [0, 0],
+        y: [0, 0],
+    };
+    let run = |runs: &Runs, len: usize| {
+        let (x, mut y) = (vec![1; len], [0.0]);
+        let to = To::Floats { y: &mut y, relu: false };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| product(&weights, runs, &rescale, places, &x, to))).is_ok()
+    };
+    assert!(run(&row, 6) && !run(&row, 5), "three runs of four bytes, one byte apart");
+    assert!(!run(&rows, 1003) && run(&rows, 1004), "the last run is not the furthest");
+}

@@ -147,7 +147,7 @@ fn should_refuse_what_can_not_be_with_key_and_fix() {
             "prune = 0.5\nsparsity = 0.5",
             "compress.sparsity",
             "unknown key",
-            "[compress] has channels",
+            "[compress] has distil, channels",
         ),
         (
             "",
